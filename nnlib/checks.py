@@ -1,0 +1,112 @@
+"""Argument checks whose errors name the argument, what it got and what it takes.
+
+Every public constructor and function calls these first, so that nothing fails later with a message
+about the shapes of a matrix product that a user must decode.
+"""
+
+import math
+from collections.abc import Iterable
+from numbers import Integral, Real
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def count(name: str, value: Any, *, least: int = 1) -> int:
+    """Return `value` as an int ≥ `least`."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{name}={value!r} must be an integer ≥ {least}")
+    if value < least:
+        raise ValueError(f"{name}={value!r} must be an integer ≥ {least}")
+    return int(value)
+
+
+def number(
+    name: str,
+    value: Any,
+    *,
+    least: float | None = None,
+    above: float | None = None,
+    most: float | None = None,
+    below: float | None = None,
+) -> float:
+    """Return `value` as a finite float within the bounds (`above` and `below` exclude theirs)."""
+    bounds = [
+        (sign, bound)
+        for sign, bound in (("≥", least), (">", above), ("≤", most), ("<", below))
+        if bound is not None
+    ]
+    wanted = " and ".join(f"{sign} {bound:g}" for sign, bound in bounds)
+    message = f"{name}={value!r} must be a finite number" + (f" {wanted}" if wanted else "")
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(message)
+    value = float(value)
+    held = {"≥": value.__ge__, ">": value.__gt__, "≤": value.__le__, "<": value.__lt__}
+    if not math.isfinite(value) or not all(held[sign](float(bound)) for sign, bound in bounds):
+        raise ValueError(message)
+    return value
+
+
+def one_of(name: str, value: Any, choices: Iterable[Any]) -> Any:
+    """Return `value` when it is among `choices`."""
+    choices = list(choices)
+    if value not in choices:
+        raise ValueError(f"{name}={value!r} must be one of {choices}")
+    return value
+
+
+def tensor(
+    name: str,
+    value: Any,
+    *,
+    shape: tuple[int | str | None, ...] | None = None,
+    floating: bool | None = None,
+    finite: bool = False,
+    empty: bool = True,
+) -> Tensor:
+    """Return `value` when it is a tensor as described.
+
+    Args:
+        name: the argument's name, for the message.
+        value: what was given.
+        shape: one entry a dimension: a size, or a letter (or None) for any size. None: any shape.
+        floating: True for real floating point, False for integers, None for either.
+        finite: whether NaN and infinity are refused.
+        empty: whether a tensor with no elements is taken.
+
+    Raises:
+        TypeError: not a tensor, or of the wrong kind of number.
+        ValueError: wrong shape, empty, or not finite.
+    """
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
+    if floating is True and not value.is_floating_point():
+        raise TypeError(f"{name} must be floating point, got {value.dtype}")
+    if floating is False and (value.is_floating_point() or value.dtype == torch.bool):
+        raise TypeError(f"{name} must hold integers, got {value.dtype}")
+    if shape is not None:
+        fits = value.ndim == len(shape) and all(
+            not isinstance(want, int) or got == want
+            for got, want in zip(value.shape, shape, strict=True)
+        )
+        if not fits:
+            wanted = ", ".join("any" if want is None else str(want) for want in shape)
+            raise ValueError(f"{name} must have shape ({wanted}), got {tuple(value.shape)}")
+    if not empty and value.numel() == 0:
+        raise ValueError(f"{name} must not be empty, got shape {tuple(value.shape)}")
+    if finite and not bool(torch.isfinite(value).all()):
+        bad = int((~torch.isfinite(value)).sum())
+        raise ValueError(f"{name} must be finite, got {bad} values that are NaN or infinite")
+    return value
+
+
+def labels(name: str, value: Any, classes: int, *, length: int | None = None) -> Tensor:
+    """Return `value` when it is a vector of class numbers in 0 … `classes` − 1."""
+    tensor(name, value, shape=("n" if length is None else length,), floating=False)
+    if value.numel() and (int(value.min()) < 0 or int(value.max()) >= classes):
+        raise ValueError(
+            f"{name} must hold classes 0 … {classes - 1}, "
+            f"got {int(value.min())} … {int(value.max())}"
+        )
+    return value

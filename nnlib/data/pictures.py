@@ -1,0 +1,74 @@
+"""Pictures and maps that ship inside packages: a photograph, an elevation map."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nnlib import checks
+
+
+class Picture(NamedTuple):
+    """A photograph: `pixels` float32 of shape (rows, columns, 3) in 0 … 1."""
+
+    pixels: Tensor
+    source: str
+    licence: str
+
+
+class Terrain(NamedTuple):
+    """An elevation map: `height` float32 in metres, shape (rows, columns), row 0 in the south."""
+
+    height: Tensor
+    source: str
+    licence: str
+
+
+def china(size: int = 64) -> Picture:
+    """Load a square cut from the photograph of the Summer Palace in Beijing.
+
+    Args:
+        size: rows and columns of the result, 8 … 427, by averaging over areas.
+
+    Returns:
+        The picture with its credit, which belongs beside it wherever it is shown.
+
+    Raises:
+        TypeError: `size` is no integer.
+        ValueError: `size` is out of range.
+
+    Example:
+        >>> china(32).pixels.shape
+        torch.Size([32, 32, 3])
+    """
+    from sklearn.datasets import load_sample_image
+
+    size = checks.count("size", size, least=8)
+    checks.number("size", size, most=427)
+    image = torch.tensor(np.array(load_sample_image("china.jpg")), dtype=torch.float32) / 255
+    square = image[:, :427].permute(2, 0, 1).unsqueeze(0)
+    small = torch.nn.functional.interpolate(square, size=(size, size), mode="area")
+    return Picture(
+        small[0].permute(1, 2, 0).contiguous(),
+        "china.jpg, photograph by Ultra Image, as shipped with scikit-learn",
+        "CC BY 2.0",
+    )
+
+
+def elevation() -> Terrain:
+    """Load the elevation of the Jacksboro fault in Tennessee: 344 × 403 cells.
+
+    Returns:
+        Heights in metres with their credit.
+    """
+    from matplotlib.cbook import get_sample_data
+
+    with get_sample_data("jacksboro_fault_dem.npz") as file:
+        height = torch.tensor(np.array(file["elevation"]), dtype=torch.float32)
+    return Terrain(
+        height.flip(0).contiguous(),
+        "Jacksboro fault, Tennessee: United States Geological Survey elevation data, "
+        "as shipped with matplotlib",
+        "public domain (work of the United States government)",
+    )

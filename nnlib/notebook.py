@@ -1,0 +1,351 @@
+"""What only a notebook needs: promises that are checked, figures with words, sliders, cards.
+
+A chapter calls `setup` once, then `check` (two things are equal), `band` (a result lies where the
+text says), `figure`, `scrub` (a slider) and, last, `verdict`.
+"""
+
+import ast
+import html
+import inspect
+import random
+import re
+import textwrap
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from IPython.display import HTML, Markdown, display
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from nnlib import catalog
+from nnlib.device import pick_device
+from nnlib.plot import style
+from nnlib.plot.svg import inline_svg
+
+REPOSITORY = "https://github.com/your-organisation/executable-encyclopedia"
+SLIDER_BYTES = 600_000
+
+
+class BrokenPromise(AssertionError):
+    """A check or a band of a chapter did not hold."""
+
+
+@dataclass
+class _Run:
+    """One run of one chapter: how strict it is, where figures go, what was promised."""
+
+    strict: bool = True
+    figures_dir: Path | None = None
+    held: dict[str, int] = field(default_factory=lambda: {"check": 0, "band": 0})
+    broken: list[str] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)
+
+
+_run = _Run()
+
+
+def setup(
+    seed: int = 0, device: str = "cpu", figures_dir: str | None = None, strict: bool = True
+) -> torch.device:
+    """Begin a chapter: seed everything, apply the style, forget the run before.
+
+    Args:
+        seed: for `random`, numpy and torch, ≥ 0.
+        device: `"auto"` or a torch device.
+        figures_dir: a folder that receives every figure as SVG and PNG, or None.
+        strict: whether a broken check or band raises; otherwise it is printed and counted.
+
+    Returns:
+        The device to use.
+
+    Raises:
+        TypeError: `seed` is no integer, or `strict` no bool.
+        ValueError: `seed` is negative, or the device is unknown or absent.
+    """
+    global _run
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise TypeError(f"seed={seed!r} must be an integer ≥ 0")
+    if seed < 0:
+        raise ValueError(f"seed={seed!r} must be an integer ≥ 0")
+    if not isinstance(strict, bool):
+        raise TypeError(f"strict={strict!r} must be True or False")
+    _run = _Run(strict, Path(figures_dir) if figures_dir else None)
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    style.apply()
+    return pick_device(device)
+
+
+def check(
+    claim: str, got: Any, wanted: Any = True, *, atol: float = 0.0, rtol: float = 0.0
+) -> None:
+    """Print `✓ claim` when `got` equals `wanted` within the tolerance.
+
+    Args:
+        claim: what is promised, as the reader sees it.
+        got: a tensor, array, number, sequence or bool.
+        wanted: what it must equal.
+        atol: absolute tolerance.
+        rtol: tolerance relative to `wanted`.
+
+    Raises:
+        BrokenPromise: they differ, and the chapter is strict.
+    """
+    a, b = _array(got), _array(wanted)
+    if a.shape != b.shape:
+        return _keep("check", False, claim, f"shapes {a.shape} and {b.shape}")
+    if not (np.issubdtype(a.dtype, np.number) and np.issubdtype(b.dtype, np.number)):
+        return _keep("check", bool(np.array_equal(a, b)), claim, "they differ")
+    error = np.abs(a - b)
+    tolerance = " ".join(f"{n} {v:.0e}" for n, v in (("atol", atol), ("rtol", rtol)) if v)
+    holds = bool((error <= atol + rtol * np.abs(b)).all())  # NaN compares false
+    worst = f"largest difference {np.max(error, initial=0.0):.3g}"
+    return _keep("check", holds, f"{claim} ({tolerance})" if tolerance else claim, worst)
+
+
+def band(
+    name: str,
+    value: float,
+    *,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    baseline: float | None = None,
+) -> None:
+    """Print `✓ name at least …` when a measured value lies where the text says.
+
+    Args:
+        name: what was measured.
+        value: the measurement; NaN never holds.
+        at_least: lower end of the band.
+        at_most: upper end of the band.
+        baseline: the same measure of the model to beat, for the reader.
+
+    Raises:
+        ValueError: no end of the band was given.
+        BrokenPromise: the value lies outside, and the chapter is strict.
+    """
+    if at_least is None and at_most is None:
+        raise ValueError(f"band {name!r} needs at_least=…, at_most=… or both")
+    value = float(value)
+    ends = [
+        f"{word} {end:g}" for word, end in (("at least", at_least), ("at most", at_most))
+        if end is not None
+    ]  # fmt: skip
+    low = -np.inf if at_least is None else at_least
+    high = np.inf if at_most is None else at_most
+    told = f" (baseline {float(baseline):.2g})" if baseline is not None else ""
+    _keep("band", low <= value <= high, f"{name} {' and '.join(ends)}{told}", f"got {value:.4g}")
+
+
+def _keep(kind: str, holds: bool, claim: str, otherwise: str) -> None:
+    if holds:
+        _run.held[kind] += 1
+        print(f"✓ {claim}")
+        return
+    _run.broken.append(f"{claim}: {otherwise}")
+    if _run.strict:
+        raise BrokenPromise(f"✗ {claim}: {otherwise}")
+    print(f"✗ {claim}: {otherwise}")
+
+
+def _array(value: Any) -> np.ndarray:
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu().to(torch.float64 if value.is_floating_point() else value.dtype)
+    array = np.asarray(value)
+    return array.astype(np.int64) if array.dtype == bool else array
+
+
+def verdict() -> None:
+    """Print how many promises of the run held, and name those that did not."""
+    for claim in _run.broken:
+        print(f"✗ did not hold: {claim}")
+    checks, bands = _run.held["check"], _run.held["band"]
+    mark = "✗" if _run.broken else "✓"
+    print(f"{mark} {checks} checks and {bands} bands held, {len(_run.broken)} did not")
+
+
+def say(text: str) -> None:
+    """Show Markdown made from variables, so that no number in prose is typed by hand."""
+    display(Markdown(textwrap.dedent(text).strip()))
+
+
+def show_source(*objects: Any, docstrings: bool = False) -> None:
+    """Show the real source of functions, classes or methods, highlighted.
+
+    Args:
+        *objects: what to show, in order.
+        docstrings: whether to keep docstrings (they stand in the API reference anyway).
+    """
+    parts = [textwrap.dedent(inspect.getsource(thing)) for thing in objects]
+    if not docstrings:
+        parts = [_without_docstrings(part) for part in parts]
+    file = Path(inspect.getsourcefile(objects[0]) or "")
+    path = file.as_posix()[file.as_posix().rfind("nnlib/") :]
+    say(f"[`{path}`]({REPOSITORY}/blob/main/{path})")
+    say("```python\n" + "\n\n".join(part.strip() for part in parts) + "\n```")
+
+
+def _without_docstrings(source: str) -> str:
+    lines: list[str | None] = list(source.splitlines())
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, kinds) and ast.get_docstring(node) is not None and len(node.body) > 1:
+            first = node.body[0]
+            end = first.end_lineno or first.lineno
+            lines[first.lineno - 1 : end] = [None] * (end - first.lineno + 1)
+            if end < len(lines) and not (lines[end] or "").strip():
+                lines[end] = None
+    return "\n".join(line for line in lines if line is not None)
+
+
+def figure(fig: Figure, name: str, *, caption: str, alt: str) -> None:
+    """Show a figure with its caption, in the page's own ink; write it to `figures_dir` if set.
+
+    Args:
+        fig: the figure; it is closed.
+        name: its stable name, unique in the chapter: letters, digits and hyphens.
+        caption: what to see; may hold `$maths$`.
+        alt: the picture in words.
+
+    Raises:
+        ValueError: the name was used before in this run, or is malformed, or `alt` is empty.
+    """
+    _claim(name)
+    svg = inline_svg(fig, name, alt)
+    _write(fig, name)
+    plt.close(fig)
+    display(HTML(_figure_markup(svg, name, caption)))
+
+
+def scrub(
+    frames: Iterable[Figure],
+    name: str,
+    *,
+    label: str,
+    caption: str,
+    alt: str,
+    values: Sequence[Any] | None = None,
+    interval: int = 700,
+) -> None:
+    """Show a slider with a play button over figures; it moves with no kernel behind the page.
+
+    Args:
+        frames: the figures, in order; each is closed. The first one is what print shows.
+        name: stable name, unique in the chapter.
+        label: what the slider changes.
+        caption: what to look for.
+        alt: the picture in words.
+        values: what the slider shows at each frame; 1, 2, … when None.
+        interval: milliseconds of a frame while playing.
+
+    Raises:
+        ValueError: fewer than two frames, a `values` of another length, or more than 600 kB.
+    """
+    import ipywidgets
+
+    _claim(name)
+    pictures = []
+    for at, fig in enumerate(frames):
+        pictures.append(inline_svg(fig, f"{name}-{at}", f"{alt} ({label}: frame {at + 1})"))
+        if at == 0:
+            _write(fig, name)
+        plt.close(fig)
+    options = [str(v) for v in (range(1, len(pictures) + 1) if values is None else values)]
+    if len(pictures) < 2 or len(options) != len(pictures):
+        raise ValueError(
+            f"scrub {name!r} needs two frames or more and one value for each, "
+            f"got {len(pictures)} frames and {len(options)} values"
+        )
+    size = sum(len(p.encode()) for p in pictures)
+    if size > SLIDER_BYTES:
+        raise ValueError(f"scrub {name!r} takes {size} bytes, at most {SLIDER_BYTES}: draw less")
+    stack = ipywidgets.Stack([ipywidgets.HTML(p) for p in pictures], selected_index=0)
+    slider = ipywidgets.SelectionSlider(
+        options=[(text, at) for at, text in enumerate(options)],
+        description=label,
+        style={"description_width": "initial"},
+        layout={"width": "100%", "max_width": "460px"},
+    )
+    play = ipywidgets.Play(min=0, max=len(pictures) - 1, interval=interval, show_repeat=False)
+    ipywidgets.jslink((slider, "index"), (stack, "selected_index"))
+    ipywidgets.jslink((play, "value"), (slider, "index"))
+    controls = ipywidgets.HBox([play, slider], layout={"flex_flow": "row wrap"})
+    words = ipywidgets.HTML(f'<div class="nn-caption">{_prose(caption)}</div>')
+    box = ipywidgets.VBox([controls, stack, words])
+    box.add_class("nn-slider")
+    display(box)
+
+
+def _claim(name: str) -> None:
+    if name in _run.names:
+        raise ValueError(f"name={name!r} already names a figure of this chapter")
+    _run.names.add(name)
+
+
+def _write(fig: Figure, name: str) -> None:
+    if _run.figures_dir is None:
+        return
+    _run.figures_dir.mkdir(parents=True, exist_ok=True)
+    with plt.rc_context({"svg.hashsalt": name}):
+        fig.savefig(_run.figures_dir / f"{name}.svg", facecolor="white", metadata={"Date": None})
+    fig.savefig(_run.figures_dir / f"{name}.png", facecolor="white", dpi=200)
+
+
+def _figure_markup(svg: str, name: str, caption: str) -> str:
+    return (
+        f'<figure class="nn-figure" id="figure-{name}" style="margin:0">{svg}'
+        f"<figcaption>{_prose(caption)}</figcaption></figure>"
+    )
+
+
+def _prose(text: str) -> str:
+    """Escape text for HTML; `$…$` becomes what MathJax reads, `*…*` emphasis."""
+    text = html.escape(" ".join(text.split()), quote=False)
+    text = re.sub(
+        r"\$([^$]+)\$", r'<span class="math notranslate nohighlight">\\(\1\\)</span>', text
+    )
+    return re.sub(r"\*([^*]+)\*", r"<em>\1</em>", text)
+
+
+def card(name: str) -> None:
+    """Show the card of an architecture: year, people, costs, relatives, where its code stands.
+
+    Args:
+        name: as the catalogue has it.
+
+    Raises:
+        ValueError: the catalogue has no such name.
+    """
+    entry = catalog.get(name)
+    file = entry.module.replace(".", "/") + ".py"
+    test = f"tests/{entry.family}/test_{name}.py"
+    code = [f'<a href="{REPOSITORY}/blob/main/{p}"><code>{p}</code></a>' for p in (file, test)]
+    api = f'<a href="../../api/{entry.family}.html#module-{entry.module}">API reference</a>'
+    rows = {
+        "Year": str(entry.year),
+        "People": html.escape(entry.people),
+        "Parameters": _prose(entry.parameters),
+        "Training": _prose(entry.train_cost),
+        "Use": _prose(entry.use_cost),
+        "Grew from": _relatives(entry.ancestors, entry.family),
+        "Led to": _relatives([heir.name for heir in catalog.heirs(name)], entry.family),
+        "Code": " · ".join([*code, api]),
+    }
+    cells = "".join(f"<dt>{key}</dt><dd>{value}</dd>" for key, value in rows.items() if value)
+    idea = f'<p class="nn-card-idea">{_prose(entry.idea)}</p>'
+    display(HTML(f'<div class="nn-card">{idea}<dl>{cells}</dl></div>'))
+
+
+def _relatives(names: Iterable[str], family: str) -> str:
+    links = []
+    for name in names:
+        entry = catalog.get(name)
+        title = html.escape(entry.title)
+        page = f"{name}.html" if entry.family == family else f"../{entry.family}/{name}.html"
+        links.append(f'<a href="{page}">{title}</a>' if entry.module else title)
+    return ", ".join(links)

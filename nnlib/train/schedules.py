@@ -1,0 +1,59 @@
+"""Learning-rate schedules: the factor that multiplies the learning rate at each step."""
+
+import math
+from collections.abc import Callable
+
+from nnlib import checks
+
+Schedule = Callable[[int], float]
+
+
+def constant() -> Schedule:
+    """Return a schedule that never changes."""
+    return lambda step: 1.0
+
+
+def warmup_cosine(steps: int, warmup: int = 0, final: float = 0.0) -> Schedule:
+    """Return a linear warm-up over `warmup` steps, then half a cosine down to `final`.
+
+    Args:
+        steps: steps in all, ≥ 1.
+        warmup: steps of the rise, 0 … `steps`.
+        final: the last factor, in 0 … 1.
+
+    Raises:
+        TypeError: a count is no integer.
+        ValueError: a value is out of its range.
+
+    Example:
+        >>> [round(warmup_cosine(10, warmup=2)(step), 2) for step in (0, 1, 2, 6, 10)]
+        [0.5, 1.0, 1.0, 0.5, 0.0]
+    """
+    steps = checks.count("steps", steps)
+    warmup = checks.count("warmup", warmup, least=0)
+    checks.number("warmup", warmup, most=steps)
+    final = checks.number("final", final, least=0, most=1)
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / warmup
+        share = min(1.0, (step - warmup) / max(1, steps - warmup))
+        return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * share))
+
+    return factor
+
+
+def step_decay(every: int, factor: float = 0.1) -> Schedule:
+    """Return a staircase: the learning rate times `factor` after each `every` steps.
+
+    Args:
+        every: steps between drops, ≥ 1.
+        factor: of each drop, in (0, 1].
+
+    Raises:
+        TypeError: `every` is no integer.
+        ValueError: a value is out of its range.
+    """
+    every = checks.count("every", every)
+    factor = checks.number("factor", factor, above=0, most=1)
+    return lambda step: factor ** (step // every)
