@@ -1,0 +1,229 @@
+"""Stage the book, build it, publish it by one swap of a symlink: `python -m pipeline.site`.
+
+    executed notebooks + pages + config -> _build/src -> _build/jb -> _build/sites/<stamp>
+                                                            _build/html -> sites/<stamp>
+
+A build that warns or fails leaves `_build/html` on the last good site.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+# What shapes every page but stands in no page: a change of it rebuilds the whole book.
+GLOBAL = ("_config.yml", "pipeline/sphinx_nnlib.py", "requirements.txt")
+_FRAME = re.compile(r"Running Jupyter-Book|(Source|Output) Folder:|(Config|Output) Path:|=+$|Building ")
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+class SiteError(RuntimeError):
+    """The site could not be built; the last good one still stands."""
+
+
+def build(root: Path = ROOT) -> Path:
+    """Build and publish the site; return its folder.
+
+    Raises:
+        SiteError: a page is missing, or the build failed or warned.
+    """
+    work = root / "_build"
+    docs = toc_pages(root / "_toc.yml")
+    source, jb = work / "src", work / "jb"
+    stage(root, docs, source)
+    _forget_when_stale(root, jb, docs)
+    unfinished = jb / "unfinished"
+    unfinished.touch()
+    _jupyter_book(root, source, jb)
+    unfinished.unlink()
+    return publish(jb / "_build" / "html", work)
+
+
+def toc_pages(toc: Path) -> list[str]:
+    """Return every page that `_toc.yml` names, in order, without suffix."""
+
+    def files(node: Any) -> Iterator[str]:
+        if isinstance(node, list):
+            for item in node:
+                yield from files(item)
+        elif isinstance(node, dict):
+            for key, value in node.items():
+                if key in ("root", "file"):
+                    yield re.sub(r"\.(md|ipynb)$", "", value)
+                else:
+                    yield from files(value)
+
+    return list(files(yaml.safe_load(toc.read_text("utf8"))))
+
+
+def stage(root: Path, docs: Iterable[str], source: Path) -> None:
+    """Make `source` hold exactly what Sphinx needs, at repository paths; touch only what changed.
+
+    Raises:
+        SiteError: pages of the table of contents are nowhere to be found.
+    """
+    wanted: dict[str, bytes] = {}
+    lost = []
+    for doc in docs:
+        page = page_source(root, doc)
+        if page is None:
+            lost.append(doc)
+            continue
+        content = page.read_bytes()
+        wanted[doc + page.suffix] = _published(content) if page.suffix == ".ipynb" else content
+    if lost:
+        raise SiteError(
+            "_toc.yml names pages that do not exist: " + ", ".join(lost) + "\n"
+            "looked for _build/executed/<page>.ipynb where <page>.ipynb exists, "
+            "else for <page>.md and _build/pages/<page>.md"
+        )
+    for name in ("_config.yml", "_toc.yml", "references.bib"):
+        wanted[name] = (root / name).read_bytes()
+    folders = [(root / name, name) for name in ("_static", "_extra")]
+    pictures = root / "_build" / "pages"
+    for folder, prefix in [*folders, (pictures, "")]:
+        for file in folder.rglob("*"):
+            if file.is_file() and (prefix or file.suffix not in (".md", ".ipynb")):
+                wanted[str(Path(prefix) / file.relative_to(folder))] = file.read_bytes()
+    _mirror(wanted, source)
+
+
+def page_source(root: Path, doc: str) -> Path | None:
+    """Return the file that becomes the page: executed notebook, written page, generated page."""
+    if (root / f"{doc}.ipynb").exists():
+        executed = root / "_build" / "executed" / f"{doc}.ipynb"
+        return executed if executed.exists() else None
+    written, generated = root / f"{doc}.md", root / "_build" / "pages" / f"{doc}.md"
+    return next((file for file in (written, generated) if file.exists()), None)
+
+
+def _published(notebook: bytes) -> bytes:
+    """Drop papermill's records: they hold this machine's paths, and change with every run."""
+    content = json.loads(notebook)
+    for holder in (content, *content["cells"]):
+        for key in ("papermill", "execution"):
+            holder["metadata"].pop(key, None)
+    return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def _mirror(wanted: dict[str, bytes], folder: Path) -> None:
+    """Sphinx rereads what is newer than its last build, so equal files keep their time."""
+    for name, content in wanted.items():
+        file = folder / name
+        if file.is_file() and file.read_bytes() == content:
+            continue
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+    for file in folder.rglob("*"):
+        if file.is_file() and file.relative_to(folder).as_posix() not in wanted:
+            file.unlink()
+
+
+def _forget_when_stale(root: Path, jb: Path, docs: list[str]) -> None:
+    """Drop Sphinx's memory where it would lie.
+
+    After a failed or killed build Sphinx remembers the pages as read, and would not repeat their
+    warnings; pages that left the book would stay in its output.
+    """
+    digest = hashlib.sha256()
+    for name in GLOBAL:
+        file = root / name
+        digest.update(file.read_bytes() if file.exists() else b"")
+    print_now = {"global": digest.hexdigest(), "docs": sorted(docs)}
+    record = jb / "record.json"
+    try:
+        before = json.loads(record.read_text("utf8"))
+        stale = before["global"] != print_now["global"] or not set(before["docs"]) <= set(docs)
+    except (OSError, ValueError, KeyError):
+        stale = True
+    if stale or (jb / "unfinished").exists():
+        shutil.rmtree(jb, ignore_errors=True)
+    jb.mkdir(parents=True, exist_ok=True)
+    record.write_text(json.dumps(print_now), "utf8")
+
+
+def _jupyter_book(root: Path, source: Path, jb: Path) -> None:
+    call = "from jupyter_book.cli.main import main; main()"
+    command = [sys.executable, "-c", call, "build", str(source)]
+    command += ["--path-output", str(jb), "-W", "--keep-going", "-q"]
+    paths = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
+    # Sphinx's extensions and autodoc import `pipeline` and `nnlib` from the repository itself.
+    env = os.environ | {"PYTHONPATH": paths, "PYTHONWARNINGS": "ignore", "NO_COLOR": "1"}
+    done = subprocess.run(
+        command, cwd=root, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    log = _COLOUR.sub("", done.stdout)
+    (jb / "build.log").write_text(log, "utf8")
+    if done.returncode == 0:
+        return
+    raise SiteError(
+        f"jupyter-book stopped with status {done.returncode}; its log is _build/jb/build.log\n"
+        + _told(log.replace(f"{source}/", ""))
+    )
+
+
+def _told(log: str) -> str:
+    """Return what Sphinx said, without jupyter-book's frame around it."""
+    lines = [line for line in log.splitlines() if not _FRAME.match(line)]
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
+
+
+def publish(html: Path, work: Path) -> Path:
+    """Copy the built pages aside and point `_build/html` at them in one step.
+
+    Raises:
+        SiteError: `_build/html` is a real folder, or the build left no index.html.
+    """
+    link, sites = work / "html", work / "sites"
+    if link.exists() and not link.is_symlink():
+        raise SiteError(f"{link} must be a symlink that this command makes; move that folder away")
+    if not (html / "index.html").is_file():
+        raise SiteError(f"the build left no {html / 'index.html'}")
+    previous = link.resolve() if link.is_symlink() else None
+    sites.mkdir(parents=True, exist_ok=True)
+    stamp = f"{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 10**9 // 10**6:03d}"
+    site = sites / stamp
+    partial = sites / f".{stamp}.partial"
+    shutil.copytree(html, partial, ignore=shutil.ignore_patterns(".buildinfo*"))
+    (partial / ".nojekyll").touch()  # GitHub Pages would hide folders that begin with `_`
+    partial.rename(site)
+    fresh = work / ".html.new"
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(Path("sites") / stamp)
+    os.replace(fresh, link)
+    for old in sites.iterdir():
+        if old not in (site, previous):
+            shutil.rmtree(old, ignore_errors=True)
+    return site
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Build the site from executed chapters.")
+    parser.add_argument("--root", type=Path, default=ROOT, help="the repository's folder")
+    root = parser.parse_args().root.resolve()
+    begin = time.monotonic()
+    try:
+        site = build(root)
+    except SiteError as error:
+        print(f"\nsite not built: {error}", file=sys.stderr)
+        if (root / "_build" / "html").exists():
+            print("_build/html still shows the last good site", file=sys.stderr)
+        return 1
+    pages = len(list(site.rglob("*.html")))
+    print(f"site: {pages} pages in _build/html, {time.monotonic() - begin:.1f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
