@@ -1,1 +1,1 @@
-"""One style for every figure of the book: curves, maps, diagrams. Each function returns a Figure."""
+"""One style for every figure of the book: curves, maps, diagrams."""

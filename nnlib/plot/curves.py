@@ -62,6 +62,8 @@ def growth(
         `ax`.
     """
     ax.set(xscale="log", yscale="log")
+    ax.set_xticks(sizes, [f"{size:g}" for size in sizes])
+    ax.minorticks_off()
     labels = {}
     for name, y in cost.items():
         slope = np.polyfit(np.log(sizes), np.log(y), 1)[0]

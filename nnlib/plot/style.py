@@ -44,7 +44,7 @@ SETTINGS: dict[str, Any] = {
     "savefig.pad_inches": 0.06,
     "font.size": 11,
     "axes.titlesize": 12,
-    "axes.titleweight": "semibold",
+    "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "axes.titlepad": 9,
     "axes.labelsize": 11,

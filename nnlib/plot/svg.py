@@ -18,8 +18,8 @@ _HEADER = re.compile(r"^.*?(?=<svg)", re.DOTALL)
 _METADATA = re.compile(r"<metadata>.*?</metadata>\s*", re.DOTALL)
 _OPENING = re.compile(r"<svg [^>]*?viewBox=\"([^\"]+)\"[^>]*>", re.DOTALL)
 _COMMENT = re.compile(r"<!--.*?-->\s*", re.DOTALL)
-_OUTLINE = re.compile(r" d=\"[^\"]*\"")
-_LONG_NUMBER = re.compile(r"(\d+\.\d{2})\d+")
+_LONG_NUMBER = re.compile(r'(?:scale|matrix)\([^)]*\)|data:[^"]*|(\d+\.\d{2})\d+')
+_SPACE = re.compile(r"\s*\n\s*")
 
 
 def inline_svg(figure: Figure, name: str, alt: str) -> str:
@@ -49,7 +49,7 @@ def inline_svg(figure: Figure, name: str, alt: str) -> str:
     markup = re.sub(r'\bid="', f'id="{name}-', markup)
     markup = re.sub(r'href="#', f'href="#{name}-', markup)
     markup = markup.replace("url(#", f"url(#{name}-").replace(INK, "currentColor")
-    markup = _shorten_paths(markup)
+    markup = _shorten(markup)
     return _OPENING.sub(lambda found: _opening(found[1], alt), markup, count=1).strip()
 
 
@@ -62,6 +62,7 @@ def _opening(view_box: str, alt: str) -> str:
     )
 
 
-def _shorten_paths(markup: str) -> str:
-    """Keep two decimals in outlines: a hundredth of a point is below what one sees."""
-    return _OUTLINE.sub(lambda found: _LONG_NUMBER.sub(r"\1", found[0]), markup)
+def _shorten(markup: str) -> str:
+    """Keep two decimals of every position: a hundredth of a point is below what one sees."""
+    markup = _LONG_NUMBER.sub(lambda found: found[1] or found[0], markup)
+    return _SPACE.sub(" ", markup).replace("> <", "><")
