@@ -1,0 +1,78 @@
+"""What every test shares: seeds, devices, and the report that ties equations to tests.
+
+Nothing here may import nnlib: the jaxtyping hook that checks shapes is installed after this file
+is read, and would miss what was imported before.
+"""
+
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline import truth
+
+torch.set_num_threads(1)  # the same numbers on every machine, and no fight between workers
+
+_NO_CUDA = "" if torch.cuda.is_available() else "no CUDA device"
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--truth-report",
+        metavar="PATH",
+        help="write which test verified which labelled equation, as JSON",
+    )
+
+
+def pytest_configure(config):
+    path = config.getoption("--truth-report")
+    if path and not hasattr(config, "workerinput"):  # under xdist the controller alone writes
+        config.pluginmanager.register(TruthReport(Path(path), Path(config.rootpath)))
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        labels = [label for mark in item.iter_markers("equation") for label in mark.args]
+        if labels:
+            item.user_properties.append(("equations", labels))
+        if _NO_CUDA and item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.skip(reason=_NO_CUDA))
+
+
+class TruthReport:
+    """Collects the outcome of every test that verifies an equation."""
+
+    def __init__(self, path: Path, root: Path):
+        self.path, self.root = path, root
+        self.outcomes: dict[str, dict[str, str]] = {}
+
+    def pytest_runtest_logreport(self, report):
+        """Keep the worst outcome of set-up, call and tear-down."""
+        for label in dict(report.user_properties).get("equations", ()):
+            tests = self.outcomes.setdefault(label, {})
+            before = tests.get(report.nodeid, "passed")
+            worse = report.outcome if report.outcome != "passed" else before
+            tests[report.nodeid] = "failed" if "failed" in (before, worse) else worse
+
+    def pytest_sessionfinish(self):
+        """Write the report, also when tests failed."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(truth.report(self.outcomes, self.root), indent=1, sort_keys=True)
+        self.path.write_text(text + "\n", encoding="utf-8")
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    """Give every test the same random numbers, whatever ran before it."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request):
+    """Run the test on the CPU and, where there is one, on a CUDA device."""
+    return torch.device(request.param)
