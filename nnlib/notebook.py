@@ -110,17 +110,17 @@ def check(
 
 def band(
     name: str,
-    value: float,
+    value: Any,
     *,
     at_least: float | None = None,
     at_most: float | None = None,
-    baseline: float | None = None,
+    baseline: Any = None,
 ) -> None:
     """Print `✓ name at least …` when a measured value lies where the text says.
 
     Args:
         name: what was measured.
-        value: the measurement; NaN never holds.
+        value: the measurement, a number or a tensor of one; NaN never holds.
         at_least: lower end of the band.
         at_most: upper end of the band.
         baseline: the same measure of the model to beat, for the reader.

@@ -68,7 +68,8 @@ def elevation() -> Terrain:
         height = torch.tensor(np.array(file["elevation"]), dtype=torch.float32)
     return Terrain(
         height.flip(0).contiguous(),
-        "Jacksboro fault, Tennessee: United States Geological Survey elevation data, "
+        "elevation in cells of 3 arc-seconds around the Jacksboro fault, Tennessee, "
         "as shipped with matplotlib",
-        "public domain (work of the United States government)",
+        "part of matplotlib's sample data, whose notes name no author and no licence for this "
+        "file; elevation of the United States is commonly published in the public domain",
     )

@@ -1,0 +1,96 @@
+"""The argument checks: what passes comes back unchanged, what does not is named."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nnlib import checks
+from nnlib.device import pick_device
+from tests.support import refuses
+
+
+@given(value=st.integers(-5, 5), least=st.integers(-3, 3))
+def test_count_takes_integers_from_its_least_on(value, least):
+    if value >= least:
+        assert checks.count("n", value, least=least) == value
+    else:
+        with refuses(ValueError, f"n={value} must be an integer ≥ {least}"):
+            checks.count("n", value, least=least)
+
+
+@pytest.mark.parametrize("value", [True, 1.0, "1", None, float("nan")])
+def test_count_takes_nothing_but_integers(value):
+    with refuses(TypeError, f"n={value!r} must be an integer"):
+        checks.count("n", value)
+
+
+@given(value=st.floats(allow_nan=True, allow_infinity=True))
+def test_number_holds_every_bound(value):
+    inside = math.isfinite(value) and 0 < value <= 1
+    if inside:
+        assert checks.number("p", value, above=0, most=1) == value
+    else:
+        with refuses(ValueError, "must be a finite number > 0 and ≤ 1"):
+            checks.number("p", value, above=0, most=1)
+
+
+def test_number_excludes_and_includes_as_it_says():
+    assert checks.number("p", 0, least=0, below=1) == 0.0
+    for value in (1.0, -1e-9):
+        with refuses(ValueError, "≥ 0 and < 1"):
+            checks.number("p", value, least=0, below=1)
+    with refuses(TypeError, "p='x'"):
+        checks.number("p", "x")
+
+
+def test_one_of_names_the_choices():
+    assert checks.one_of("split", "train", ("train", "test")) == "train"
+    with refuses(ValueError, "split='tests' must be one of ['train', 'test']"):
+        checks.one_of("split", "tests", ("train", "test"))
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted", "error", "message"),
+    [
+        ([1.0], {}, TypeError, "x must be a torch.Tensor, got list"),
+        (torch.ones(2, dtype=torch.long), {"floating": True}, TypeError, "got torch.int64"),
+        (torch.ones(2), {"floating": False}, TypeError, "x must hold integers"),
+        (torch.ones(2).bool(), {"floating": False}, TypeError, "x must hold integers"),
+        (torch.ones(2, 3), {"shape": ("n", 4)}, ValueError, "shape (n, 4), got (2, 3)"),
+        (torch.ones(2), {"shape": ("n", None)}, ValueError, "shape (n, any), got (2,)"),
+        (torch.ones(0, 3), {"empty": False}, ValueError, "x must not be empty"),
+        (torch.tensor([1.0, math.nan]), {"finite": True}, ValueError, "got 1 values that are NaN"),
+        (torch.tensor([math.inf]), {"finite": True}, ValueError, "x must be finite"),
+    ],
+)
+def test_tensor_refuses_by_name(value, wanted, error, message):
+    with refuses(error, message):
+        checks.tensor("x", value, **wanted)
+
+
+def test_tensor_returns_what_fits():
+    x = torch.randn(2, 3)
+    wanted = {"shape": ("n", 3), "floating": True, "finite": True, "empty": False}
+    assert checks.tensor("x", x, **wanted) is x
+
+
+@given(classes=st.integers(1, 5), values=st.lists(st.integers(-2, 6), max_size=6))
+def test_labels_lie_in_their_range(classes, values):
+    y = torch.tensor(values, dtype=torch.long)
+    if all(0 <= v < classes for v in values):
+        assert checks.labels("y", y, classes) is y
+    else:
+        with refuses(ValueError, f"y must hold classes 0 … {classes - 1}"):
+            checks.labels("y", y, classes)
+
+
+def test_device_is_picked_or_named():
+    assert pick_device("cpu") == torch.device("cpu")
+    assert pick_device("auto").type in {"cpu", "cuda", "mps"}
+    with refuses(ValueError, "device='gpu'"):
+        pick_device("gpu")
+    with refuses(ValueError, "device='cuda:99' is not present here"):
+        pick_device("cuda:99")
