@@ -119,10 +119,8 @@ def _line(text: str, at: int) -> int:
 def marks(root: Path = ROOT) -> list[Mark]:
     """Return every label that `pytest.mark.equation` names in the tests."""
     found = []
-    for path in sorted((root / "tests").rglob("*.py")):
-        file = path.relative_to(root).as_posix()
-        tree = ast.parse(path.read_text(encoding="utf-8"), filename=file)
-        for node, owner in _walk(tree, ""):
+    for file, tree in _test_files(root):
+        for node, owner in _walk(tree, "") if isinstance(tree, ast.AST) else ():
             if not _is_equation_mark(node):
                 continue
             for argument in [*node.args, *(k.value for k in node.keywords)] or [node]:
@@ -130,6 +128,15 @@ def marks(root: Path = ROOT) -> list[Mark]:
                 label = value if isinstance(value, str) else ""
                 found.append(Mark(label, owner, file, node.lineno))
     return found
+
+
+def _test_files(root: Path) -> Iterator[tuple[str, ast.Module | SyntaxError]]:
+    for path in sorted((root / "tests").rglob("*.py")):
+        file = path.relative_to(root).as_posix()
+        try:
+            yield file, ast.parse(path.read_text(encoding="utf-8"), filename=file)
+        except SyntaxError as error:
+            yield file, error
 
 
 def _walk(node: ast.AST, owner: str) -> Iterator[tuple[ast.AST, str]]:
@@ -174,6 +181,9 @@ def problems(root: Path = ROOT) -> list[str]:
             told.append(f"{at}: the labels of {mark.test} must be string literals")
         elif mark.label not in seen:
             told.append(f"{at}: {mark.test} names the equation {mark.label}, which no chapter has")
+    for file, tree in _test_files(root):
+        if isinstance(tree, SyntaxError):
+            told.append(f"{file}:{tree.lineno}: SyntaxError: {tree.msg}")
     return told
 
 
