@@ -1,0 +1,65 @@
+# Two commands: `make book` builds the book, `make test` proves it. `make help` lists the rest.
+# Both need only Python >= 3.11, make, and the network on first use.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+PY = $(BIN)/python
+
+SHELL = /bin/sh
+.DEFAULT_GOAL = help
+.NOTPARALLEL:
+.PHONY: help book test chapter figures sync new truth lint serve clean lock address venv
+
+# The same text and the same numbers on every machine.
+export PYTHONUTF8 = 1
+export OMP_NUM_THREADS = 1
+export MKL_NUM_THREADS = 1
+
+help: ## list what make can do
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
+
+book: venv ## execute what has changed and build the site into _build/html
+	@$(PY) -m pipeline.book
+
+test: book lint ## build the book, then check everything: style, library, chapters, pages
+	@$(PY) -m pytest -q -n 2 --dist loadfile
+	@$(PY) -m pytest -q -n 2 --dist loadfile -o addopts= -p nbval --nbval-lax \
+		--nbval-current-env --nbval-cell-timeout=600 chapters
+
+chapter: venv ## execute one chapter and print its time: CHAPTER=family/name
+	@$(PY) -m pipeline.run_chapter "$(CHAPTER)"
+
+figures: venv ## write figures as SVG and PNG: [CHAPTER=family/name] [PARAMS="steps=50"] [PRESET=gpu]
+	@$(PY) -m pipeline.figures $(CHAPTER) --set '$(PARAMS)' --preset '$(PRESET)'
+
+sync: venv ## pair each chapter's .md and .ipynb, refresh the outputs that are checked: [CHAPTER=…]
+	@$(PY) -m pipeline.pairs sync $(CHAPTER)
+
+new: venv ## begin a chapter, its module and its test: CHAPTER=family/name
+	@$(PY) -m pipeline.new "$(CHAPTER)"
+
+truth: venv ## print which equations are verified by which tests
+	@$(PY) -m pipeline.truth
+
+lint: venv ## ruff, the direction of imports, spelling
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/lint-imports --no-cache >_build/lint-imports.log 2>&1 || { cat _build/lint-imports.log; false; }
+	@$(BIN)/codespell
+	@echo "lint: ruff, imports and spelling are in order"
+
+serve: venv ## read the book at http://127.0.0.1:8000
+	@$(PY) -m http.server --bind 127.0.0.1 --directory _build/html 8000
+
+clean: ## delete what was built; downloads and .venv stay
+	@rm -rf _build .snakemake
+
+lock: venv ## compile requirements.txt anew from the ranges of pyproject.toml
+	@sh pipeline/lock.sh $(BIN)
+
+address: venv ## write the repository's address everywhere: URL=https://github.com/who/what
+	@$(PY) -m pipeline.address $(URL)
+
+# Installed when the pins or the package's metadata differ from the last finished installation.
+venv:
+	@sh pipeline/install.sh "$(PYTHON)" "$(VENV)"

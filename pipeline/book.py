@@ -1,0 +1,110 @@
+"""Run the Snakefile and tell its progress in plain words: `python -m pipeline.book`.
+
+Snakemake's own log goes to `_build/snakemake.log`. One run at a time; the lock dies with its
+process, so that nothing needs unlocking after a crash.
+"""
+
+import argparse
+import fcntl
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from pipeline import times
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Execute what has changed and build the site.")
+    parser.add_argument("--cores", default="all")
+    parser.add_argument("targets", nargs="*", help="rules or files of the Snakefile")
+    args = parser.parse_args()
+    begin = time.monotonic()
+    with _lock(ROOT / "_build" / ".lock") as lock:
+        status, failed = _snakemake(args.cores, args.targets, lock)
+    print(f"\n{times.table(ROOT)}\n")
+    page = ROOT / "_build" / "html" / "index.html"
+    seconds = f"{time.monotonic() - begin:.1f} s"
+    if status == 0:
+        print(f"book: {page.relative_to(ROOT)}, {seconds}")
+        return 0
+    print(f"book not built, {seconds}" + (f"; failed: {', '.join(failed)}" if failed else ""))
+    if page.exists():
+        print(f"{page.relative_to(ROOT)} still shows the last good site")
+    return status if 0 < status < 128 else 1
+
+
+@contextmanager
+def _lock(file: Path) -> Iterator[TextIO]:
+    file.parent.mkdir(exist_ok=True)
+    with file.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("waiting for another `make book` in this folder …", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield lock
+
+
+def _snakemake(cores: str, targets: list[str], lock: TextIO) -> tuple[int, list[str]]:
+    """Return Snakemake's status and the chapters that failed."""
+    log = ROOT / "_build" / "snakemake.log"
+    command = [sys.executable, "-m", "snakemake", "--cores", cores, "--keep-going"]
+    # Our lock stands in for Snakemake's, which outlives a killed process.
+    command += ["--nolock", "--rerun-incomplete", "--nocolor", "--", *(targets or ["book"])]
+    with log.open("w", encoding="utf8") as noise:
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=noise,
+            text=True,
+            encoding="utf8",
+            errors="replace",
+            env=os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"},
+            pass_fds=[lock.fileno()],
+        )
+        signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+        failed, spoke = [], False
+        done = 0
+        try:
+            for line in process.stdout:
+                spoke = True
+                mark, _, rest = line.rstrip("\n").partition(" ")
+                chapter = re.match(r"[\w-]+/[\w-]+(?= |$)", rest)
+                if mark in ("✓", "✗") and chapter:
+                    done += 1
+                    failed += [chapter[0]] if mark == "✗" else []
+                    line = f"[{done}/{_planned(log)}] {'✗ ' if mark == '✗' else ''}{rest}\n"
+                print(line, end="", flush=True)
+        except KeyboardInterrupt:
+            print("\nstopping …", flush=True)
+        status = process.wait()
+    if status and not spoke:
+        print(_tail(log))
+    return status, failed
+
+
+def _planned(log: Path) -> str:
+    """Return how many chapters Snakemake said it would run."""
+    found = re.search(r"^execute +(\d+)", log.read_text("utf8", "replace"), re.MULTILINE)
+    return found[1] if found else "?"
+
+
+def _tail(log: Path) -> str:
+    """Return the last words of a Snakemake that stopped before any rule could speak."""
+    lines = [line for line in log.read_text("utf8", "replace").splitlines() if line.strip()]
+    return "\n".join([*lines[-15:], f"(all of it: {log.relative_to(ROOT)})"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

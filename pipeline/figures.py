@@ -1,0 +1,88 @@
+"""Write the named figures of the chapters as SVG and PNG, at any size of run.
+
+python -m pipeline.figures foundations/optimizers --set "steps=50" --preset gpu
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline import run_chapter
+from pipeline.dependencies import chapters
+from pipeline.parameters import BadParameter, split
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def preset(name: str, root: Path = ROOT) -> dict[str, dict[str, Any]]:
+    """Return chapter -> parameters of `pipeline/presets/<name>.yaml`.
+
+    Raises:
+        BadParameter: no such preset, a block of it is no mapping or names no chapter.
+    """
+    file = root / "pipeline" / "presets" / f"{name}.yaml"
+    if not file.exists():
+        known = ", ".join(sorted(f.stem for f in file.parent.glob("*.yaml")))
+        raise BadParameter(f"PRESET={name!r} is unknown; there is {known}")
+    blocks = yaml.safe_load(file.read_text("utf8")) or {}
+    known = {"all", *chapters(root)}
+    for chapter, values in blocks.items():
+        if chapter not in known or not isinstance(values, dict):
+            raise BadParameter(f"{file.name}: {chapter!r} must be a chapter, and hold name: value")
+    return blocks
+
+
+def draw(chapter: str, given: dict[str, Any], root: Path = ROOT) -> bool:
+    """Run one chapter with its figures on; print the files and the promises that did not hold."""
+    folder = root / "_build" / "figures" / chapter
+    for old in [*folder.glob("*.svg"), *folder.glob("*.png")]:
+        old.unlink()
+    values = {"figures_dir": str(folder), "strict": False} | given
+    try:
+        record = run_chapter.run(chapter, values, root=root)
+    except run_chapter.ChapterError as error:
+        print(f"✗ {error}", flush=True)
+        return False
+    print(f"✓ {chapter}  {record['wall_seconds']:.1f} s", flush=True)
+    folder = Path(record["parameters"]["figures_dir"])
+    for file in sorted([*folder.glob("*.svg"), *folder.glob("*.png")]):
+        shown = file.relative_to(root) if file.is_relative_to(root) else file
+        print(f"    {shown}")
+    for claim in record["broken"]:
+        print(f"    did not hold: {claim}")
+    if record["bands"] and not record["broken"]:
+        print(f"    all {len(record['bands'])} bands held")
+    return True
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Write the figures of the chapters.")
+    parser.add_argument("chapters", nargs="*", help="family/name; all when none is given")
+    parser.add_argument("--set", default="", help="parameters: 'steps=50 device=cuda'")
+    parser.add_argument("--preset", default="", help="a file of pipeline/presets")
+    parser.add_argument("--root", type=Path, default=ROOT, help="the repository's folder")
+    args = parser.parse_args()
+    root = args.root.resolve()
+    wanted = args.chapters or chapters(root)
+    try:
+        given = split(args.set)
+        blocks = preset(args.preset, root) if args.preset else {}
+        for chapter in wanted:
+            run_chapter.find(chapter, root)
+        drawn = []
+        for chapter in wanted:
+            if args.preset and chapter not in blocks:
+                print(f"  {args.preset} has no block for {chapter}: its own defaults hold")
+            values = blocks.get("all", {}) | blocks.get(chapter, {}) | given
+            drawn.append(draw(chapter, values, root))
+    except (run_chapter.ChapterError, BadParameter) as error:
+        print(f"✗ {error}")
+        return 1
+    return 0 if all(drawn) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

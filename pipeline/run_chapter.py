@@ -1,0 +1,234 @@
+"""Execute one chapter with papermill: `python -m pipeline.run_chapter foundations/mlp -p steps 5`.
+
+At its defaults the result goes to `_build/executed` and becomes a page of the book; with
+parameters it goes to `_build/custom`. A failed notebook is kept in `_build/failed`.
+"""
+
+import argparse
+import difflib
+import json
+import os
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.parameters import BadParameter, checked
+
+ROOT = Path(__file__).resolve().parents[1]
+CELL_SECONDS = 600  # of a cell at its defaults: a chapter that hangs must not hang the book
+
+
+class ChapterError(RuntimeError):
+    """A chapter that does not exist, or did not run to its end."""
+
+
+def run(
+    chapter: str,
+    given: Mapping[str, Any] | None = None,
+    *,
+    root: Path = ROOT,
+    into: Path | None = None,
+) -> dict[str, Any]:
+    """Execute a chapter in a fresh kernel of this Python; return its record.
+
+    Args:
+        chapter: `family/name`.
+        given: values for its parameters, as text or typed.
+        root: the repository.
+        into: folder of the result; chosen after `given` when None.
+
+    Raises:
+        ChapterError: no such chapter, or a cell failed.
+        BadParameter: a parameter is unknown or of the wrong type.
+    """
+    source = find(chapter, root)
+    cells = json.loads(source.read_text("utf8"))["cells"]
+    for cell in cells:
+        cell["source"] = "".join(cell["source"])
+    parameters = checked(chapter, cells, given or {})
+    into = into or root / "_build" / ("custom" if parameters else "executed")
+    target = into / "chapters" / f"{chapter}.ipynb"
+    failed = root / "_build" / "failed" / "chapters" / f"{chapter}.ipynb"
+    with tempfile.TemporaryDirectory(prefix="nn-") as folder:
+        partial = Path(folder) / "run.ipynb"
+        begin, before = time.monotonic(), _children_seconds()
+        try:
+            _papermill(source, partial, parameters, root)
+        except BaseException as error:
+            if partial.exists():
+                _publish(partial.read_bytes(), failed)
+            if isinstance(error, Exception):
+                raise ChapterError(_story(chapter, error, failed, root)) from error
+            raise
+        wall, cpu = time.monotonic() - begin, _children_seconds() - before
+        bands, broken = promises(json.loads(partial.read_text("utf8")))
+        record = {
+            "chapter": chapter,
+            "cpu_seconds": round(cpu, 2),
+            "wall_seconds": round(wall, 2),
+            "parameters": parameters,
+            "bands": bands,
+            "broken": broken,
+        }
+        _publish(partial.read_bytes(), target)
+    _publish((json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode(), _json(target))
+    failed.unlink(missing_ok=True)
+    return record
+
+
+def find(chapter: str, root: Path = ROOT) -> Path:
+    """Return the notebook of `family/name`.
+
+    Raises:
+        ChapterError: there is none; names near matches.
+    """
+    notebook = root / "chapters" / f"{chapter}.ipynb"
+    if chapter.count("/") == 1 and notebook.exists():
+        return notebook
+    known = sorted(f"{f.parent.name}/{f.stem}" for f in (root / "chapters").glob("*/*.ipynb"))
+    if notebook.with_suffix(".md").exists():
+        told = f"chapters/{chapter}.md has no notebook beside it; `make sync` writes it"
+        raise ChapterError(f"chapter {chapter!r} is not executable: {told}")
+    near = difflib.get_close_matches(chapter, known, cutoff=0.4)
+    near += [name for name in known if name.split("/")[1] == chapter and name not in near]
+    told = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}"
+    raise ChapterError(f"there is no chapter {chapter!r} (family/name); {told}")
+
+
+def promises(notebook: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """Return the bands as printed, and every promise that did not hold, each once."""
+    lines: list[str] = []
+    for cell in notebook["cells"]:
+        for output in cell.get("outputs", ()):
+            if output.get("name") == "stdout":
+                lines += "".join(output["text"]).splitlines()
+    bands = [f for f in lines if f[:2] in ("✓ ", "✗ ") and (" at least " in f or " at most " in f)]
+    broken = [
+        line[2:].removeprefix("did not hold: ")
+        for line in lines
+        if line.startswith("✗ ") and not line.endswith("did not")  # the verdict's tally
+    ]
+    return [b for b in bands if "did not hold: " not in b], list(dict.fromkeys(broken))
+
+
+def _papermill(source: Path, target: Path, parameters: dict[str, Any], root: Path) -> None:
+    import papermill  # here: the checks above must answer at once
+    from jupyter_client import AsyncKernelManager
+    from traitlets import default
+
+    class Manager(AsyncKernelManager):
+        @default("transport")
+        def _transport(self) -> str:
+            # Sockets in our own folder: no ports to race for, and no network needed.
+            return "ipc" if sys.platform == "linux" else "tcp"
+
+    _private_kernel(target.parent, root)
+    papermill.execute_notebook(
+        str(source),
+        str(target),
+        parameters=parameters,
+        kernel_name="python3",
+        cwd=str(source.parent),
+        progress_bar=False,
+        execution_timeout=None if parameters else CELL_SECONDS,
+        kernel_manager_class=Manager,
+    )
+
+
+def _private_kernel(folder: Path, root: Path) -> None:
+    """Make `python3` mean this interpreter, whatever kernels and profiles the user has."""
+    kernel = folder / "kernels" / "python3" / "kernel.json"
+    kernel.parent.mkdir(parents=True)
+    argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    spec = {"argv": argv, "display_name": "Python 3", "language": "python"}
+    kernel.write_text(json.dumps(spec), "utf8")
+    path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
+    os.environ |= {
+        "JUPYTER_PATH": str(folder),
+        "JUPYTER_RUNTIME_DIR": str(folder),
+        "IPYTHONDIR": str(folder / "ipython"),
+        "PYTHONPATH": path,  # nnlib of this tree, not of another that may be installed
+        "OMP_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+    }
+
+
+def _children_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _publish(content: bytes, target: Path) -> None:
+    """Write in one step: a reader sees the old file or the new one, never half of one."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(content)
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _json(notebook: Path) -> Path:
+    return notebook.with_suffix(".json")
+
+
+def _story(chapter: str, error: Exception, failed: Path, root: Path) -> str:
+    """Tell where the chapter stopped: cell, line of the text, error, source."""
+    kept = failed.relative_to(root) if failed.exists() else None
+    where, source = "before its first cell", ""
+    what = f"{type(error).__name__}: {error}".strip()
+    if kept:
+        cells = json.loads(failed.read_text("utf8"))["cells"]
+        # papermill puts its own notice at the top, and an injected cell after the parameters
+        own = {"papermill-error-cell-tag", "injected-parameters"}
+        cells = [c for c in cells if not own & set(c["metadata"].get("tags", []))]
+        states = [c["metadata"].get("papermill", {}) for c in cells]
+        at = next((i for i, s in enumerate(states) if s.get("exception")), None)
+        if at is None:  # the kernel died or hung: in the last cell that began
+            at = max((i for i, s in enumerate(states) if s.get("start_time")), default=None)
+        if at is not None:
+            source = "".join(cells[at]["source"])
+            count = cells[at].get("execution_count")
+            where = f"in cell {at + 1}" + (f" (In [{count}])" if count else "")
+            where += _line_of_text(root / "chapters" / f"{chapter}.md", source, root)
+    if hasattr(error, "ename"):
+        what = f"{error.ename}: {error.evalue}"
+    told = [f"{chapter} failed {where}", f"  {what}"]
+    told += [f"    | {line}" for line in source.splitlines()]
+    told += [f"  the notebook, as far as it ran: {kept}"] if kept else []
+    return "\n".join(told)
+
+
+def _line_of_text(page: Path, source: str, root: Path) -> str:
+    text = page.read_text("utf8") if page.exists() else ""
+    at = text.find(source) if source else -1
+    return f", {page.relative_to(root)}:{text.count(chr(10), 0, at) + 1}" if at >= 0 else ""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Execute one chapter.")
+    parser.add_argument("chapter", help="family/name")
+    parser.add_argument("-p", nargs=2, action="append", metavar=("NAME", "VALUE"), default=[])
+    parser.add_argument("--root", type=Path, default=ROOT, help="the repository's folder")
+    args = parser.parse_args()
+    print(f"… {args.chapter}", flush=True)
+    try:
+        record = run(args.chapter, dict(args.p), root=args.root.resolve())
+    except (ChapterError, BadParameter) as error:
+        print(f"✗ {error}", flush=True)
+        return 1
+    for claim in record["broken"]:
+        print(f"  did not hold: {claim}")
+    seconds = f"{record['wall_seconds']:.1f} s ({record['cpu_seconds']:.1f} s of CPU)"
+    print(f"✓ {args.chapter}  {seconds}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

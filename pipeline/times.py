@@ -1,0 +1,49 @@
+"""The table of seconds per chapter, from the records of the last runs: `python -m pipeline.times`.
+
+`over(root)` names the chapters that take more than the book allows.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+CPU_SECONDS, WALL_SECONDS = 20.0, 30.0  # of one chapter at its defaults
+
+
+def records(root: Path = ROOT) -> list[dict[str, Any]]:
+    """Return the record of every executed chapter that the book still has, by name."""
+    folder = root / "_build" / "executed" / "chapters"
+    found = [json.loads(file.read_text("utf8")) for file in sorted(folder.glob("*/*.json"))]
+    return [r for r in found if (root / "chapters" / f"{r['chapter']}.ipynb").exists()]
+
+
+def over(root: Path = ROOT) -> list[str]:
+    """Return one sentence for each chapter beyond its budget."""
+    return [
+        f"{r['chapter']} took {r[kind]:.1f} {words}, {most:.0f} are allowed"
+        for r in records(root)
+        for kind, words, most in (
+            ("cpu_seconds", "CPU-seconds", CPU_SECONDS),
+            ("wall_seconds", "seconds", WALL_SECONDS),
+        )
+        if r[kind] > most
+    ]
+
+
+def table(root: Path = ROOT) -> str:
+    """Return the table that `make book` ends with."""
+    rows = [(r["chapter"], r["cpu_seconds"], r["wall_seconds"]) for r in records(root)]
+    if not rows:
+        return "no chapter has been executed"
+    total = ("total", sum(r[1] for r in rows), sum(r[2] for r in rows))
+    width = max(len(row[0]) for row in [*rows, total])
+    lines = [f"{'chapter':<{width}}   CPU s  wall s"]
+    lines += [f"{name:<{width}}  {cpu:6.1f}  {wall:6.1f}" for name, cpu, wall in [*rows, total]]
+    return "\n".join([*lines, *(f"over budget: {problem}" for problem in over(root))])
+
+
+if __name__ == "__main__":
+    print(table())
+    sys.exit(0)
