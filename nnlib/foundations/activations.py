@@ -1,0 +1,350 @@
+r"""Activation functions and their derivatives: the bend between two affine maps.
+
+Chapter: chapters/foundations/activations.md
+Papers: ReLU: Fukushima 1969, Nair and Hinton 2010; leaky ReLU: Maas, Hannun and Ng 2013; ELU:
+Clevert, Unterthiner and Hochreiter 2015; GELU: Hendrycks and Gimpel 2016; SiLU: Elfwing, Uchibe
+and Doya 2018, Ramachandran, Zoph and Le 2017; Mish: Misra 2019; SwiGLU: Shazeer 2020
+Axes: any shape; only softmax joins values, along one axis of d classes.
+
+Each function is its own equation in plain torch, written so that it survives |z| = 1000 in
+float32, forwards and backwards through autograd. Torch's fused operators give the same values
+faster; they are what the tests compare with.
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nnlib import checks
+
+Elementwise = Float[Tensor, "*shape"]
+Activation = Callable[..., Tensor]
+
+
+def sigmoid(z: Elementwise) -> Elementwise:
+    r"""Return $\sigma(z) = 1 / (1 + e^{-z})$ (equation `activations-sigmoid`).
+
+    Args:
+        z: floating point, any shape.
+
+    Returns:
+        Values in 0 … 1; half-way at 0. Not the step of the perceptron, which also goes by σ.
+
+    Raises:
+        TypeError: `z` is no floating-point tensor.
+
+    Example:
+        >>> sigmoid(torch.tensor([-1000.0, 0.0, 1000.0])).tolist()
+        [0.0, 0.5, 1.0]
+    """
+    _check(z)
+    return torch.exp(-_softplus(-z))  # eq. activations-sigmoid, as e^-ln(1 + e^-z)
+
+
+def tanh(z: Elementwise) -> Elementwise:
+    r"""Return $\tanh z = (e^z - e^{-z}) / (e^z + e^{-z})$ (equation `activations-tanh`).
+
+    Both sides are divided by $e^{-z}$ first: $u / (u + 2)$ with $u = e^{2z} - 1$, which
+    neither overflows nor cancels.
+
+    Args:
+        z: floating point, any shape.
+
+    Raises:
+        TypeError: `z` is no floating-point tensor.
+
+    Example:
+        >>> tanh(torch.tensor([-1000.0, 0.0, 1000.0])).tolist()
+        [-1.0, 0.0, 1.0]
+    """
+    _check(z)
+    rounds_to_one = math.log(16 / torch.finfo(z.dtype).eps)  # 2z beyond which tanh is 1
+    u = torch.expm1((2 * z).clamp(max=rounds_to_one))
+    return u / (u + 2)  # eq. activations-tanh
+
+
+def relu(z: Elementwise) -> Elementwise:
+    r"""Return $\max(0, z)$ (equation `activations-relu`); its slope at 0 is taken to be 0.
+
+    Args:
+        z: floating point, any shape.
+
+    Raises:
+        TypeError: `z` is no floating-point tensor.
+
+    Example:
+        >>> relu(torch.tensor([-2.0, 3.0])).tolist()
+        [0.0, 3.0]
+    """
+    _check(z)
+    return torch.where(z <= 0, 0.0, z)  # eq. activations-relu; NaN stays NaN
+
+
+def leaky_relu(z: Elementwise, alpha: float = 0.01) -> Elementwise:
+    r"""Return $z$ above 0 and $\alpha z$ below (equation `activations-leaky-relu`).
+
+    That is $\max(\alpha z, z)$ only for $\alpha \le 1$, so it is not written as a maximum.
+
+    Args:
+        z: floating point, any shape.
+        alpha: slope below zero, any finite number; torch calls it `negative_slope`.
+
+    Raises:
+        TypeError: `z` is no floating-point tensor, or `alpha` no number.
+        ValueError: `alpha` is not finite.
+
+    Example:
+        >>> leaky_relu(torch.tensor([-2.0, 3.0]), alpha=0.5).tolist()
+        [-1.0, 3.0]
+    """
+    _check(z)
+    alpha = checks.number("alpha", alpha)
+    return torch.where(z <= 0, alpha * z, z)  # eq. activations-leaky-relu
+
+
+def elu(z: Elementwise, alpha: float = 1.0) -> Elementwise:
+    r"""Return $z$ above 0 and $\alpha(e^z - 1)$ below (equation `activations-elu`).
+
+    Args:
+        z: floating point, any shape.
+        alpha: minus the value far below zero; the slope is continuous at 0 only for 1.
+
+    Raises:
+        TypeError: `z` is no floating-point tensor, or `alpha` no number.
+        ValueError: `alpha` is not finite.
+
+    Example:
+        >>> elu(torch.tensor([-1000.0, 3.0]), alpha=2.0).tolist()
+        [-2.0, 3.0]
+    """
+    _check(z)
+    alpha = checks.number("alpha", alpha)
+    # The clamp is for autograd: the branch not taken must not overflow (0 · ∞ is NaN).
+    return torch.where(z > 0, z, alpha * torch.expm1(z.clamp(max=0)))  # eq. activations-elu
+
+
+def gelu(z: Elementwise, approximate: str = "none") -> Elementwise:
+    r"""Return $z\,\Phi(z)$, Φ the distribution function of the standard normal.
+
+    Equations `activations-gelu` and `activations-gelu-erf`; the older, cheaper form is
+    `activations-gelu-tanh`, off by at most 4.73e-4, at |z| ≈ 2.70.
+
+    Args:
+        z: floating point, any shape.
+        approximate: `"none"` or `"tanh"`.
+
+    Raises:
+        TypeError: `z` is no floating-point tensor.
+        ValueError: `approximate` is neither.
+
+    Example:
+        >>> gelu(torch.tensor([-1000.0, 0.0, 1000.0])).tolist()
+        [-0.0, 0.0, 1000.0]
+    """
+    _check(z)
+    checks.one_of("approximate", approximate, ("none", "tanh"))
+    if approximate == "tanh":
+        return 0.5 * z * (1 + tanh(_gelu_inner(z)))  # eq. activations-gelu-tanh
+    return z * _normal_cdf(z)  # eq. activations-gelu
+
+
+def silu(z: Elementwise) -> Elementwise:
+    r"""Return $z\,\sigma(z)$, also called Swish (equation `activations-silu`).
+
+    Args:
+        z: floating point, any shape.
+
+    Raises:
+        TypeError: `z` is no floating-point tensor.
+
+    Example:
+        >>> silu(torch.tensor([-1000.0, 0.0, 1000.0])).tolist()
+        [-0.0, 0.0, 1000.0]
+    """
+    return z * sigmoid(z)  # eq. activations-silu
+
+
+def softmax(z: Float[Tensor, "*n d"], dim: int = -1) -> Float[Tensor, "*n d"]:
+    r"""Return $e^{z_i} / \sum_j e^{z_j}$ along an axis (equation `activations-softmax`).
+
+    The largest score is subtracted first; that changes nothing but the overflow.
+
+    Args:
+        z: scores, floating point, one axis or more; $-\infty$ is a score of probability 0.
+        dim: the axis whose values will sum to 1.
+
+    Raises:
+        TypeError: `z` is no floating-point tensor, or `dim` no integer.
+        ValueError: `z` has no such axis, or that axis is empty.
+
+    Example:
+        >>> softmax(torch.tensor([1000.0, 1000.0, 0.0])).tolist()
+        [0.5, 0.5, 0.0]
+    """
+    _check(z)
+    dim = checks.count("dim", dim, least=-z.ndim)
+    if dim >= z.ndim or z.shape[dim] == 0:
+        raise ValueError(f"dim={dim} must be a non-empty axis of z, got shape {tuple(z.shape)}")
+    e = torch.exp(z - z.amax(dim, keepdim=True).detach())
+    return e / e.sum(dim, keepdim=True)  # eq. activations-softmax
+
+
+def mish(z: Elementwise) -> Elementwise:
+    r"""Return $z\tanh(\ln(1 + e^z))$ (equation `activations-mish`).
+
+    Args:
+        z: floating point, any shape.
+
+    Raises:
+        TypeError: `z` is no floating-point tensor.
+
+    Example:
+        >>> mish(torch.tensor([-1000.0, 0.0, 1000.0])).tolist()
+        [-0.0, 0.0, 1000.0]
+    """
+    _check(z)
+    return z * tanh(_softplus(z))  # eq. activations-mish
+
+
+def identity(z: Elementwise) -> Elementwise:
+    """Return `z` itself: no activation, the baseline of this chapter."""
+    return z
+
+
+def swiglu(a: Elementwise, b: Elementwise) -> Elementwise:
+    r"""Return $\mathrm{SiLU}(a) \odot b$: a gate and what it lets through (`activations-swiglu`).
+
+    Args:
+        a: the gate before its activation.
+        b: the values, of the same shape.
+
+    Raises:
+        TypeError: an argument is no floating-point tensor.
+        ValueError: the shapes differ.
+
+    Example:
+        >>> swiglu(torch.tensor([-1000.0, 1000.0]), torch.tensor([5.0, 5.0])).tolist()
+        [-0.0, 5000.0]
+    """
+    checks.tensor("b", b, floating=True)
+    checks.tensor("a", a, shape=tuple(b.shape), floating=True)
+    return silu(a) * b  # eq. activations-swiglu
+
+
+def activation(name: str) -> Activation:
+    """Return the function of that name.
+
+    Args:
+        name: one of the nine of the chapter, or `"identity"`.
+
+    Raises:
+        ValueError: no such function; the message names the choices.
+
+    Example:
+        >>> activation("relu")(torch.tensor([-1.0, 2.0])).tolist()
+        [0.0, 2.0]
+    """
+    return _FUNCTIONS[checks.one_of("name", name, _FUNCTIONS)]
+
+
+def derivative(name: str) -> Activation:
+    r"""Return the function of $z$ that gives $f'(z)$, with the options of $f$ itself.
+
+    At a kink it is autograd's choice: the slope from below. For softmax it is the Jacobian along
+    the last axis, so a `z` of shape (…, d) gives (…, d, d).
+
+    Args:
+        name: as `activation` takes it.
+
+    Raises:
+        ValueError: no such function; the message names the choices.
+
+    Example:
+        >>> derivative("relu")(torch.tensor([-1.0, 0.0, 2.0])).tolist()
+        [0.0, 0.0, 1.0]
+    """
+    return partial(_checked, _DERIVATIVES[checks.one_of("name", name, _DERIVATIVES)])
+
+
+def _checked(slope: Activation, z: Tensor, **options: float | str) -> Tensor:
+    _check(z)
+    return slope(z, **options)
+
+
+def _sigmoid_slope(z: Tensor) -> Tensor:
+    s = sigmoid(z)
+    return s * (1 - s)  # eq. activations-sigmoid-derivative
+
+
+def _tanh_slope(z: Tensor) -> Tensor:
+    return 1 - tanh(z) ** 2  # eq. activations-tanh-derivative
+
+
+def _relu_slope(z: Tensor) -> Tensor:
+    return (z > 0).to(z.dtype)  # eq. activations-relu-derivative
+
+
+def _leaky_relu_slope(z: Tensor, alpha: float = 0.01) -> Tensor:
+    alpha = checks.number("alpha", alpha)
+    return torch.where(z > 0, torch.ones_like(z), alpha)  # eq. activations-leaky-relu-derivative
+
+
+def _elu_slope(z: Tensor, alpha: float = 1.0) -> Tensor:
+    below = checks.number("alpha", alpha) * torch.exp(z.clamp(max=0))
+    return torch.where(z > 0, torch.ones_like(z), below)  # eq. activations-elu-derivative
+
+
+def _gelu_slope(z: Tensor, approximate: str = "none") -> Tensor:
+    if checks.one_of("approximate", approximate, ("none", "tanh")) == "none":
+        density = torch.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
+        return _normal_cdf(z) + z * density  # eq. activations-gelu-derivative
+    t, inner_slope = tanh(_gelu_inner(z)), _ROOT * (1 + 3 * _CUBIC * z**2)
+    return 0.5 * (1 + t) + 0.5 * z * (1 - t**2) * inner_slope  # eq. …-gelu-tanh-derivative
+
+
+def _silu_slope(z: Tensor) -> Tensor:
+    s = sigmoid(z)
+    return s * (1 + z * (1 - s))  # eq. activations-silu-derivative
+
+
+def _softmax_jacobian(z: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d d"]:
+    s = softmax(z)
+    return torch.diag_embed(s) - s[..., :, None] * s[..., None, :]  # eq. …-softmax-jacobian
+
+
+def _mish_slope(z: Tensor) -> Tensor:
+    t = tanh(_softplus(z))
+    return t + z * sigmoid(z) * (1 - t**2)  # eq. activations-mish-derivative
+
+
+_FUNCTIONS: dict[str, Activation] = {
+    f.__name__: f
+    for f in (sigmoid, tanh, relu, leaky_relu, elu, gelu, silu, softmax, mish, identity)
+}
+_DERIVATIVES: dict[str, Activation] = {
+    "sigmoid": _sigmoid_slope, "tanh": _tanh_slope, "relu": _relu_slope,
+    "leaky_relu": _leaky_relu_slope, "elu": _elu_slope, "gelu": _gelu_slope, "silu": _silu_slope,
+    "softmax": _softmax_jacobian, "mish": _mish_slope, "identity": torch.ones_like,
+}  # fmt: skip
+_ROOT, _CUBIC = math.sqrt(2 / math.pi), 0.044715
+
+
+def _normal_cdf(z: Elementwise) -> Elementwise:
+    return 0.5 * (1 + torch.erf(z / math.sqrt(2)))  # eq. activations-gelu-erf
+
+
+def _gelu_inner(z: Elementwise) -> Elementwise:
+    return _ROOT * (z + _CUBIC * z**3)
+
+
+def _softplus(z: Elementwise) -> Elementwise:
+    """Return ln(1 + e^z) as the log of a sum of exponentials, which never overflows."""
+    return torch.logaddexp(z, torch.zeros_like(z))
+
+
+def _check(z: Tensor) -> None:
+    checks.tensor("z", z, floating=True)
