@@ -1,0 +1,99 @@
+"""The catalogue: cheap to import, consistent with itself, the bibliography and the history."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pybtex.database import parse_file
+from support import refuses
+
+from nnlib import catalog
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_importing_it_imports_nothing_heavy():
+    code = "import sys, nnlib, nnlib.catalog; print(*{'torch', 'numpy'} & set(sys.modules))"
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (ran.returncode, ran.stdout.strip()) == (0, ""), ran.stderr
+
+
+def test_names_are_unique_stems():
+    names = [row.name for row in catalog.ARCHITECTURES]
+    assert len(names) == len(set(names))
+    assert all(re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name) for name in names)
+
+
+def test_rows_stand_family_by_family_in_the_order_of_the_families():
+    order = [list(catalog.FAMILIES).index(row.family) for row in catalog.ARCHITECTURES]
+    assert order == sorted(order)
+    assert set(order) == set(range(len(catalog.FAMILIES))), "a family without a member"
+
+
+@pytest.mark.parametrize("row", catalog.ARCHITECTURES, ids=lambda row: row.name)
+def test_a_row_is_complete(row):
+    assert row.idea.endswith(".") and len(row.idea) <= 110
+    assert 1940 < row.year < 2030
+    assert row.people and row.title
+    if row.module:
+        assert row.module == f"nnlib.{row.family}.{row.name}"
+        needed = ("cls", "parameters", "train_cost", "use_cost")
+        missing = [name for name in needed if not getattr(row, name)]
+        assert not missing, f"the written row {row.name} lacks {missing}"
+        assert row.trained_by in ("gradient", "rule", "none")
+
+
+@pytest.mark.parametrize("row", catalog.ARCHITECTURES, ids=lambda row: row.name)
+def test_ancestors_exist_and_are_not_younger(row):
+    for name in row.ancestors:
+        assert catalog.get(name).year <= row.year
+        assert name != row.name
+        assert row in catalog.heirs(name)
+
+
+def test_sources_stand_in_the_bibliography():
+    known = parse_file(ROOT / "references.bib").entries
+    assert [row.name for row in catalog.ARCHITECTURES if row.source not in known] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "year"),
+    [
+        ("perceptron", 1958),
+        ("hopfield", 1982),
+        ("lstm", 1997),
+        ("attention", 2014),
+        ("diffusion", 2015),
+        ("transformer", 2017),
+        ("gpt", 2018),
+        ("bert", 2018),
+        ("mamba", 2023),
+    ],
+)
+def test_the_years_that_are_often_wrong_are_right(name, year):
+    assert catalog.get(name).year == year
+
+
+def test_later_additions_are_credited():
+    assert "Gers et al. 2000" in catalog.get("lstm").people  # the 1997 cell had no forget gate
+    assert "Sohl-Dickstein" in catalog.get("diffusion").people  # before DDPM
+    assert "Hinton 2002" in catalog.get("rbm").people  # contrastive divergence
+
+
+def test_load_returns_the_class():
+    assert catalog.load("perceptron").__name__ == "Perceptron"
+
+
+def test_bad_names_are_refused_with_names_near_them():
+    with refuses(ValueError, "name='perceptrn' is not in the catalogue: it takes 'perceptron'"):
+        catalog.get("perceptrn")
+    with refuses(TypeError, "name=3 must be a string"):
+        catalog.get(3)
+    with refuses(ValueError, "name='mamba' is planned"):
+        catalog.load("mamba")
+    with refuses(ValueError, "family='fondations' must be one of"):
+        catalog.members("fondations")
+    with refuses(ValueError, "name='no' is not in the catalogue"):
+        catalog.heirs("no")

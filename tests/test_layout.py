@@ -1,0 +1,106 @@
+"""One name in three rooms: `chapters/f/x.md`, `nnlib/f/x.py`, `tests/f/test_x.py`."""
+
+import ast
+from pathlib import Path
+
+import pytest
+import yaml
+
+from nnlib import catalog
+
+ROOT = Path(__file__).parent.parent
+# Operations stand in nnlib/kernels one a file, whether or not a chapter is about them.
+FAMILIES = [family for family in catalog.FAMILIES if family != "kernels"]
+
+
+def stems(folder, pattern, *, strip=""):
+    found = (ROOT / folder).glob(pattern)
+    return {file.stem.removeprefix(strip) for file in found if file.stem[0] not in "_."}
+
+
+def rooms(family):
+    """Return where each name of a family was found."""
+    return {
+        "nnlib": stems(f"nnlib/{family}", "*.py"),
+        "tests": stems(f"tests/{family}", "test_*.py", strip="test_"),
+        "chapters": stems(f"chapters/{family}", "*.md") - {"index"},
+        "notebooks": stems(f"chapters/{family}", "*.ipynb"),
+    }
+
+
+PATHS = {
+    "nnlib": "nnlib/{family}/{name}.py",
+    "tests": "tests/{family}/test_{name}.py",
+    "chapters": "chapters/{family}/{name}.md",
+    "notebooks": "chapters/{family}/{name}.ipynb (run `make sync`)",
+}
+NAMES = sorted(
+    {(family, name) for family in FAMILIES for names in rooms(family).values() for name in names}
+    | {(row.family, row.name) for row in catalog.written() if row.family in FAMILIES}
+)
+
+
+@pytest.mark.parametrize(("family", "name"), NAMES, ids=str)
+def test_a_name_stands_in_every_room(family, name):
+    where = rooms(family)
+    missing = [
+        path.format(family=family, name=name)
+        for room, path in PATHS.items()
+        if name not in where[room]
+    ]
+    if f"chapters/{family}/{name}" not in toc_files():
+        missing.append(f"the line `- file: chapters/{family}/{name}` in _toc.yml")
+    if (family, name) not in {(row.family, row.name) for row in catalog.written()}:
+        missing.append(f"a row for {name} with module= and cls= in nnlib/catalog.py")
+    assert not missing, f"{family}/{name} lacks\n" + "\n".join(missing)
+
+
+def toc_files(node=None):
+    """Return every page that _toc.yml names."""
+    if node is None:
+        node = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    if isinstance(node, list):
+        return {file for part in node for file in toc_files(part)}
+    if not isinstance(node, dict):
+        return set()
+    parts = [part for part in node.values() if isinstance(part, list)]
+    own = {node["file"]} if "file" in node else set()
+    return own | toc_files(parts)
+
+
+@pytest.mark.parametrize("room", ["nnlib", "tests", "chapters"])
+def test_every_folder_has_content(room):
+    folders = [f for f in (ROOT / room).rglob("*") if f.is_dir() and f.name != "__pycache__"]
+    empty = [
+        folder.relative_to(ROOT).as_posix()
+        for folder in folders
+        if ".ipynb_checkpoints" not in folder.parts
+        and not [f for f in folder.rglob("*") if f.is_file() and f.name != "__init__.py"]
+    ]
+    assert not empty
+
+
+def test_every_family_with_a_chapter_has_a_first_page():
+    lost = [
+        family
+        for family in catalog.FAMILIES
+        if (ROOT / "chapters" / family).is_dir()
+        and not (ROOT / "chapters" / family / "index.md").is_file()
+    ]
+    assert not lost, f"chapters/<family>/index.md is missing for {lost}"
+
+
+def test_every_folder_of_chapters_is_a_family():
+    folders = {f.name for f in (ROOT / "chapters").iterdir() if f.is_dir() and f.name[0] != "."}
+    assert folders <= set(catalog.FAMILIES)
+
+
+@pytest.mark.parametrize(
+    "file", sorted((ROOT / "nnlib").rglob("__init__.py")), ids=lambda f: f.parent.name
+)
+def test_a_package_re_exports_nothing(file):
+    """A chapter's dependencies are the files it imports, so packages must not pull others in."""
+    body = ast.parse(file.read_text(encoding="utf-8")).body
+    assert body and isinstance(body[0], ast.Expr), f"{file} needs a docstring"
+    heavy = [ast.unparse(node) for node in body[1:] if not isinstance(node, ast.Assign)]
+    assert not heavy, f"{file} must hold a docstring alone, it has {heavy}"
