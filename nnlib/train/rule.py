@@ -1,0 +1,102 @@
+"""The part of an optimizer that is no mathematics: groups, state, named errors, the step.
+
+A rule (see `nnlib.foundations.optimizers`) adds `_start`, the state of a fresh parameter;
+`_update`, the rule for one tensor; and `_update_all`, the same for a list of tensors at once.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from nnlib import checks
+
+Group = dict[str, Any]
+Slots = dict[str, Tensor]
+_HOW = {"foreach", "fused", "capturable", "differentiable"}  # torch's options of speed
+_WHAT = {"amsgrad", "centered", "maximize", "momentum", "decoupled_weight_decay"}
+
+
+class Rule(Optimizer):
+    """A `torch.optim.Optimizer` without its rule."""
+
+    _decoupled = False
+
+    def _check(self, group: Group) -> None:
+        checks.number("lr", group["lr"], least=0)
+        checks.number("weight_decay", group["weight_decay"], least=0)
+        checks.number("eps", group.get("eps", 0.0), least=0)
+        checks.one_of("foreach", group["foreach"], (None, True, False))
+
+    def _start(self, theta: Tensor, group: Group) -> Slots:
+        return {}
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+        """Move every parameter that has a gradient; return what `closure` returned.
+
+        Raises:
+            TypeError: a gradient is sparse.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            thetas = [p for p in group["params"] if p.grad is not None]
+            gs = [p.grad for p in thetas]
+            for theta in thetas:
+                if theta.grad.layout != torch.strided:
+                    raise TypeError(f"params must have dense gradients, got {theta.grad.layout}")
+                if not self.state[theta]:
+                    self.state[theta].update(self._start(theta, group))
+            states = [self.state[theta] for theta in thetas]
+            penalty = 0 if self._decoupled else group["weight_decay"]
+            if thetas and penalty:
+                gs = torch._foreach_add(gs, thetas, alpha=penalty)  # eq. optimizers-l2
+            if thetas and group["foreach"] is not False:
+                self._update_all(thetas, gs, states, group)
+            else:
+                for theta, g, state in zip(thetas, gs, states, strict=True):
+                    self._update(theta, g, state, group)
+        return loss
+
+    def add_param_group(self, param_group: Group) -> None:
+        """Add parameters with options of their own.
+
+        Raises:
+            TypeError: a parameter is not real floating point, or an option of the wrong kind.
+            ValueError: an option is unknown or out of its range.
+        """
+        if isinstance(param_group, dict):
+            unknown = sorted(set(param_group) - {"params", "param_names", *self.defaults})
+            if unknown:
+                raise ValueError(
+                    f"{type(self).__name__} takes no {unknown}; it takes {sorted(self.defaults)}"
+                )
+            self._check({**self.defaults, **param_group})
+        super().add_param_group(param_group)
+        for theta in self.param_groups[-1]["params"]:
+            checks.tensor("params", theta, floating=True)
+
+    def load_state_dict(self, state_dict: Group) -> None:
+        """Load the state of this rule, or of its namesake in torch.optim.
+
+        Raises:
+            ValueError: the state is of another rule, or uses an option that this one lacks.
+        """
+        name, groups = type(self).__name__, []
+        for group in state_dict["param_groups"]:
+            missing = sorted(set(self.defaults) - set(group) - _HOW)
+            if missing:
+                raise ValueError(f"state_dict lacks {missing}: it is not of {name}")
+            foreign = _WHAT - set(self.defaults)
+            for option in sorted(foreign & set(group)):
+                if group[option] and not (name == "AdamW" and option == "decoupled_weight_decay"):
+                    raise ValueError(f"state_dict has {option}={group[option]!r}, not in {name}")
+            kept = {k: v for k, v in group.items() if k not in foreign | _HOW}
+            groups.append({**kept, "foreach": group.get("foreach")})
+            self._check(groups[-1])
+        super().load_state_dict({**state_dict, "param_groups": groups})
