@@ -22,9 +22,11 @@ book: venv ## execute what has changed and build the site into _build/html
 	@$(PY) -m pipeline.book
 
 test: book lint ## build the book, then check everything: style, library, chapters, pages
-	@$(PY) -m pytest -q -n 2 --dist loadfile
-	@$(PY) -m pytest -q -n 2 --dist loadfile -o addopts= -p nbval --nbval-lax \
-		--nbval-current-env --nbval-cell-timeout=600 chapters
+	@status=0; \
+	$(PY) -m pytest -q -n 2 --dist loadfile || status=1; \
+	$(PY) -m pytest -q -n 2 --dist loadfile -o addopts= -p nbval --nbval-lax \
+		--nbval-current-env --nbval-cell-timeout=600 chapters || status=1; \
+	exit $$status
 
 chapter: venv ## execute one chapter and print its time: CHAPTER=family/name
 	@$(PY) -m pipeline.run_chapter "$(CHAPTER)"
@@ -44,7 +46,7 @@ truth: venv ## print which equations are verified by which tests
 lint: venv ## ruff, the direction of imports, spelling
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --check --quiet .
-	@$(BIN)/lint-imports --no-cache >_build/lint-imports.log 2>&1 || { cat _build/lint-imports.log; false; }
+	@told=$$($(BIN)/lint-imports --no-cache --no-logo 2>&1) || { echo "$$told"; false; }
 	@$(BIN)/codespell
 	@echo "lint: ruff, imports and spelling are in order"
 

@@ -120,13 +120,21 @@ def _papermill(source: Path, target: Path, parameters: dict[str, Any], root: Pat
     from jupyter_client import AsyncKernelManager
     from traitlets import default
 
+    folder = target.parent
+
     class Manager(AsyncKernelManager):
+        """Sockets in our own folder: no ports to race for, and no network needed."""
+
         @default("transport")
         def _transport(self) -> str:
-            # Sockets in our own folder: no ports to race for, and no network needed.
-            return "ipc" if sys.platform == "linux" else "tcp"
+            fits = len(str(folder)) < 80  # the system's limit on a socket's path is about 100
+            return "ipc" if sys.platform == "linux" and fits else "tcp"
 
-    _private_kernel(target.parent, root)
+        @default("connection_file")
+        def _connection_file(self) -> str:
+            return str(folder / "connection.json")
+
+    _private_kernel(folder, root)
     papermill.execute_notebook(
         str(source),
         str(target),
