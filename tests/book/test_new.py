@@ -1,0 +1,126 @@
+"""`make new` writes all rooms of an architecture, and the tests then name what is missing."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import jupytext
+import pytest
+
+from pipeline import new, truth
+
+ROOT = Path(truth.ROOT)
+COPIED = ("nnlib", "pipeline", "tests", "chapters", "_toc.yml", "references.bib", "pyproject.toml")
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory):
+    """A copy of the repository in which `make new CHAPTER=vision/squint` was run."""
+    root = tmp_path_factory.mktemp("repository")
+    ignored = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
+    for name in COPIED:
+        source, target = ROOT / name, root / name
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=ignored)
+        else:
+            shutil.copy(source, target)
+    ran = _python(root, "-m", "pipeline.new", "vision/squint")
+    assert ran.returncode == 0, ran.stderr
+    return root, ran.stdout
+
+
+def _python(root, *arguments):
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+
+
+def _tests(root):
+    files = ["tests/test_layout.py", "tests/test_contract.py", "tests/vision"]
+    files += ["tests/book/test_equations.py", "tests/book/test_template.py"]
+    chosen = ["-k", "squint or first_page", "-q", "--tb=line", "-p", "no:cacheprovider"]
+    return _python(root, "-m", "pytest", *files, *chosen).stdout
+
+
+def test_it_writes_the_three_rooms_and_the_pair(scratch):
+    root, told = scratch
+    for path in (
+        "chapters/vision/squint.md",
+        "chapters/vision/squint.ipynb",
+        "nnlib/vision/squint.py",
+        "tests/vision/test_squint.py",
+    ):
+        assert f"wrote {path}" in told
+        assert "<<" not in (root / path).read_text()
+    assert "- file: chapters/vision/squint" in told
+    assert 'Architecture("squint", "vision", "Squint"' in told
+
+
+def test_the_first_of_a_family_gets_its_first_page_and_package(tmp_path):
+    (tmp_path / "_toc.yml").write_text("root: chapters/intro\n")
+    written = {path.relative_to(tmp_path).as_posix() for path in new.create("vision/cnn", tmp_path)}
+    assert {"chapters/vision/index.md", "nnlib/vision/__init__.py"} < written
+    told = new.instructions("vision/cnn", tmp_path)
+    assert "- file: chapters/vision/index" in told
+    assert "- file: api/vision" in told
+
+
+def test_the_pair_agrees(scratch):
+    pair = [scratch[0] / f"chapters/vision/squint.{suffix}" for suffix in ("md", "ipynb")]
+    page, notebook = ([(c.cell_type, c.source) for c in jupytext.read(p).cells] for p in pair)
+    assert page == notebook
+    assert not any(cell.get("outputs") for cell in jupytext.read(pair[1]).cells)
+
+
+def test_the_tests_name_what_is_missing(scratch):
+    told = _tests(scratch[0])
+    for gap in (
+        "the line `- file: chapters/vision/squint` in _toc.yml",
+        "a row for squint with module= and cls= in nnlib/catalog.py",
+        "no test is marked with equation squint-forward",
+        "vision/squint has no figure(…)",
+        "vision/squint never calls ['show_source', 'check', 'band']",
+        "vision/squint needs 4–6 `**Question 1.** …`",
+        "vision/squint cites nothing",
+        "vision/squint: Related architectures links to no chapter",
+        "Origin and intuition: TODO",
+        "Variants and refinements: TODO",
+        "TODO in tests/vision/test_squint.py",
+    ):
+        assert gap in told, f"the tests do not say: {gap}\n{told}"
+
+
+def test_once_in_the_catalogue_the_contract_names_what_is_missing(scratch):
+    root, _ = scratch
+    table = root / "nnlib" / "catalog.py"
+    row = (
+        'Architecture("squint", "vision", "Squint", "Look less.", 2026, "Nobody", ("mlp",), '
+        '"rumelhart1986learning", "nnlib.vision.squint", "Squint", {}, (2, 3)),'
+    )
+    table.write_text(table.read_text().replace("\n)\n# fmt: on", f"\n    {row}\n)\n# fmt: on"))
+    told = _tests(root)
+    assert "the docstring of nnlib.vision.squint.Squint lacks >>> and Source:" in told, told
+
+
+@pytest.mark.parametrize(
+    ("chapter", "told"),
+    [
+        ("cnn", "must be family/name in snake_case"),
+        ("vision/CNN", "must be family/name in snake_case"),
+        ("vision/../cnn", "must be family/name in snake_case"),
+        ("", "must be family/name in snake_case"),
+        ("seeing/cnn", "the family must be one of foundations, vision"),
+        ("sequence/cnn", "the catalogue has it as vision/cnn"),
+        ("vision/index", "index is no name"),
+        ("foundations/perceptron", "chapters/foundations/perceptron.md, nnlib/foundations"),
+    ],
+)
+def test_what_cannot_be_begun_is_refused_and_nothing_is_written(chapter, told, capsys):
+    assert new.main([chapter]) == 1
+    assert told in capsys.readouterr().err
+
+
+def test_a_new_architecture_gets_a_whole_row():
+    told = new.instructions("vision/depth_map")
+    assert 'Architecture("depth_map", "vision", "Depth map"' in told
+    assert '"nnlib.vision.depth_map", "DepthMap"' in told

@@ -1,0 +1,279 @@
+"""Every chapter has the sections, cells and pictures that readers have learned to expect.
+
+Each failure names the chapter and what it lacks; CONTRIBUTING.md explains the parts.
+"""
+
+import ast
+import re
+import statistics
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import jupytext
+import pytest
+from pybtex.database import parse_file
+
+from pipeline import truth
+
+ROOT = Path(truth.ROOT)
+CHAPTERS = sorted(
+    file.relative_to(ROOT / "chapters").with_suffix("").as_posix()
+    for file in (ROOT / "chapters").glob("*/*.md")
+    if file.stem != "index"
+)
+SECTIONS = [
+    "Origin and intuition",
+    "Inputs and outputs",
+    "Architecture diagram",
+    "Training objective",
+    "Variants and refinements",
+    "Practical considerations",
+    "Real-world deployments",
+    "Related architectures",
+    "Check yourself",
+    "References",
+]
+PARAMETERS = ["seed", "device", "steps", "batch_size", "figures_dir", "strict"]
+SETUP = "setup(seed=seed, device=device, figures_dir=figures_dir, strict=strict)"
+PROMISES = {"check", "band", "verdict"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a chapter, with the section it stands in and the calls that it makes."""
+
+    kind: str
+    tags: frozenset[str]
+    source: str
+    section: str
+    calls: tuple[tuple[str, ast.Call], ...]
+
+    def made(self, *names: str) -> list[ast.Call]:
+        return [call for name, call in self.calls if name in names]
+
+
+@cache
+def cells(chapter: str) -> tuple[Cell, ...]:
+    section, found = "", []
+    for cell in jupytext.read(ROOT / "chapters" / f"{chapter}.md").cells:
+        if cell.cell_type == "markdown":
+            headings = re.findall(r"^## +(.+?) *$", cell.source, re.M)
+            found.append(Cell("markdown", frozenset(), cell.source, section, ()))
+            section = headings[-1] if headings else section
+        else:
+            tags = frozenset(cell.metadata.get("tags", ()))
+            found.append(Cell("code", tags, cell.source, section, _calls(cell.source)))
+    return tuple(found)
+
+
+def _calls(source: str) -> tuple[tuple[str, ast.Call], ...]:
+    try:
+        nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    except SyntaxError as error:
+        raise AssertionError(f"a code cell is no Python ({error}):\n{source}") from None
+    names = [getattr(node.func, "attr", getattr(node.func, "id", "")) for node in nodes]
+    return tuple(zip(names, nodes, strict=True))
+
+
+def code(chapter):
+    return [cell for cell in cells(chapter) if cell.kind == "code"]
+
+
+def text(chapter):
+    return "\n\n".join(cell.source for cell in cells(chapter) if cell.kind == "markdown")
+
+
+def section(chapter, title):
+    """Return the Markdown of a section."""
+    found = re.search(rf"^## +{re.escape(title)} *$(.*?)(?=^## |\Z)", text(chapter), re.M | re.S)
+    return found[1] if found else ""
+
+
+def calls(chapter, *names):
+    return [call for cell in code(chapter) for call in cell.made(*names)]
+
+
+def keyword(call, name):
+    return next((k.value for k in call.keywords if k.arg == name), None)
+
+
+@cache
+def bibliography():
+    return frozenset(parse_file(ROOT / "references.bib").entries)
+
+
+def every_chapter(check):
+    return pytest.mark.parametrize("chapter", CHAPTERS)(check)
+
+
+@every_chapter
+def test_sections_stand_in_order(chapter):
+    got = re.findall(r"^## +(.+?) *$", text(chapter), re.M)
+    missing = [title for title in SECTIONS if title not in got]
+    extra = [title for title in got if title not in SECTIONS]
+    assert not missing, f"{chapter} lacks the sections {missing}"
+    assert not extra, f"{chapter} has sections of its own, make them ### ones: {extra}"
+    assert got == SECTIONS, f"{chapter} has its sections in another order: {got}"
+
+
+@every_chapter
+def test_it_opens_with_title_idea_and_memory_hook(chapter):
+    opening = text(chapter).split("\n## ")[0]
+    assert len(re.findall(r"^# ", text(chapter), re.M)) == 1, f"{chapter} needs one `# Title`"
+    assert re.search(r"^# .+\n+\*\*.+\*\*$", opening, re.M), f"{chapter}: **one-sentence idea**"
+    assert "*To remember it:*" in opening, f"{chapter} lacks its memory hook `*To remember it:*`"
+
+
+@every_chapter
+def test_its_first_cells_are_the_standard_ones(chapter):
+    template = jupytext.read(ROOT / "pipeline" / "template" / "chapter.md").cells
+    bootstrap = next(cell.source for cell in template if cell.cell_type == "code")
+    first = code(chapter)[0]
+    assert first.source == bootstrap, f"{chapter}: the bootstrap cell differs from the template's"
+    assert first.tags == {"remove-cell"}, f"{chapter}: the bootstrap cell is tagged {first.tags}"
+    assert "parameters" in code(chapter)[1].tags, f"{chapter}: the second cell holds the parameters"
+    calls_setup = [SETUP in " ".join(cell.source.split()) for cell in code(chapter)[:4]]
+    assert any(calls_setup), f"{chapter}: the imports end with `notebook.{SETUP}`"
+
+
+@every_chapter
+def test_its_parameters_have_the_standard_names(chapter):
+    sources = [cell.source for cell in code(chapter) if "parameters" in cell.tags]
+    assert len(sources) == 1, f"{chapter} needs exactly one cell tagged parameters"
+    names = [node.targets[0].id for node in ast.parse(sources[0]).body if hasattr(node, "targets")]
+    missing = [name for name in PARAMETERS if name not in names]
+    assert not missing, f"{chapter} lacks the parameters {missing}"
+
+
+@every_chapter
+def test_it_shows_its_card(chapter):
+    shown = [ast.literal_eval(call.args[0]) for call in calls(chapter, "card")]
+    assert shown == [chapter.split("/")[1]], f"{chapter} shows the cards {shown}"
+
+
+@every_chapter
+def test_pictures_have_a_stable_name_a_caption_and_words(chapter):
+    figures, sliders = calls(chapter, "figure"), calls(chapter, "scrub")
+    assert figures, f"{chapter} has no figure(…)"
+    assert sliders, f"{chapter} has no slider, scrub(…)"
+    names = []
+    for call in [*figures, *sliders]:
+        name = keyword(call, "name") or (call.args[1] if len(call.args) > 1 else None)
+        assert isinstance(name, ast.Constant), f"{chapter}: {ast.unparse(call)[:60]}… needs a name"
+        names.append(name.value)
+        missing = [word for word in ("caption", "alt") if keyword(call, word) is None]
+        assert not missing, f"{chapter}: the picture {name.value!r} lacks {missing}"
+    twice = {name for name in names if names.count(name) > 1}
+    assert not twice, f"{chapter} uses picture names twice: {twice}"
+
+
+@every_chapter
+def test_it_shows_source_and_keeps_promises(chapter):
+    missing = [name for name in ("show_source", "check", "band") if not calls(chapter, name)]
+    assert not missing, f"{chapter} never calls {missing}"
+    with_baseline = [call for call in calls(chapter, "band") if keyword(call, "baseline")]
+    assert with_baseline, f"{chapter} has no band(…, baseline=…): what must the result beat?"
+    last = code(chapter)[-1]
+    assert last.made("verdict"), f"{chapter}: the last code cell is `verdict()`"
+
+
+@every_chapter
+def test_cells_that_promise_are_compared(chapter):
+    loose = [c.source for c in code(chapter) if c.made(*PROMISES) and not _compared(c)]
+    assert not loose, f"{chapter}: tag with nbval-check-output:\n\n" + "\n\n".join(loose)
+
+
+def _compared(cell):
+    return "nbval-check-output" in cell.tags
+
+
+@every_chapter
+def test_questions_and_exercises_have_answers(chapter):
+    events = []
+    for cell in cells(chapter):
+        if cell.kind == "markdown":
+            marks = r"^\*\*(Question|Exercise) (\d+)\.\*\*|^:::+\{dropdown\} (Answer)"
+            found = re.finditer(marks, cell.source, re.M)
+            events += [(m[1] or m[3], int(m[2] or 0)) for m in found]
+        elif "hide-input" in cell.tags and cell.made("check", "band"):
+            events.append(("Solution", 0))
+    for kind, answer, least, most in (
+        ("Question", "Answer", 4, 6),
+        ("Exercise", "Solution", 3, 6),
+    ):
+        numbers = [number for what, number in events if what == kind]
+        wanted = list(range(1, len(numbers) + 1))
+        assert least <= len(numbers) <= most and numbers == wanted, (
+            f"{chapter} needs {least}–{most} `**{kind} 1.** …` in order, it has {numbers}"
+        )
+        bare = [
+            number
+            for (what, number), following in zip(events, [*events[1:], ("", 0)], strict=True)
+            if what == kind and following[0] != answer
+        ]
+        folded = {
+            "Question": "followed by `:::{dropdown} Answer`",
+            "Exercise": "followed by a code cell tagged hide-input that ends with check(…)",
+        }
+        assert not bare, f"{chapter}: {kind} {bare} must be {folded[kind]}"
+
+
+@every_chapter
+def test_it_states_equations(chapter):
+    stated = [eq for eq in truth.equations() if eq.chapter == chapter and eq.label]
+    assert stated, f"{chapter} states no labelled equation"
+
+
+@every_chapter
+def test_citations_stand_in_the_bibliography(chapter):
+    cited = {
+        key.strip()
+        for keys in re.findall(r"\{cite(?::\w+)?\}`([^`]+)`", text(chapter))
+        for key in keys.split(",")
+    }
+    assert cited, f"{chapter} cites nothing"
+    lost = sorted(cited - bibliography())
+    assert not lost, f"{chapter} cites {lost}, which references.bib lacks"
+    deployments = section(chapter, "Real-world deployments")
+    assert "{cite" in deployments, f"{chapter}: Real-world deployments name no source"
+
+
+@every_chapter
+def test_relatives_are_linked(chapter):
+    related = section(chapter, "Related architectures")
+    links = re.findall(r"\]\(([\w./-]+\.md)(?:#[\w-]+)?\)", related)
+    assert links, f"{chapter}: Related architectures links to no chapter, as [GRU](gru.md)"
+    folder = (ROOT / "chapters" / chapter).parent
+    lost = [link for link in links if not (folder / link).resolve().is_file()]
+    assert not lost, f"{chapter} links to {lost}, which do not exist (yet)"
+
+
+@every_chapter
+def test_code_cells_are_short(chapter):
+    lengths = [len([line for line in c.source.splitlines() if line.strip()]) for c in code(chapter)]
+    median = statistics.median(lengths)
+    assert median <= 10, f"{chapter}: the median code cell has {median} lines, at most 10"
+
+
+@every_chapter
+def test_prose_has_a_sentence_a_line(chapter):
+    prose = (ROOT / "chapters" / f"{chapter}.md").read_text(encoding="utf-8").splitlines()
+    long = [
+        f"line {number}: {len(line)} characters"
+        for number, line in enumerate(prose, 1)
+        if len(line) > 240 and not line.lstrip().startswith(("|", "$$"))
+    ]
+    assert not long, f"{chapter} has lines over 240 characters\n" + "\n".join(long)
+
+
+@every_chapter
+def test_nothing_is_left_to_do(chapter):
+    marker = re.compile(r"\b(TODO|FIXME|XXX|TBD)\b|\blorem ipsum\b|\bplaceholder text\b", re.I)
+    page = (ROOT / "chapters" / f"{chapter}.md").read_text(encoding="utf-8")
+    heading, left = "opening", []
+    for number, line in enumerate(page.splitlines(), 1):
+        heading = line[3:] if line.startswith("## ") else heading
+        if marker.search(line):
+            left.append(f"line {number}, {heading}: {line.strip()}")
+    assert not left, f"{chapter} has work left\n" + "\n".join(left)
