@@ -40,7 +40,8 @@ def draw(chapter: str, given: dict[str, Any], root: Path = ROOT) -> bool:
     folder = root / "_build" / "figures" / chapter
     for old in [*folder.glob("*.svg"), *folder.glob("*.png")]:
         old.unlink()
-    values = {"figures_dir": str(folder), "strict": False} | given
+    ours = {"figures_dir": str(folder), "strict": False}
+    values = given | {name: value for name, value in ours.items() if name not in given}
     try:
         record = run_chapter.run(chapter, values, root=root)
     except run_chapter.ChapterError as error:
