@@ -22,9 +22,11 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-# What shapes every page but stands in no page: a change of it rebuilds the whole book.
-GLOBAL = ("_config.yml", "pipeline/sphinx_nnlib.py", "requirements.txt")
-_FRAME = re.compile(r"Running Jupyter-Book|(Source|Output) Folder:|(Config|Output) Path:|=+$|Building ")
+# What shapes every page but stands in no page: a change of it makes Sphinx read the whole book.
+GLOBAL = ("_config.yml", "references.bib", "pipeline/sphinx_nnlib.py", "requirements.txt")
+_FRAME = re.compile(
+    r"Running Jupyter-Book|(Source|Output) Folder:|(Config|Output) Path:|=+$|Building "
+)
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -42,7 +44,7 @@ def build(root: Path = ROOT) -> Path:
     docs = toc_pages(root / "_toc.yml")
     source, jb = work / "src", work / "jb"
     stage(root, docs, source)
-    _forget_when_stale(root, jb, docs)
+    _forget_what_is_stale(root, jb)
     unfinished = jb / "unfinished"
     unfinished.touch()
     _jupyter_book(root, source, jb)
@@ -130,27 +132,25 @@ def _mirror(wanted: dict[str, bytes], folder: Path) -> None:
             file.unlink()
 
 
-def _forget_when_stale(root: Path, jb: Path, docs: list[str]) -> None:
-    """Drop Sphinx's memory where it would lie.
+def _forget_what_is_stale(root: Path, jb: Path) -> None:
+    """Drop of Sphinx's memory what would make it lie.
 
-    After a failed or killed build Sphinx remembers the pages as read, and would not repeat their
-    warnings; pages that left the book would stay in its output.
+    Pages are read again only when they changed, but all are written again: a title, an equation's
+    number or a style sheet shows on pages that did not change themselves, and Sphinx would leave
+    those as they are. After a failed or killed build everything is read again, since Sphinx would
+    not repeat the warnings of pages that it has read.
     """
     digest = hashlib.sha256()
     for name in GLOBAL:
         file = root / name
         digest.update(file.read_bytes() if file.exists() else b"")
-    print_now = {"global": digest.hexdigest(), "docs": sorted(docs)}
-    record = jb / "record.json"
-    try:
-        before = json.loads(record.read_text("utf8"))
-        stale = before["global"] != print_now["global"] or not set(before["docs"]) <= set(docs)
-    except (OSError, ValueError, KeyError):
-        stale = True
-    if stale or (jb / "unfinished").exists():
+    record = jb / "digest.txt"
+    known = record.read_text("utf8") if record.exists() else ""
+    if known != digest.hexdigest() or (jb / "unfinished").exists():
         shutil.rmtree(jb, ignore_errors=True)
+    shutil.rmtree(jb / "_build" / "html", ignore_errors=True)
     jb.mkdir(parents=True, exist_ok=True)
-    record.write_text(json.dumps(print_now), "utf8")
+    record.write_text(digest.hexdigest(), "utf8")
 
 
 def _jupyter_book(root: Path, source: Path, jb: Path) -> None:

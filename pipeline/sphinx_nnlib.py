@@ -1,21 +1,35 @@
-"""The book's own Sphinx extension: docstrings with `$maths$`, no third party on the pages."""
+"""The book's own Sphinx extension.
 
+Docstrings with `$maths$`, links between paired chapters, one list of references a chapter, no third
+party on the pages.
+"""
+
+import posixpath
 import re
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from docutils import nodes
+from pybtex.plugin import register_plugin
+from pybtex.style.formatting.unsrt import Style as UnsortedStyle
+from pybtex.style.labels import BaseLabelStyle
+from sphinx import addnodes
 from sphinx.application import Sphinx
+from sphinx.transforms.post_transforms import SphinxPostTransform
 
 _MATHS = re.compile(r"(?<![\\$\w])\$(?!\s)([^$]+?)(?<!\s)\$(?![\w$])")
+_PUNCTUATION = re.compile(r"[.,;:!?)\]’”%-]+\S*")
 _LITERAL = re.compile(r"(``.+?``|`[^`\n]+`(?:_|__)?)")
-_WORD_AFTER = re.compile(r"\w")
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
     # Priority: before napoleon (500) turns sections into fields, so that it sees final markup.
     app.connect("autodoc-process-docstring", _docstring, priority=400)
     app.connect("config-inited", lambda app, config: _without_thebe(app))
-    app.connect("doctree-resolved", _scroll_tables)
+    app.connect("builder-inited", _plain_data)
+    app.connect("doctree-read", _keep_punctuation)
+    app.add_post_transform(LinksToPairs)
+    register_plugin("pybtex.style.formatting", "nnlib", BookStyle, force=True)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -59,6 +73,34 @@ def _code(piece: str) -> str:
     return f"`{piece}`" if single else piece
 
 
+def _keep_punctuation(app: Sphinx, doctree: nodes.document) -> None:
+    """Keep a comma at the formula that it follows: browsers break lines after a formula."""
+    for maths in list(doctree.findall(nodes.math)):
+        after = maths.next_node(descend=False, siblings=True)
+        mark = _PUNCTUATION.match(after.astext()) if isinstance(after, nodes.Text) else None
+        if mark is None:
+            continue
+        whole = nodes.inline("", "", maths.deepcopy(), nodes.Text(mark[0]), classes=["nn-whole"])
+        maths.parent.replace(after, nodes.Text(after.astext()[mark.end() :]))
+        maths.parent.replace(maths, whole)
+
+
+def _plain_data(app: Sphinx) -> None:
+    """Keep napoleon from the docstrings of data, whose first colon it takes for a type."""
+    listeners = app.events.listeners["autodoc-process-docstring"]
+    for at, listener in enumerate(listeners):
+        if listener.handler.__module__ == "sphinx.ext.napoleon":
+            listeners[at] = listener._replace(handler=_unless_data(listener.handler))
+
+
+def _unless_data(handler: Callable[..., None]) -> Callable[..., None]:
+    def wrapped(app: Sphinx, what: str, *rest: Any) -> None:
+        if what not in ("attribute", "data", "property"):
+            handler(app, what, *rest)
+
+    return wrapped
+
+
 def _without_thebe(app: Sphinx) -> None:
     """Take the sphinx-thebe listeners away.
 
@@ -69,13 +111,35 @@ def _without_thebe(app: Sphinx) -> None:
         for listener in list(listeners):
             if (listener.handler.__module__ or "").startswith("sphinx_thebe"):
                 listeners.remove(listener)
+    app.registry.css_files[:] = [f for f in app.registry.css_files if "thebe" not in f[0]]
 
 
-def _scroll_tables(app: Sphinx, doctree: nodes.document, docname: str) -> None:
-    """Put each table into a box of its own, which scrolls where the table is wider than it."""
-    for table in list(doctree.findall(nodes.table)):
-        if "nn-scroll" in table.parent.get("classes", ()):
-            continue
-        box = nodes.container(classes=["nn-scroll"])
-        table.replace_self(box)
-        box += table
+class LinksToPairs(SphinxPostTransform):
+    """Let `[text](mlp.md)` find the page that is built from `mlp.ipynb`, the pair of `mlp.md`."""
+
+    default_priority = 5  # before MyST's resolver, at 9, which takes the suffix by its word
+
+    def run(self, **kwargs: Any) -> None:
+        for node in self.document.findall(addnodes.pending_xref):
+            path, _, anchor = node["reftarget"].partition("#")
+            if node["reftype"] != "myst" or not path.endswith((".md", ".ipynb")):
+                continue
+            folder = posixpath.dirname(node.get("refdoc", self.env.docname))
+            doc = posixpath.normpath(posixpath.join(folder, posixpath.splitext(path)[0]))
+            if doc in self.env.all_docs:
+                node["refdomain"], node["reftarget"] = "doc", doc
+                node["reftargetid"] = anchor or None
+
+
+class KeyLabels(BaseLabelStyle):
+    """Label works by their key: unique in the book, where several chapters cite one work."""
+
+    def format_labels(self, sorted_entries: Iterable[Any]) -> Iterable[str]:
+        return (entry.key for entry in sorted_entries)
+
+
+class BookStyle(UnsortedStyle):
+    """Works by author and year; the text cites them so, and the labels are not shown."""
+
+    default_sorting_style = "author_year_title"
+    default_label_style = KeyLabels

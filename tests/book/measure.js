@@ -1,0 +1,131 @@
+// Run in a page by tests/book/test_site.py: what the page looks like, as numbers.
+(() => {
+  const seen = new Map();
+  const canvas = document.createElement("canvas");
+  canvas.width = canvas.height = 1;
+  const pen = canvas.getContext("2d", { willReadFrequently: true });
+
+  /** Any CSS colour as [r, g, b, alpha], the first three from 0 to 255. */
+  const rgba = (color) => {
+    if (!seen.has(color)) {
+      pen.clearRect(0, 0, 1, 1);
+      pen.fillStyle = color;
+      pen.fillRect(0, 0, 1, 1);
+      const [r, g, b, a] = pen.getImageData(0, 0, 1, 1).data;
+      seen.set(color, [r, g, b, a / 255]);
+    }
+    return seen.get(color);
+  };
+  const over = (top, under) => top.slice(0, 3).map((c, i) => c * top[3] + under[i] * (1 - top[3]));
+  const luminance = (color) => {
+    const [r, g, b] = color.map((c) => {
+      const s = c / 255;
+      return s <= 0.04045 ? s / 12.92 : ((s + 0.055) / 1.055) ** 2.4;
+    });
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const ground = (element) => {
+    const layers = [];
+    for (let e = element; e; e = e.parentElement) {
+      layers.push(rgba(getComputedStyle(e).backgroundColor));
+      if (layers.at(-1)[3] === 1) break;
+    }
+    return layers.reduceRight((under, top) => over(top, under), [255, 255, 255]);
+  };
+  const opacity = (element) => {
+    let product = 1;
+    for (let e = element; e; e = e.parentElement) product *= +getComputedStyle(e).opacity;
+    return product;
+  };
+  const shown = (element) =>
+    element.checkVisibility({ visibilityProperty: true }) &&
+    element.getBoundingClientRect().width > 1 &&
+    !element.closest("[aria-hidden=true], .visually-hidden, .headerlink, mjx-assistive-mml, svg");
+
+  /** Words whose contrast with what lies under them is below 4.5 (large type: 3). */
+  const faint = () => {
+    const found = new Map();
+    for (const element of document.querySelectorAll("body *")) {
+      const words = [...element.childNodes].filter((n) => n.nodeType === 3 && n.data.trim());
+      if (!words.length || !shown(element)) continue;
+      const style = getComputedStyle(element);
+      const size = parseFloat(style.fontSize);
+      const large = size >= 24 || (size >= 18.66 && +style.fontWeight >= 700);
+      const under = ground(element);
+      const ink = rgba(style.color).slice();
+      ink[3] *= opacity(element);
+      const pair = [luminance(over(ink, under)), luminance(under)].sort((a, b) => b - a);
+      const ratio = (pair[0] + 0.05) / (pair[1] + 0.05);
+      if (ratio >= (large ? 3 : 4.5)) continue;
+      const name = `${element.localName}.${[...element.classList].join(".")}`;
+      found.set(name, `${name} ${ratio.toFixed(2)} “${words[0].data.trim().slice(0, 30)}”`);
+    }
+    return [...found.values()];
+  };
+
+  const boxed = (element) => {
+    for (let e = element.parentElement; e && e !== document.body; e = e.parentElement)
+      if (getComputedStyle(e).overflowX !== "visible") return true;
+    return false;
+  };
+
+  /** Elements that reach out of the window, where nothing around them scrolls or clips. */
+  const wide = () => {
+    const width = document.documentElement.clientWidth;
+    if (document.scrollingElement.scrollWidth <= width) return [];
+    return [...document.querySelectorAll("body *")]
+      .filter((e) => e.getBoundingClientRect().right > width + 1 && e.checkVisibility())
+      .filter((e) => !e.closest(".bd-sidebar, .bd-sidebar-secondary"))
+      .filter((e) => !boxed(e))
+      .slice(-5)
+      .map((e) => `${e.localName}.${[...e.classList].join(".")} in ${e.parentElement.className}`)
+      .concat(`the page is ${document.scrollingElement.scrollWidth} px wide, the window ${width}`);
+  };
+
+  const mathematics = () => {
+    const written = [...document.querySelectorAll(".math")];
+    const bare = written.filter((e) => !e.querySelector("mjx-container") && e.textContent.trim());
+    const walker = document.createTreeWalker(document.querySelector("article"), 4);
+    const raw = [];
+    while (walker.nextNode()) {
+      const text = walker.currentNode;
+      if (text.parentElement.closest("pre, code, script, style, mjx-container")) continue;
+      if (/\$\$|\\\(|\\\[|\\begin\{/.test(text.data)) raw.push(text.data.trim().slice(0, 60));
+    }
+    return {
+      written: written.length,
+      rendered: document.querySelectorAll("mjx-container").length,
+      bare: bare.map((e) => e.textContent.slice(0, 60)),
+      errors: [...document.querySelectorAll("mjx-merror, [data-mjx-error]")].map(
+        (e) => e.getAttribute("data-mjx-error") || e.textContent,
+      ),
+      raw,
+    };
+  };
+
+  /** The picture of a slider without its ids, which differ from frame to frame anyway. */
+  const frame = (slider) => {
+    // The stack is the one box that is neither a row nor a column; it holds the visible frame.
+    const stack = slider.querySelector(".widget-box:not(.widget-hbox, .widget-vbox)");
+    const visible = [...(stack?.children ?? [])].filter((e) => e.checkVisibility());
+    if (visible.length !== 1) return null;
+    const copy = visible[0].cloneNode(true);
+    for (const e of copy.querySelectorAll("*"))
+      for (const name of ["id", "aria-label", "xlink:href", "clip-path"]) {
+        const value = e.getAttribute(name) || "";
+        if (!value.startsWith("data:")) e.removeAttribute(name);
+      }
+    return copy.innerHTML.replace(/url\(#[^)]*\)/g, "");
+  };
+
+  /** How many frames a slider has: its handle says from where to where it moves. */
+  const frames = (slider) => {
+    const handle = slider.querySelector(".noUi-handle");
+    return handle.getAttribute("aria-valuemax") - handle.getAttribute("aria-valuemin") + 1;
+  };
+
+  window.nnMeasure = { faint, wide, mathematics, frame, frames };
+  const still = document.createElement("style");
+  still.textContent = "*, *::before, *::after { transition: none !important; }";
+  document.head.append(still);
+})();

@@ -1,0 +1,227 @@
+"""The built site as a reader's browser shows it, with every other host blocked."""
+
+import html.parser
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urldefrag
+
+import pytest
+
+from pipeline.site import toc_pages
+from tests.book.browser import Visit, browsing, served, why_not
+
+ROOT = Path(__file__).parents[2]
+SITE = ROOT / "_build" / "html"
+PAGES = [f"{doc}.html" for doc in toc_pages(ROOT / "_toc.yml")]
+CHAPTERS = [page for page in PAGES if (ROOT / page).with_suffix(".ipynb").exists()]
+BYTES = 1_500_000
+
+if reason := why_not(SITE):
+    pytest.skip(f"the site is not looked at: {reason}", allow_module_level=True)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with browsing() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def address():
+    with served(SITE) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def looks(browser, address):
+    """Everything measured on a page, each page opened once."""
+    visit = Visit(browser, address, width=390, height=844)
+    known: dict[str, dict[str, Any]] = {}
+
+    def look(page: str) -> dict[str, Any]:
+        if page not in known:
+            known[page] = _look(visit, page)
+        return known[page]
+
+    yield look
+    visit.close()
+
+
+def _look(visit: Visit, page: str) -> dict[str, Any]:
+    response = visit.open(page)
+    tab = visit.page
+    tab.add_script_tag(path=Path(__file__).with_name("measure.js"))
+    seen: dict[str, Any] = {"status": response.status}
+    seen["mathematics"] = tab.evaluate("nnMeasure.mathematics()")
+    seen["wide"] = {390: tab.evaluate("nnMeasure.wide()")}
+    for theme in ("light", "dark"):
+        visit.set_theme(theme)
+        seen[theme] = tab.evaluate("nnMeasure.faint()")
+    seen["sliders"] = [_steps(tab, slider) for slider in tab.locator(".nn-slider").all()]
+    tab.set_viewport_size({"width": 1280, "height": 900})
+    seen["wide"][1280] = tab.evaluate("nnMeasure.wide()")
+    tab.set_viewport_size({"width": 390, "height": 844})
+    for name in ("foreign", "failed", "complaints"):
+        seen[name] = list(getattr(visit, name))
+    return seen
+
+
+def _steps(tab: Any, slider: Any) -> dict[str, Any]:
+    """Move a slider by keyboard through all its frames."""
+    element = slider.element_handle()
+    count = tab.evaluate("s => nnMeasure.frames(s)", element)
+    slider.locator(".noUi-handle").focus()
+    shown = [tab.evaluate("s => nnMeasure.frame(s)", element)]
+    for _ in range(count - 1):
+        tab.keyboard.press("ArrowRight")
+        shown.append(tab.evaluate("s => nnMeasure.frame(s)", element))
+    same = [at for at in range(1, count) if shown[at] is None or shown[at] == shown[at - 1]]
+    return {"name": slider.inner_text().split("\n")[0], "frames": count, "same": same}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_page_opens_and_calls_nobody_else(page, looks):
+    seen = looks(page)
+    assert seen["status"] == 200
+    assert seen["foreign"] == []
+    assert seen["failed"] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_console_holds_no_error(page, looks):
+    assert looks(page)["complaints"] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_mathematics_is_rendered(page, looks):
+    found = looks(page)["mathematics"]
+    assert found["errors"] == []
+    assert found["bare"] == [] and found["raw"] == []
+    assert found["rendered"] >= found["written"]
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("page", PAGES)
+def test_page_does_not_scroll_sideways(page, width, looks):
+    assert looks(page)["wide"][width] == []
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("page", PAGES)
+def test_words_stand_out_from_their_ground(page, theme, looks):
+    assert looks(page)[theme] == []
+
+
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_every_slider_moves_its_picture_by_keyboard(page, looks):
+    sliders = looks(page)["sliders"]
+    assert sliders, "a chapter has at least one slider"
+    for slider in sliders:
+        assert slider["frames"] >= 2, slider
+        assert slider["same"] == [], f"{slider['name']}: these frames show nothing new"
+
+
+def test_play_button_moves_the_slider(browser, address):
+    page = next(page for page in CHAPTERS if b"nn-slider" in (SITE / page).read_bytes())
+    visit = Visit(browser, address, width=1280, height=900)
+    visit.open(page)
+    slider = visit.page.locator(".nn-slider").first
+    before = slider.locator(".noUi-handle").get_attribute("aria-valuenow")
+    slider.locator(".widget-play button").first.click()
+    visit.page.wait_for_function(
+        "([s, v]) => s.querySelector('.noUi-handle').getAttribute('aria-valuenow') !== v",
+        arg=[slider.element_handle(), before],
+    )
+    assert visit.complaints == []
+    visit.close()
+
+
+def test_search_finds_a_word(browser, address):
+    visit = Visit(browser, address, width=1280, height=900)
+    visit.open("search.html?q=perceptron")
+    results = visit.page.locator("#search-results li a")
+    results.first.wait_for()
+    assert any("perceptron" in (link.get_attribute("href") or "") for link in results.all())
+    assert visit.foreign == [] and visit.failed == []
+    visit.close()
+
+
+class Links(html.parser.HTMLParser):
+    """The ids of a page, what it links to, and what it loads."""
+
+    def __init__(self, page: Path):
+        super().__init__()
+        self.ids: set[str] = set()
+        self.links: list[str] = []
+        self.loads: list[str] = []
+        self.feed(page.read_text("utf8"))
+
+    def handle_starttag(self, tag, attrs):
+        given = dict(attrs)
+        self.ids.update(filter(None, (given.get("id"), given.get("name"))))
+        if tag == "a" and given.get("href"):
+            self.links.append(given["href"])
+        if given.get("src"):
+            self.loads.append(given["src"])
+        if tag == "link" and given.get("rel") != "canonical" and given.get("href"):
+            self.loads.append(given["href"])
+
+
+@pytest.fixture(scope="module")
+def parsed():
+    return {
+        page.relative_to(SITE.resolve()).as_posix(): Links(page)
+        for page in SITE.resolve().rglob("*.html")
+        if not {"vendor", "_static"} & set(page.parts)
+    }
+
+
+def test_every_link_within_the_site_resolves(parsed):
+    lost = []
+    site = SITE.resolve()
+    for name, page in parsed.items():
+        for link in {*page.links, *page.loads}:
+            target, anchor = urldefrag(link)
+            if ":" in target.split("/")[0]:
+                continue
+            file = ((site / name).parent / unquote(target.split("?")[0])).resolve()
+            file = site / name if not target else file / "index.html" if file.is_dir() else file
+            if not file.is_file():
+                lost.append(f"{name}: {link}")
+            elif anchor and file.suffix == ".html" and target != "#":
+                known = parsed[file.relative_to(site).as_posix()].ids
+                if unquote(anchor) not in known:
+                    lost.append(f"{name}: {link}")
+    assert sorted(lost) == []
+
+
+def test_pages_load_nothing_from_another_host(parsed):
+    foreign = [
+        f"{name}: {load}"
+        for name, page in parsed.items()
+        for load in page.loads
+        if load.startswith(("http:", "https:", "//"))
+    ]
+    assert foreign == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_page_is_light(page):
+    assert (SITE / page).stat().st_size <= BYTES
+
+
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_chapter_opens_in_colab_and_downloads(page, parsed):
+    with open(ROOT / "pyproject.toml", "rb") as file:
+        home = tomllib.load(file)["project"]["urls"]["repository"]
+    notebook = page.removesuffix(".html") + ".ipynb"
+    owner = home.removeprefix("https://github.com/")
+    colab = f"https://colab.research.google.com/github/{owner}/blob/main/{notebook}"
+    assert colab in parsed[page].links
+    downloads = [link for link in parsed[page].links if link.endswith(f"_sources/{notebook}")]
+    assert downloads
+    copy = json.loads((SITE / "_sources" / notebook).read_text("utf8"))
+    assert "papermill" not in copy["metadata"]
+    assert str(ROOT) not in json.dumps(copy)
