@@ -14,6 +14,8 @@ SHELL = /bin/sh
 export PYTHONUTF8 = 1
 export OMP_NUM_THREADS = 1
 export MKL_NUM_THREADS = 1
+# This tree's packages, whatever else may be installed.
+export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 
 help: ## list what make can do
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile

@@ -46,21 +46,21 @@ rule execute:
         "_build/executed/chapters/{family}/{name}.json",
     threads: 1
     resources: mem_mb=4000
-    shell: "{PYTHON} -m pipeline.run_chapter {wildcards.family}/{wildcards.name}"
+    shell: "{PYTHON:q} -m pipeline.run_chapter {wildcards.family}/{wildcards.name}"
 
 
 # The two files of every chapter agree.
 rule pairs:
     input: TEXTS, [f"chapters/{c}.ipynb" for c in CHAPTERS], "pipeline/pairs.py"
     output: touch("_build/stamps/pairs")
-    shell: "{PYTHON} -m pipeline.pairs check"
+    shell: "{PYTHON:q} -m pipeline.pairs check"
 
 
 # Browser files of other projects, from npm once and from .cache afterwards.
 rule vendor:
     input: "pipeline/vendor.py", "pipeline/vendor.json"
     output: touch("_build/stamps/vendor")
-    shell: "{PYTHON} -m pipeline.vendor"
+    shell: "{PYTHON:q} -m pipeline.vendor"
 
 
 # Which equation is verified by which test. A red test does not stop the book: the table shows it.
@@ -68,14 +68,14 @@ rule truth:
     input: TEXTS, LIBRARY, TESTS, "pipeline/truth.py"
     output: "_build/truth.json"
     log: "_build/truth.log"
-    shell: "{PYTHON} -m pipeline.truth --report {output} > {log} 2>&1 || {{ cat {log}; false; }}"
+    shell: "{PYTHON:q} -m pipeline.truth --report {output} > {log} 2>&1 || {{ cat {log}; false; }}"
 
 
 # Pages made from the catalogue, the library and the tests.
 rule pages:
     input: "_build/truth.json", TEXTS, LIBRARY, "pipeline/pages.py", "pipeline/truth.py"
     output: touch("_build/stamps/pages")
-    shell: "{PYTHON} -m pipeline.pages"
+    shell: "{PYTHON:q} -m pipeline.pages"
 
 
 # Built aside; _build/html is swapped in the last step, so it is no output that may be deleted.
@@ -86,4 +86,4 @@ rule site:
         found("_static/**/*", "pipeline/site.py", "pipeline/sphinx_*.py"),
         TEXTS, LIBRARY, "_config.yml", "_toc.yml", "references.bib", "requirements.txt",
     output: touch("_build/stamps/site")
-    shell: "{PYTHON} -m pipeline.site"
+    shell: "{PYTHON:q} -m pipeline.site"
