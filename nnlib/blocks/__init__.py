@@ -1,0 +1,1 @@
+"""Parts that three chapters or more use unchanged."""
