@@ -30,8 +30,8 @@ test: book lint ## build the book, then check everything: style, library, chapte
 		--nbval-current-env --nbval-cell-timeout=600 chapters || status=1; \
 	exit $$status
 
-chapter: venv ## execute one chapter and print its time: CHAPTER=family/name
-	@$(PY) -m pipeline.run_chapter "$(CHAPTER)"
+chapter: venv ## execute one chapter and print its time: CHAPTER=family/name [PARAMS="steps=50"]
+	@$(PY) -m pipeline.run_chapter "$(CHAPTER)" --set '$(PARAMS)'
 
 figures: venv ## write figures as SVG and PNG: [CHAPTER=family/name] [PARAMS="steps=50"] [PRESET=gpu]
 	@$(PY) -m pipeline.figures $(CHAPTER) --set '$(PARAMS)' --preset '$(PRESET)'

@@ -9,6 +9,7 @@ import difflib
 import json
 import os
 import resource
+import signal
 import sys
 import tempfile
 import time
@@ -16,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.parameters import BadParameter, checked
+from pipeline.parameters import BadParameter, checked, split
 
 ROOT = Path(__file__).resolve().parents[1]
 CELL_SECONDS = 600  # of a cell at its defaults: a chapter that hangs must not hang the book
@@ -86,6 +87,8 @@ def find(chapter: str, root: Path = ROOT) -> Path:
     Raises:
         ChapterError: there is none; names near matches.
     """
+    if not chapter:
+        raise ChapterError("no chapter was named: CHAPTER=family/name")
     notebook = root / "chapters" / f"{chapter}.ipynb"
     if chapter.count("/") == 1 and notebook.exists():
         return notebook
@@ -223,11 +226,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Execute one chapter.")
     parser.add_argument("chapter", help="family/name")
     parser.add_argument("-p", nargs=2, action="append", metavar=("NAME", "VALUE"), default=[])
+    parser.add_argument("--set", default="", help="the same as one text: 'steps=5 device=cuda'")
     parser.add_argument("--root", type=Path, default=ROOT, help="the repository's folder")
     args = parser.parse_args()
-    print(f"… {args.chapter}", flush=True)
+    # An orderly end, which removes what is temporary and stops the kernel.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        record = run(args.chapter, dict(args.p), root=args.root.resolve())
+        find(args.chapter, args.root)
+        given = split(args.set) | dict(args.p)
+        print(f"… {args.chapter}", flush=True)
+        record = run(args.chapter, given, root=args.root.resolve())
     except (ChapterError, BadParameter) as error:
         print(f"✗ {error}", flush=True)
         return 1
