@@ -26,12 +26,13 @@ _OPTION = re.compile(r"^\s*:label:\s*(?P<label>\S+)\s*$", re.M)
 
 
 class Equation(NamedTuple):
-    """A displayed equation: its label ("" when it has none), chapter, file and line."""
+    """A displayed equation: its label ("" when it has none), where it stands, its LaTeX."""
 
     label: str
     chapter: str
     file: str
     line: int
+    maths: str
 
 
 class Mark(NamedTuple):
@@ -54,21 +55,25 @@ def equations(root: Path = ROOT) -> list[Equation]:
     for path in sorted((root / "chapters").rglob("*.md")):
         chapter = path.relative_to(root / "chapters").with_suffix("").as_posix()
         file = path.relative_to(root).as_posix()
-        for label, line in displayed(path.read_text(encoding="utf-8")):
-            found.append(Equation(label, chapter, file, line))
+        for label, line, maths in displayed(path.read_text(encoding="utf-8")):
+            found.append(Equation(label, chapter, file, line, maths))
     return found
 
 
-def displayed(text: str) -> Iterator[tuple[str, int]]:
-    """Yield label and line number of each displayed equation in a page of MyST."""
+def displayed(text: str) -> Iterator[tuple[str, int, str]]:
+    """Yield label, line number and LaTeX of each displayed equation in a page of MyST."""
     prose, blocks = _split(text)
-    found = [(m["label"] or "", _line(prose, m.start())) for m in _DOLLARS.finditer(prose)]
+    found = [
+        (m["label"] or "", _line(prose, m.start()), " ".join(m["body"].split()))
+        for m in _DOLLARS.finditer(prose)
+    ]
     without = _DOLLARS.sub(lambda m: re.sub(r"[^\n]", " ", m[0]), prose)
-    found += [("", _line(without, m.end())) for m in _BARE.finditer(without)]
+    found += [("", _line(without, m.end()), "") for m in _BARE.finditer(without)]
     for body, line in blocks:
         option = _OPTION.search(body)
-        found.append((option["label"] if option else "", line))
-    yield from sorted(found, key=lambda pair: pair[1])
+        maths = " ".join(re.sub(r"^\s*:\w+:.*$", "", body, flags=re.M).split())
+        found.append((option["label"] if option else "", line, maths))
+    yield from sorted(found, key=lambda each: each[1])
 
 
 def _split(text: str) -> tuple[str, list[tuple[str, int]]]:

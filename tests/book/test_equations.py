@@ -65,7 +65,12 @@ def test_the_map_of_the_sources_names_each_label_once_and_in_its_chapter():
     ],
 )
 def test_displayed_equations_are_found(page, wanted):
-    assert list(truth.displayed(page)) == wanted
+    assert [(label, line) for label, line, _ in truth.displayed(page)] == wanted
+
+
+@pytest.mark.parametrize("page", ["$$\na =\n  b\n$$ (x)", "```{math}\n:label: x\na = b\n```"])
+def test_the_maths_of_an_equation_is_kept(page):
+    assert next(truth.displayed(page))[2] == "a = b"
 
 
 PAGE = "# Name\n\n$$a = b$$ (name-a)\n\n$$c = d$$ (name-c)\n"
