@@ -7,13 +7,13 @@ and Doya 2018, Ramachandran, Zoph and Le 2017; Mish: Misra 2019; SwiGLU: Shazeer
 Axes: any shape; only softmax joins values, along one axis of d classes.
 
 Each function is its own equation in plain torch, written so that it survives |z| = 1000 in
-float32, forwards and backwards through autograd. Torch's fused operators give the same values
-faster; they are what the tests compare with.
+float32, forwards and backwards. Torch's fused operators, the same and faster, are the tests' twin.
 """
 
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -48,9 +48,6 @@ def sigmoid(z: Elementwise) -> Elementwise:
 def tanh(z: Elementwise) -> Elementwise:
     r"""Return $\tanh z = (e^z - e^{-z}) / (e^z + e^{-z})$ (equation `activations-tanh`).
 
-    Both sides are divided by $e^{-z}$ first: $u / (u + 2)$ with $u = e^{2z} - 1$, which
-    neither overflows nor cancels.
-
     Args:
         z: floating point, any shape.
 
@@ -64,7 +61,7 @@ def tanh(z: Elementwise) -> Elementwise:
     _check(z)
     rounds_to_one = math.log(16 / torch.finfo(z.dtype).eps)  # 2z beyond which tanh is 1
     u = torch.expm1((2 * z).clamp(max=rounds_to_one))
-    return u / (u + 2)  # eq. activations-tanh
+    return u / (u + 2)  # eq. activations-tanh, both sides times e^z: u = e^2z - 1
 
 
 def relu(z: Elementwise) -> Elementwise:
@@ -219,7 +216,7 @@ def swiglu(a: Elementwise, b: Elementwise) -> Elementwise:
     r"""Return $\mathrm{SiLU}(a) \odot b$: a gate and what it lets through (`activations-swiglu`).
 
     Args:
-        a: the gate before its activation.
+        a: the gate before its activation, floating point.
         b: the values, of the same shape.
 
     Raises:
@@ -270,9 +267,9 @@ def derivative(name: str) -> Activation:
     return partial(_checked, _DERIVATIVES[checks.one_of("name", name, _DERIVATIVES)])
 
 
-def _checked(slope: Activation, z: Tensor, **options: float | str) -> Tensor:
+def _checked(slope: Activation, z: Tensor, *options: Any, **named: Any) -> Tensor:
     _check(z)
-    return slope(z, **options)
+    return slope(z, *options, **named)
 
 
 def _sigmoid_slope(z: Tensor) -> Tensor:
@@ -303,7 +300,8 @@ def _gelu_slope(z: Tensor, approximate: str = "none") -> Tensor:
         density = torch.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
         return _normal_cdf(z) + z * density  # eq. activations-gelu-derivative
     t, inner_slope = tanh(_gelu_inner(z)), _ROOT * (1 + 3 * _CUBIC * z**2)
-    return 0.5 * (1 + t) + 0.5 * z * (1 - t**2) * inner_slope  # eq. …-gelu-tanh-derivative
+    # eq. activations-gelu-tanh-derivative
+    return 0.5 * (1 + t) + 0.5 * z * (1 - t**2) * inner_slope
 
 
 def _silu_slope(z: Tensor) -> Tensor:
@@ -313,7 +311,8 @@ def _silu_slope(z: Tensor) -> Tensor:
 
 def _softmax_jacobian(z: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d d"]:
     s = softmax(z)
-    return torch.diag_embed(s) - s[..., :, None] * s[..., None, :]  # eq. …-softmax-jacobian
+    # eq. activations-softmax-jacobian
+    return torch.diag_embed(s) - s[..., :, None] * s[..., None, :]
 
 
 def _mish_slope(z: Tensor) -> Tensor:
@@ -343,7 +342,7 @@ def _gelu_inner(z: Elementwise) -> Elementwise:
 
 def _softplus(z: Elementwise) -> Elementwise:
     """Return ln(1 + e^z) as the log of a sum of exponentials, which never overflows."""
-    return torch.logaddexp(z, torch.zeros_like(z))
+    return torch.logaddexp(z, torch.zeros_like(z))  # eq. activations-softplus
 
 
 def _check(z: Tensor) -> None:
