@@ -4,11 +4,10 @@ Chapter: chapters/foundations/regularization.md     Papers: Tibshirani 1996; Hoe
 1970; Srivastava et al. 2014; Ba et al. 2016; Zhang and Sennrich 2019
 
 `layer_norm` and `rms_norm` are the equations, readable; the modules `LayerNorm` and `RMSNorm` take
-torch.nn's arguments and state and are as fast as its own. Batch norm, early stopping and shifted
+torch.nn's arguments and state and run its fused operations. Batch norm, early stopping and shifted
 images stand where other chapters share them, and can be imported from here.
 """
 
-import math
 from collections.abc import Iterable
 
 import torch
@@ -290,13 +289,7 @@ class RMSNorm(nn.Module):
             ValueError: its last axes are not `normalized_shape`.
         """
         _check_last_axes(x, self.normalized_shape)
-        if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64):
-            return F.rms_norm(x, self.normalized_shape, self.weight, self.eps)
-        # torch fuses this on a GPU only; on the CPU one norm reads the input fewer times
-        eps = torch.finfo(x.dtype).eps if self.eps is None else self.eps
-        length = torch.linalg.vector_norm(x, dim=_axes(self.normalized_shape), keepdim=True)
-        y = x * (length.square() / math.prod(self.normalized_shape) + eps).rsqrt()
-        return y if self.weight is None else y * self.weight
+        return F.rms_norm(x, self.normalized_shape, self.weight, self.eps)
 
     def extra_repr(self) -> str:
         """Return the arguments, for printing."""
