@@ -7,6 +7,8 @@ from pathlib import Path
 sys.path.insert(0, workflow.basedir)
 from pipeline import dependencies
 
+shell.prefix("exec 2>&1; ")  # what a step says is shown; Snakemake's own words go to the log
+
 PYTHON = sys.executable
 ROOT = Path(workflow.basedir)
 CHAPTERS = dependencies.chapters(ROOT)
@@ -68,12 +70,12 @@ rule truth:
     input: TEXTS, LIBRARY, TESTS, "pipeline/truth.py"
     output: "_build/truth.json"
     log: "_build/truth.log"
-    shell: "{PYTHON:q} -m pipeline.truth --report {output} > {log} 2>&1 || {{ cat {log}; false; }}"
+    shell: "echo '… tests of the equations'; {PYTHON:q} -m pipeline.truth --report {output} > {log} 2>&1 || {{ cat {log}; false; }}"
 
 
 # Pages made from the catalogue, the library and the tests.
 rule pages:
-    input: "_build/truth.json", TEXTS, LIBRARY, "pipeline/pages.py", "pipeline/truth.py"
+    input: "_build/truth.json", TEXTS, LIBRARY, found("pipeline/pages.py", "pipeline/tree.py", "pipeline/truth.py"), "_toc.yml"
     output: touch("_build/stamps/pages")
     shell: "{PYTHON:q} -m pipeline.pages"
 
@@ -86,4 +88,4 @@ rule site:
         found("_static/**/*", "pipeline/site.py", "pipeline/sphinx_*.py"),
         TEXTS, LIBRARY, "_config.yml", "_toc.yml", "references.bib", "requirements.txt",
     output: touch("_build/stamps/site")
-    shell: "{PYTHON:q} -m pipeline.site"
+    shell: "echo '… site'; {PYTHON:q} -m pipeline.site"
