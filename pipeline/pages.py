@@ -29,7 +29,7 @@ def pages(root: Path = ROOT) -> dict[str, str]:
     return {
         "architectures.md": architectures(),
         "truth.md": truth_table(root),
-        "api/index.md": _api_index(packages),
+        "api/index.md": _api_index(packages, (root / "_toc.yml").read_text(encoding="utf-8")),
         **{f"api/{name}.md": _api(name, modules) for name, modules in packages.items()},
     }
 
@@ -220,11 +220,12 @@ def _packages(root: Path) -> dict[str, list[str]]:
     return dict(sorted(found.items(), key=lambda item: places.index(item[0])))
 
 
-def _api_index(packages: dict[str, list[str]]) -> str:
-    rows = [
-        (f"[`nnlib.{name}`]({name}.md)" if name != LOOSE else f"[The rest]({name}.md)", _list(mods))
-        for name, mods in packages.items()
-    ]
+def _api_index(packages: dict[str, list[str]], toc: str) -> str:
+    rows = []
+    for name, modules in packages.items():
+        title = "The rest" if name == LOOSE else f"`nnlib.{name}`"
+        listed = f"file: api/{name}\n" in f"{toc}\n"  # else the page is not in the book
+        rows.append((f"[{title}]({name}.md)" if listed else title, _list(modules)))
     return (
         "# API reference\n\n"
         "`nnlib` is the package that the chapters import.\n"

@@ -240,6 +240,13 @@ def test_citations_stand_in_the_bibliography(chapter):
 
 
 @every_chapter
+def test_references_are_listed(chapter):
+    wanted = "```{bibliography}\n:filter: docname in docnames\n```"
+    got = section(chapter, "References").strip()
+    assert got == wanted, f"{chapter}: References must hold\n{wanted}\nit holds\n{got}"
+
+
+@every_chapter
 def test_relatives_are_linked(chapter):
     related = section(chapter, "Related architectures")
     links = re.findall(r"\]\(([\w./-]+\.md)(?:#[\w-]+)?\)", related)

@@ -1,0 +1,109 @@
+"""The generated pages: complete, stable, and true to the catalogue and the tests."""
+
+import itertools
+import json
+import re
+from xml.etree import ElementTree
+
+import pytest
+
+from nnlib import catalog
+from pipeline import pages, tree, truth
+
+
+@pytest.fixture(scope="module")
+def made():
+    return pages.pages()
+
+
+@pytest.fixture(scope="module")
+def drawing():
+    html = tree.draw(catalog.ARCHITECTURES, lambda row: f"{row.name}.html")
+    return ElementTree.fromstring(re.search(r"<svg.*</svg>", html, re.S)[0])
+
+
+def test_every_generated_page_is_in_the_table_of_contents(made):
+    toc = (truth.ROOT / "_toc.yml").read_text(encoding="utf-8")
+    lost = [page for page in made if f"file: {page.removesuffix('.md')}\n" not in f"{toc}\n"]
+    assert not lost, f"_toc.yml lacks {lost}"
+
+
+def test_every_architecture_stands_on_the_page_and_in_the_tree(made, drawing):
+    drawn = {node.get("id") for node in drawing.iter()}
+    for row in catalog.ARCHITECTURES:
+        assert f"{row.title}" in made["architectures.md"]
+        assert f"tree-{row.name}" in drawn
+
+
+def test_only_written_architectures_are_linked(drawing):
+    linked = {node.get("href") for node in drawing.iter() if node.get("href")}
+    assert linked == {f"{row.name}.html" for row in catalog.written()}
+
+
+def test_every_ancestor_has_its_curve(drawing):
+    curves = sum("edge" in (node.get("class") or "") for node in drawing.iter())
+    assert curves == sum(len(row.ancestors) for row in catalog.ARCHITECTURES)
+
+
+def test_labels_stay_inside_and_apart():
+    for family in catalog.FAMILIES:
+        rows = catalog.members(family)
+        placed, _ = tree.pack((row.label, row.year) for row in rows)
+        spans = []
+        for label, (x, track, leftward) in placed.items():
+            end = x - 8 - tree.LETTER * len(label) if leftward else x + 8 + tree.LETTER * len(label)
+            assert 0 <= end <= tree.WIDTH, label
+            spans.append((track, min(x, end), max(x, end), label))
+        spans.sort()
+        for (track, _, end, one), (next_track, begin, _, other) in itertools.pairwise(spans):
+            assert track != next_track or end <= begin, (one, other)
+
+
+def test_later_years_stand_further_right():
+    places = [tree.across(year) for year in range(1948, 2026)]
+    assert places == sorted(places)
+
+
+def test_every_public_module_is_in_the_reference(made):
+    text = "".join(made.values())
+    for file in (truth.ROOT / "nnlib").rglob("*.py"):
+        module = ".".join(file.relative_to(truth.ROOT).with_suffix("").parts)
+        if not file.stem.startswith("_"):
+            assert f".. automodule:: {module}\n   :members:" in text
+
+
+def _table(tmp_path, outcomes):
+    (tmp_path / "chapters" / "foundations").mkdir(parents=True)
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "_build").mkdir()
+    (tmp_path / "pyproject.toml").write_text('[project]\nurls = {repository = "https://host/book"}')
+    page = tmp_path / "chapters" / "foundations" / "mlp.md"
+    page.write_text("# MLP\n\n$$\n|a| = b\n$$ (mlp-a)\n\n$$c$$ (mlp-c)\n")
+    (tmp_path / "tests" / "test_mlp.py").write_text("\n\ndef test_it_is_so():\n    pass\n")
+    tests = [{"id": f"tests/test_mlp.py::test_it_is_so[{n}]", "outcome": o} for n, o in outcomes]
+    report = {"mlp-a": {"chapter": "foundations/mlp", "tests": tests}}
+    (tmp_path / "_build" / "truth.json").write_text(json.dumps(report))
+    return pages.truth_table(tmp_path)
+
+
+def test_the_truth_table_links_equations_and_tests(tmp_path):
+    text = _table(tmp_path, [(1, "passed"), (2, "passed")])
+    link = "[it is so](https://host/book/blob/main/tests/test_mlp.py#L3)"
+    assert f"| ✓ | {{eq}}`mlp-a` | $\\|a\\| = b$ | ✓ {link} × 2 |" in text
+    assert "| not run | {eq}`mlp-c` | $c$ |  |" in text
+    assert "**1 of 2 equations are verified, by 2 tests.**" in text
+
+
+def test_the_truth_table_shows_failures(tmp_path):
+    text = _table(tmp_path, [(1, "passed"), (2, "failed")])
+    assert "| ✗ | {eq}`mlp-a`" in text
+    assert "× 2 (1 failed)" in text
+
+
+def test_pages_that_did_not_change_are_not_written_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(pages, "pages", lambda root: {"a.md": "one\n"})
+    assert [path.name for path in pages.write(tmp_path)] == ["a.md"]
+    assert pages.write(tmp_path) == []
+    monkeypatch.setattr(pages, "pages", lambda root: {"b.md": "two\n"})
+    pages.write(tmp_path)
+    assert [p.name for p in (tmp_path / "_build" / "pages").iterdir()] == ["b.md"]
