@@ -30,7 +30,7 @@ def main() -> int:
     if pages == ["all"]:
         from pipeline.site import toc_pages
 
-        pages = [f"{doc}.html" for doc in toc_pages(ROOT / "_toc.yml")]
+        pages = [f"{doc}.html" for doc in toc_pages(ROOT)]
     chosen.out.mkdir(parents=True, exist_ok=True)
     with served(chosen.site) as address, browsing() as browser:
         for device, (width, height, scale) in WIDTHS.items():

@@ -15,13 +15,14 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
+PAGES = Path("_build/pages")  # generated pages
 # What shapes every page but stands in no page: a change of it makes Sphinx read the whole book.
 GLOBAL = ("_config.yml", "references.bib", "pipeline/sphinx_nnlib.py", "requirements.txt")
 _FRAME = re.compile(
@@ -41,7 +42,7 @@ def build(root: Path = ROOT) -> Path:
         SiteError: a page is missing, or the build failed or warned.
     """
     work = root / "_build"
-    docs = toc_pages(root / "_toc.yml")
+    docs = toc_pages(root)
     source, jb = work / "src", work / "jb"
     stage(root, docs, source)
     _forget_what_is_stale(root, jb)
@@ -52,21 +53,32 @@ def build(root: Path = ROOT) -> Path:
     return publish(jb / "_build" / "html", work)
 
 
-def toc_pages(toc: Path) -> list[str]:
+def toc_pages(root: Path = ROOT) -> list[str]:
     """Return every page that `_toc.yml` names, in order, without suffix."""
+    found: list[str] = []
 
-    def files(node: Any) -> Iterator[str]:
+    def walk(node: Any) -> None:
         if isinstance(node, list):
             for item in node:
-                yield from files(item)
+                walk(item)
         elif isinstance(node, dict):
             for key, value in node.items():
                 if key in ("root", "file"):
-                    yield re.sub(r"\.(md|ipynb)$", "", value)
+                    found.append(re.sub(r"\.(md|ipynb)$", "", value))
+                elif key == "glob":
+                    found.extend(doc for doc in _matching(root, value) if doc not in found)
                 else:
-                    yield from files(value)
+                    walk(value)
 
-    return list(files(yaml.safe_load(toc.read_text("utf8"))))
+    walk(yaml.safe_load((root / "_toc.yml").read_text("utf8")))
+    return found
+
+
+def _matching(root: Path, pattern: str) -> list[str]:
+    """Return the written and generated pages that a `glob` entry stands for."""
+    folders = (root, root / PAGES)
+    files = ((folder, file) for folder in folders for file in folder.glob(f"{pattern}.md"))
+    return sorted({file.relative_to(folder).with_suffix("").as_posix() for folder, file in files})
 
 
 def stage(root: Path, docs: Iterable[str], source: Path) -> None:
@@ -93,8 +105,7 @@ def stage(root: Path, docs: Iterable[str], source: Path) -> None:
     for name in ("_config.yml", "_toc.yml", "references.bib"):
         wanted[name] = (root / name).read_bytes()
     folders = [(root / name, name) for name in ("_static", "_extra")]
-    pictures = root / "_build" / "pages"
-    for folder, prefix in [*folders, (pictures, "")]:
+    for folder, prefix in [*folders, (root / PAGES, "")]:
         for file in folder.rglob("*"):
             if file.is_file() and (prefix or file.suffix not in (".md", ".ipynb")):
                 wanted[str(Path(prefix) / file.relative_to(folder))] = file.read_bytes()
@@ -106,7 +117,7 @@ def page_source(root: Path, doc: str) -> Path | None:
     if (root / f"{doc}.ipynb").exists():
         executed = root / "_build" / "executed" / f"{doc}.ipynb"
         return executed if executed.exists() else None
-    written, generated = root / f"{doc}.md", root / "_build" / "pages" / f"{doc}.md"
+    written, generated = root / f"{doc}.md", root / PAGES / f"{doc}.md"
     return next((file for file in (written, generated) if file.exists()), None)
 
 

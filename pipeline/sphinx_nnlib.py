@@ -17,9 +17,12 @@ from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
-_MATHS = re.compile(r"(?<![\\$\w])\$(?!\s)([^$]+?)(?<!\s)\$(?![\w$])")
+_DISPLAY = re.compile(r"(^[ \t]*\$\$.*?\$\$[ \t]*(?:\([\w-]+\))?[ \t]*$)", re.M | re.S)
+_DOCTEST = re.compile(r"(^[ \t]*>>>.*(?:\n[ \t]*\S.*)*)", re.M)
+_IN_PARAGRAPH = r"(?:[^{0}\n]|\n(?![ \t]*\n))+?"
+_CODE = re.compile(r"(``.+?``|:[\w:]+:`[^`]+`|`" + _IN_PARAGRAPH.format("`") + r"`_{0,2})")
+_MATHS = re.compile(r"(?<![\\$\w])\$(?!\s)(" + _IN_PARAGRAPH.format("$") + r")(?<!\s)\$(?![\w$])")
 _PUNCTUATION = re.compile(r"[.,;:!?)\]’”%-]+\S*")
-_LITERAL = re.compile(r"(``.+?``|`[^`\n]+`(?:_|__)?)")
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -39,8 +42,26 @@ def _docstring(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines:
 
 def to_rst(text: str) -> str:
     """Turn the Markdown that docstrings use (`$maths$`, `$$…$$`, `code`) into reStructuredText."""
-    blocks = re.split(r"(^[ \t]*\$\$.*?\$\$[ \t]*(?:\([\w-]+\))?[ \t]*$)", text, flags=re.M | re.S)
-    return "".join(_display(block) if at % 2 else _inline(block) for at, block in enumerate(blocks))
+    return _each(_DOCTEST, text, str, lambda t: _each(_DISPLAY, t, _display, _prose))
+
+
+def _each(
+    pattern: re.Pattern[str], text: str, found: Callable[[str], str], rest: Callable[[str], str]
+) -> str:
+    """Apply `found` to what the pattern's one group matches, `rest` to what lies between."""
+    pieces = pattern.split(text)
+    pieces[0::2] = map(rest, pieces[0::2])
+    pieces[1::2] = map(found, pieces[1::2])
+    return "".join(pieces)
+
+
+def _prose(text: str) -> str:
+    return _each(_CODE, text, _code, lambda t: _each(_MATHS, t, ":math:`{}`".format, _escaped))
+
+
+def _escaped(text: str) -> str:
+    """Keep `|z|` and `normal_` from meaning something in reStructuredText."""
+    return re.sub(r"\||(?<=\w)_(?=_*(?!\w))", r"\\\g<0>", text)
 
 
 def _display(block: str) -> str:
@@ -50,26 +71,9 @@ def _display(block: str) -> str:
     return f"\n{indent}.. math::\n\n{body}\n"
 
 
-def _inline(text: str) -> str:
-    parts = []
-    for line in text.split("\n"):
-        if line.lstrip().startswith((">>>", "...")):
-            parts.append(line)
-            continue
-        pieces = _LITERAL.split(line)
-        pieces[0::2] = [_MATHS.sub(_role, piece) for piece in pieces[0::2]]
-        pieces[1::2] = [_code(piece) for piece in pieces[1::2]]
-        parts.append("".join(pieces))
-    return "\n".join(parts)
-
-
-def _role(found: re.Match[str]) -> str:
-    return f":math:`{found[1]}`"
-
-
 def _code(piece: str) -> str:
     """Single backticks mean code, as in Markdown; roles and links keep theirs."""
-    single = not piece.startswith("``") and piece.endswith("`")
+    single = piece.startswith("`") and not piece.startswith("``") and piece.endswith("`")
     return f"`{piece}`" if single else piece
 
 

@@ -92,13 +92,15 @@
       if (text.parentElement.closest("pre, code, script, style, mjx-container")) continue;
       if (/\$\$|\\\(|\\\[|\\begin\{/.test(text.data)) raw.push(text.data.trim().slice(0, 60));
     }
+    // MathJax sets a command that it does not know in red, as it was written.
+    const unknown = [...document.querySelectorAll('mjx-mtext[style*="red"], mjx-mtext [style*="red"]')];
     return {
       written: written.length,
       rendered: document.querySelectorAll("mjx-container").length,
       bare: bare.map((e) => e.textContent.slice(0, 60)),
       errors: [...document.querySelectorAll("mjx-merror, [data-mjx-error]")].map(
         (e) => e.getAttribute("data-mjx-error") || e.textContent,
-      ),
+      ).concat(unknown.map((e) => `unknown command in ${e.closest(".math")?.id || e.closest("section")?.id}`)),
       raw,
     };
   };

@@ -14,7 +14,7 @@ from tests.book.browser import Visit, browsing, served, why_not
 
 ROOT = Path(__file__).parents[2]
 SITE = ROOT / "_build" / "html"
-PAGES = [f"{doc}.html" for doc in toc_pages(ROOT / "_toc.yml")]
+PAGES = [f"{doc}.html" for doc in toc_pages(ROOT)]
 CHAPTERS = [page for page in PAGES if (ROOT / page).with_suffix(".ipynb").exists()]
 BYTES = 1_500_000
 
