@@ -109,12 +109,9 @@ def instructions(chapter: str, root: Path = ROOT) -> str:
             f'"People", ("ancestor",), "bibtexkey", {place}, {{…}}, (…), {costs})'
         )
     first = f"chapters/{family}/index" not in (root / "_toc.yml").read_text(encoding="utf-8")
-    family_lines = (
-        f"  _toc.yml, for the new family:  - file: chapters/{family}/index  with  sections:\n"
-        f"  _toc.yml, under api/index:  - file: api/{family}\n"
-    )
+    family_line = f"  _toc.yml, for the new family:  - file: chapters/{family}/index, sections:\n"
     return (
-        f"Now two lines by hand:\n{family_lines if first else ''}"
+        f"Now two lines by hand:\n{family_line if first else ''}"
         f"  _toc.yml, under chapters/{family}/index:  - file: chapters/{family}/{name}\n"
         f"  nnlib/catalog.py:  {row}\n"
         f"Then `make test` names what is still missing."

@@ -29,7 +29,7 @@ def pages(root: Path = ROOT) -> dict[str, str]:
     return {
         "architectures.md": architectures(),
         "truth.md": truth_table(root),
-        "api/index.md": _api_index(packages, (root / "_toc.yml").read_text(encoding="utf-8")),
+        "api/index.md": _api_index(packages),
         **{f"api/{name}.md": _api(name, modules) for name, modules in packages.items()},
     }
 
@@ -220,12 +220,11 @@ def _packages(root: Path) -> dict[str, list[str]]:
     return dict(sorted(found.items(), key=lambda item: places.index(item[0])))
 
 
-def _api_index(packages: dict[str, list[str]], toc: str) -> str:
-    rows = []
-    for name, modules in packages.items():
-        title = "The rest" if name == LOOSE else f"`nnlib.{name}`"
-        listed = f"file: api/{name}\n" in f"{toc}\n"  # else the page is not in the book
-        rows.append((f"[{title}]({name}.md)" if listed else title, _list(modules)))
+def _api_index(packages: dict[str, list[str]]) -> str:
+    rows = [
+        (f"[{'The rest' if name == LOOSE else f'`nnlib.{name}`'}]({name}.md)", _list(modules))
+        for name, modules in packages.items()
+    ]
     return (
         "# API reference\n\n"
         "`nnlib` is the package that the chapters import.\n"
@@ -242,11 +241,15 @@ def _list(modules: list[str]) -> str:
 def _api(name: str, modules: list[str]) -> str:
     """Return the page of one package: a section for each module, written by autodoc."""
     title = "nnlib" if name == LOOSE else f"nnlib.{name}"
+    chapters = {row.module: row for row in catalog.written()}
     parts = [f"# {title}"]
     if name != LOOSE:
         parts.append(f"```{{eval-rst}}\n.. automodule:: {title}\n   :no-index:\n```")
     for module in modules:
         heading = module.removeprefix("nnlib.").removeprefix(f"{name}.")
+        if module in chapters:
+            row = chapters[module]
+            heading += f"\n\nChapter: [{row.title}](../chapters/{row.family}/{row.name}.md)"
         body = f".. automodule:: {module}\n   :members:\n   :show-inheritance:"
         parts.append(f"## {heading}\n\n```{{eval-rst}}\n{body}\n```")
     return "\n\n".join(parts) + "\n"

@@ -30,7 +30,8 @@ MILESTONES = (
 )
 STYLE = (
     ".nn-tree{overflow-x:auto;margin:1.5rem 0}"
-    ".nn-tree svg{display:block;min-width:740px;width:100%;height:auto;font-size:11.5px}"
+    ".nn-tree svg{display:block;min-width:660px;width:100%;height:auto;"
+    "font:11.5px var(--nn-sans,sans-serif)}"
     ".nn-tree a{color:inherit;text-decoration:none}"
     ".nn-tree a:hover text,.nn-tree a:focus text{text-decoration:underline}"
     ".nn-tree text{paint-order:stroke;stroke:var(--pst-color-background,Canvas);"
@@ -126,7 +127,7 @@ def draw(rows: Iterable[Architecture], link: Callable[[Architecture], str]) -> s
         f'<div class="nn-tree" tabindex="0" role="group" aria-label="{told}">'
         f"<style>{STYLE}{''.join(map(_highlight, rows))}</style>\n"
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {top:.0f}" '
-        f'fill="currentColor" font-family="inherit">\n{body}\n</svg></div>'
+        f'fill="currentColor">\n{body}\n</svg></div>'
     )
 
 

@@ -62,7 +62,6 @@ def test_the_first_of_a_family_gets_its_first_page_and_package(tmp_path):
     assert {"chapters/vision/index.md", "nnlib/vision/__init__.py"} < written
     told = new.instructions("vision/cnn", tmp_path)
     assert "- file: chapters/vision/index" in told
-    assert "- file: api/vision" in told
 
 
 def test_the_pair_agrees(scratch):
