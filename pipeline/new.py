@@ -109,7 +109,10 @@ def instructions(chapter: str, root: Path = ROOT) -> str:
             f'"People", ("ancestor",), "bibtexkey", {place}, {{…}}, (…), {costs})'
         )
     first = f"chapters/{family}/index" not in (root / "_toc.yml").read_text(encoding="utf-8")
-    family_line = f"  _toc.yml, for the new family:  - file: chapters/{family}/index, sections:\n"
+    family_line = (
+        f"  (first of its family) _toc.yml:  - file: chapters/{family}/index, with sections:\n"
+        f"  (first of its family) pyproject.toml, layers of imports:  {family} beside foundations\n"
+    )
     return (
         f"Now two lines by hand:\n{family_line if first else ''}"
         f"  _toc.yml, under chapters/{family}/index:  - file: chapters/{family}/{name}\n"

@@ -192,12 +192,15 @@ def _test_lines(root: Path) -> dict[tuple[str, str], int]:
 
 def _date(root: Path) -> str:
     """Return which state of the code the results are of; the clock of the build is not asked."""
-    command = ["git", "log", "-1", "--format=%cs %h"]
-    ran = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-    if ran.returncode or not ran.stdout.strip():
-        return ""
-    day, commit = ran.stdout.split()
-    return f"The results are of commit `{commit}` of {day}."
+    where = ["--", "chapters", "nnlib", "tests"]
+    commit = _git(root, "log", "-1", "--format=`%h` of %cs", *where)
+    changed = " with changes that are not committed" if _git(root, "status", "-s", *where) else ""
+    return f"The results are of commit {commit}{changed}." if commit else ""
+
+
+def _git(root: Path, *arguments: str) -> str:
+    ran = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
+    return "" if ran.returncode else ran.stdout.strip()
 
 
 # ---------------------------------------------------------------- API reference
@@ -241,15 +244,11 @@ def _list(modules: list[str]) -> str:
 def _api(name: str, modules: list[str]) -> str:
     """Return the page of one package: a section for each module, written by autodoc."""
     title = "nnlib" if name == LOOSE else f"nnlib.{name}"
-    chapters = {row.module: row for row in catalog.written()}
     parts = [f"# {title}"]
     if name != LOOSE:
         parts.append(f"```{{eval-rst}}\n.. automodule:: {title}\n   :no-index:\n```")
     for module in modules:
         heading = module.removeprefix("nnlib.").removeprefix(f"{name}.")
-        if module in chapters:
-            row = chapters[module]
-            heading += f"\n\nChapter: [{row.title}](../chapters/{row.family}/{row.name}.md)"
         body = f".. automodule:: {module}\n   :members:\n   :show-inheritance:"
         parts.append(f"## {heading}\n\n```{{eval-rst}}\n{body}\n```")
     return "\n\n".join(parts) + "\n"
