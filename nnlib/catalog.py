@@ -295,7 +295,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         2013, "Mikolov et al.", ("mlp",), "mikolov2013efficient"),
     Architecture("self_organizing_map", "representation", "Self-organizing map",
         "Units on a grid move towards the data and drag their neighbours along.",
-        1982, "Kohonen", (), "kohonen1982self", short="SOM"),
+        1982, "Kohonen", (), "kohonen1982self"),
     # ------------------------------------------------------------------ Part IX: graphs
     Architecture("message_passing", "graph", "Message passing",
         "Every node updates itself from what its neighbours send.",
