@@ -22,6 +22,7 @@ _DOCTEST = re.compile(r"(^[ \t]*>>>.*(?:\n[ \t]*\S.*)*)", re.M)
 _IN_PARAGRAPH = r"(?:[^{0}\n]|\n(?![ \t]*\n))+?"
 _CODE = re.compile(r"(``.+?``|:[\w:]+:`[^`]+`|`" + _IN_PARAGRAPH.format("`") + r"`_{0,2})")
 _MATHS = re.compile(r"(?<![\\$\w])\$(?!\s)(" + _IN_PARAGRAPH.format("$") + r")(?<!\s)\$(?![\w$])")
+_HEADING = re.compile(r"^Chapter: .*(?:\n\S.*)*", re.M)
 _PUNCTUATION = re.compile(r"[.,;:!?)\]’”%-]+\S*")
 
 
@@ -37,7 +38,22 @@ def setup(app: Sphinx) -> dict[str, Any]:
 
 
 def _docstring(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    lines[:] = to_rst("\n".join(lines)).split("\n")
+    text = "\n".join(lines)
+    if what == "module":
+        text = _HEADING.sub(lambda found: _fields(app, found[0]), text)
+    lines[:] = to_rst(text).split("\n")
+
+
+def _fields(app: Sphinx, heading: str) -> str:
+    """Turn `Chapter: …`, `Paper: …`, `Axes: …` into fields; link to the chapter."""
+    fields = re.sub(r"^", "   ", heading, flags=re.M)
+    fields = re.sub(r"^   ([A-Z]\w+):(?= )", r":\1:", fields, flags=re.M)
+
+    def link(found: re.Match[str]) -> str:
+        doc = found[1]
+        return f":doc:`/{doc}`" if doc in app.env.found_docs else found[0]
+
+    return re.sub(r"(chapters/[\w/]+)\.md", link, fields)
 
 
 def to_rst(text: str) -> str:

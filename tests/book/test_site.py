@@ -138,11 +138,22 @@ def test_play_button_moves_the_slider(browser, address):
     visit.close()
 
 
+@pytest.mark.parametrize("side", ["primary", "secondary"])
+def test_menu_opens_on_a_phone(side, browser, address):
+    visit = Visit(browser, address, width=390, height=844)
+    visit.open(CHAPTERS[0])
+    visit.page.locator(f".bd-header-article .{side}-toggle").click()
+    inside = visit.page.locator(f"#pst-{side}-sidebar-modal a:visible")
+    inside.first.wait_for(timeout=3000)
+    assert inside.count() >= 5
+    visit.close()
+
+
 def test_search_finds_a_word(browser, address):
     visit = Visit(browser, address, width=1280, height=900)
     visit.open("search.html?q=perceptron")
     results = visit.page.locator("#search-results li a")
-    results.first.wait_for()
+    results.first.wait_for(timeout=10_000)
     assert any("perceptron" in (link.get_attribute("href") or "") for link in results.all())
     assert visit.foreign == [] and visit.failed == []
     visit.close()
