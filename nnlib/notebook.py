@@ -184,7 +184,7 @@ def show_source(*objects: Any, docstrings: bool = False) -> None:
     parts = [textwrap.dedent(inspect.getsource(thing)) for thing in objects]
     if not docstrings:
         parts = [_without_docstrings(part) for part in parts]
-    file = Path(inspect.getsourcefile(objects[0]) or "")
+    file = Path(inspect.getsourcefile(inspect.unwrap(objects[0])) or "")
     path = file.as_posix()[file.as_posix().rfind("nnlib/") :]
     say(f"[`{path}`]({REPOSITORY}/blob/main/{path})")
     say("```python\n" + "\n\n".join(part.strip() for part in parts) + "\n```")

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 
@@ -115,14 +116,21 @@ def units(
         size: area of a disc in square points.
     """
     values = np.ones(len(column)) if values is None else np.asarray(values, dtype=float)
-    names = [color] * len(column) if isinstance(color, str) else list(color)
-    for (x, y), value, name in zip(column, values, names, strict=True):
-        tone = COLORS.get(name, name)
-        off = not np.isfinite(value)
-        full = 0.0 if off else 0.08 + 0.92 * min(abs(value) / limit, 1.0) ** 0.5
+    tones = [color] * len(column) if isinstance(color, str) else list(color)
+    tones = np.array([to_rgba(COLORS.get(name, name)) for name in tones])
+    off = ~np.isfinite(values)
+    fill = tones.copy()
+    fill[:, 3] = 0.08 + 0.92 * np.minimum(np.abs(np.nan_to_num(values)) / limit, 1.0) ** 0.5
+    style = {"s": size, "zorder": 3}
+    if (~off).any():
+        on = ~off
+        ax.scatter(*column[on].T, facecolors=fill[on], edgecolors=tones[on], **style)
+    if off.any():
         ax.scatter(
-            x, y, s=size, color="none", edgecolors=MUTED if off else tone,
-            linewidths=1.0 if off else 1.5, linestyle=":" if off else "-", zorder=3,
-        )  # fmt: skip
-        if full:
-            ax.scatter(x, y, s=size, color=tone, alpha=full, linewidths=0, zorder=3)
+            *column[off].T,
+            facecolors="none",
+            edgecolors=MUTED,
+            linestyle=":",
+            linewidths=1,
+            **style,
+        )
