@@ -1,0 +1,142 @@
+"""Staging, publishing and the book's Sphinx extension, each without building a book."""
+
+import json
+import os
+
+import pytest
+
+from pipeline import site
+from pipeline.site import SiteError
+from pipeline.sphinx_nnlib import to_rst
+
+NOTEBOOK = {
+    "cells": [{"cell_type": "code", "metadata": {"papermill": {"duration": 1}, "tags": ["x"]}}],
+    "metadata": {"papermill": {"input_path": "/somewhere/a.ipynb"}, "kernelspec": {}},
+}
+
+
+@pytest.fixture
+def book(tmp_path):
+    """A repository with a page of each kind."""
+    write(tmp_path / "_toc.yml", "root: intro\nchapters:\n- file: a/one\n- glob: api/*\n")
+    write(tmp_path / "_config.yml", "title: T\n")
+    write(tmp_path / "references.bib", "")
+    write(tmp_path / "_static/book.css", "")
+    write(tmp_path / "_extra/vendor/x.js", "")
+    write(tmp_path / "intro.md", "# Intro\n")
+    write(tmp_path / "a/one.ipynb", "{}")
+    write(tmp_path / "a/one.md", "# One\n")
+    write(tmp_path / "_build/executed/a/one.ipynb", json.dumps(NOTEBOOK))
+    write(tmp_path / "_build/pages/api/train.md", "# train\n")
+    write(tmp_path / "_build/pages/tree.svg", "<svg/>")
+    return tmp_path
+
+
+def write(file, text):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+
+
+def staged(book):
+    source = book / "_build/src"
+    site.stage(book, site.toc_pages(book), source)
+    return {p.relative_to(source).as_posix(): p for p in source.rglob("*") if p.is_file()}
+
+
+def test_toc_names_pages_in_order_and_globs_stand_for_generated_ones(book):
+    assert site.toc_pages(book) == ["intro", "a/one", "api/train"]
+
+
+def test_only_what_sphinx_needs_is_staged(book):
+    write(book / "README.md", "# Read me\n")
+    write(book / "_build/pages/stray.md", "# Not in the book\n")
+    assert set(staged(book)) == {
+        "_config.yml", "_toc.yml", "references.bib", "_static/book.css", "_extra/vendor/x.js",
+        "intro.md", "a/one.ipynb", "api/train.md", "tree.svg",
+    }  # fmt: skip
+
+
+def test_published_notebook_holds_no_path_of_this_machine(book):
+    published = staged(book)["a/one.ipynb"].read_text()
+    assert "papermill" not in published
+    assert json.loads(published)["cells"][0]["metadata"] == {"tags": ["x"]}
+
+
+def test_staging_touches_only_what_changed_and_removes_what_left(book):
+    before = {name: file.stat().st_mtime_ns for name, file in staged(book).items()}
+    write(book / "intro.md", "# Another\n")
+    (book / "_build/pages/api/train.md").unlink()
+    write(book / "_build/pages/api/data.md", "# data\n")
+    after = {name: file.stat().st_mtime_ns for name, file in staged(book).items()}
+    assert "api/train.md" not in after and "api/data.md" in after
+    changed = {name for name in before.keys() & after if before[name] != after[name]}
+    assert changed == {"intro.md"}
+
+
+def test_missing_pages_are_all_named(book):
+    (book / "intro.md").unlink()
+    (book / "_build/executed/a/one.ipynb").unlink()
+    with pytest.raises(SiteError, match="intro, a/one"):
+        staged(book)
+
+
+def built(book, text):
+    html = book / "_build/jb/_build/html"
+    write(html / "index.html", text)
+    return html
+
+
+def test_publishing_swaps_a_link_and_keeps_the_previous_site(book):
+    work = book / "_build"
+    sites = [site.publish(built(book, str(n)), work) for n in range(3)]
+    assert (work / "html").is_symlink()
+    assert (work / "html/index.html").read_text() == "2"
+    assert sorted(os.listdir(work / "sites")) == [s.name for s in sites[1:]]
+
+
+def test_publishing_refuses_what_is_no_site(book):
+    work = book / "_build"
+    site.publish(built(book, "good"), work)
+    (work / "jb/_build/html/index.html").unlink()
+    with pytest.raises(SiteError, match=r"left no .*index\.html"):
+        site.publish(work / "jb/_build/html", work)
+    assert (work / "html/index.html").read_text() == "good"
+    (work / "html").unlink()
+    write(work / "html/index.html", "someone's own")
+    with pytest.raises(SiteError, match="must be a symlink"):
+        site.publish(built(book, "new"), work)
+    assert (work / "html/index.html").read_text() == "someone's own"
+
+
+def test_unfinished_build_is_forgotten(book):
+    jb = book / "_build/jb"
+    site._forget_what_is_stale(book, jb)
+    write(jb / "_build/.doctrees/environment.pickle", "remembered")
+    write(jb / "_build/html/old.html", "left the book")
+    site._forget_what_is_stale(book, jb)
+    assert (jb / "_build/.doctrees/environment.pickle").exists()
+    assert not (jb / "_build/html").exists()
+    (jb / "unfinished").touch()
+    site._forget_what_is_stale(book, jb)
+    assert not (jb / "_build").exists()
+
+
+@pytest.mark.parametrize(
+    ("markdown", "rst"),
+    [
+        ("of $x_i$, and `code`", "of :math:`x_i`, and ``code``"),
+        ("over two $a\n    + b$ lines", "over two :math:`a\n    + b` lines"),
+        ("costs $5 and $6", "costs $5 and $6"),
+        ("|z| = 3, zero_ and __init__", r"\|z\| = 3, zero\_ and __init\_\_"),
+        ("``literal_`` and :func:`name_`", "``literal_`` and :func:`name_`"),
+        ("    >>> f(x_) | $y$\n    `z`", "    >>> f(x_) | $y$\n    `z`"),
+    ],
+)
+def test_docstrings_become_restructured_text(markdown, rst):
+    assert to_rst(markdown) == rst
+
+
+def test_displayed_equations_become_blocks():
+    text = to_rst("Return\n\n    $$ a = b\n    + c $$ (mlp-forward)\n\nend")
+    assert "    .. math::\n\n       a = b\n       + c\n" in text
+    assert "mlp-forward" not in text
