@@ -216,7 +216,7 @@ def _packages(root: Path) -> dict[str, list[str]]:
             continue
         page = parts[0] if len(parts) > 1 else LOOSE
         found.setdefault(page, []).append("nnlib." + ".".join(parts))
-    places = [*catalog.FAMILIES, *sorted(found)]
+    places = [*catalog.FAMILIES, *sorted(set(found) - {LOOSE}), LOOSE]
     order = {row.module: at for at, row in enumerate(catalog.ARCHITECTURES)}
     for modules in found.values():
         modules.sort(key=lambda name: (order.get(name, 0), name))

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -22,14 +23,19 @@ SECTION_CHAPTER = {
 }
 
 
+@cache
+def problems():
+    return truth.problems()
+
+
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_every_displayed_equation_has_a_label_and_a_test(chapter):
-    told = [line for line in truth.problems() if line.startswith(f"chapters/{chapter}.md:")]
+    told = [line for line in problems() if line.startswith(f"chapters/{chapter}.md:")]
     assert not told, "\n".join(told)
 
 
 def test_every_marked_test_names_an_equation_that_exists():
-    told = [line for line in truth.problems() if line.startswith("tests/")]
+    told = [line for line in problems() if line.startswith("tests/")]
     assert not told, "\n".join(told)
 
 

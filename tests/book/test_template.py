@@ -99,6 +99,11 @@ def keyword(call, name):
 
 
 @cache
+def labels():
+    return {(eq.chapter, eq.label) for eq in truth.equations()}
+
+
+@cache
 def bibliography():
     return frozenset(parse_file(ROOT / "references.bib").entries)
 
@@ -221,7 +226,7 @@ def test_questions_and_exercises_have_answers(chapter):
 
 @every_chapter
 def test_it_states_equations(chapter):
-    stated = [eq for eq in truth.equations() if eq.chapter == chapter and eq.label]
+    stated = [label for where, label in labels() if where == chapter and label]
     assert stated, f"{chapter} states no labelled equation"
 
 
