@@ -34,6 +34,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("doctree-read", _keep_punctuation)
     app.add_post_transform(LinksToPairs)
     register_plugin("pybtex.style.formatting", "nnlib", BookStyle, force=True)
+    register_plugin("pybtex.style.formatting", "unsrt", AsCited, force=True)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -158,8 +159,13 @@ class KeyLabels(BaseLabelStyle):
         return (entry.key for entry in sorted_entries)
 
 
-class BookStyle(UnsortedStyle):
-    """Works by author and year; the text cites them so, and the labels are not shown."""
+class AsCited(UnsortedStyle):
+    """`:style: unsrt`, works in the order of the text; which cites by author and year."""
+
+    default_label_style = KeyLabels
+
+
+class BookStyle(AsCited):
+    """Works by author and year."""
 
     default_sorting_style = "author_year_title"
-    default_label_style = KeyLabels
