@@ -55,7 +55,7 @@ class Rule(Optimizer):
             states = [self.state[theta] for theta in thetas]
             penalty = 0 if self._decoupled else group["weight_decay"]
             if thetas and penalty:
-                gs = torch._foreach_add(gs, thetas, alpha=penalty)  # eq. optimizers-l2
+                gs = list(torch._foreach_add(gs, thetas, alpha=penalty))  # eq. optimizers-l2
             if thetas and group["foreach"] is not False:
                 self._update_all(thetas, gs, states, group)
             else:
