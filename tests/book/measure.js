@@ -93,14 +93,19 @@
       if (/\$\$|\\\(|\\\[|\\begin\{/.test(text.data)) raw.push(text.data.trim().slice(0, 60));
     }
     // MathJax sets a command that it does not know in red, as it was written.
-    const unknown = [...document.querySelectorAll('mjx-mtext[style*="red"], mjx-mtext [style*="red"]')];
+    const red = 'mjx-mtext[style*="red"], mjx-mtext [style*="red"]';
+    const unknown = [...document.querySelectorAll(red)];
+    const place = (e) => e.closest(".math")?.id || e.closest("section")?.id;
     return {
       written: written.length,
       rendered: document.querySelectorAll("mjx-container").length,
       bare: bare.map((e) => e.textContent.slice(0, 60)),
-      errors: [...document.querySelectorAll("mjx-merror, [data-mjx-error]")].map(
-        (e) => e.getAttribute("data-mjx-error") || e.textContent,
-      ).concat(unknown.map((e) => `unknown command in ${e.closest(".math")?.id || e.closest("section")?.id}`)),
+      errors: [
+        ...[...document.querySelectorAll("mjx-merror, [data-mjx-error]")].map(
+          (e) => e.getAttribute("data-mjx-error") || e.textContent,
+        ),
+        ...unknown.map((e) => `unknown command in ${place(e)}`),
+      ],
       raw,
     };
   };
