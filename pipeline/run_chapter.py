@@ -63,7 +63,9 @@ def run(
             if partial.exists():
                 _publish(partial.read_bytes(), failed)
             if isinstance(error, Exception):
-                raise ChapterError(_story(chapter, error, failed, root)) from error
+                log = Path(folder) / "kernel.log"
+                words = log.read_text("utf8", "replace") if log.exists() else ""
+                raise ChapterError(_story(chapter, error, failed, root, words)) from error
             raise
         wall, cpu = time.monotonic() - begin, _children_seconds() - before
         bands, broken = promises(json.loads(partial.read_text("utf8")))
@@ -137,6 +139,11 @@ def _papermill(source: Path, target: Path, parameters: dict[str, Any], root: Pat
         def _connection_file(self) -> str:
             return str(folder / "connection.json")
 
+        async def start_kernel(self, **options: Any) -> None:
+            # What the kernel says beside its cells is noise, until it dies (see _story).
+            with (folder / "kernel.log").open("ab") as log:
+                await super().start_kernel(**options, stdout=log, stderr=log)
+
     _private_kernel(folder, root)
     papermill.execute_notebook(
         str(source),
@@ -189,7 +196,7 @@ def _json(notebook: Path) -> Path:
     return notebook.with_suffix(".json")
 
 
-def _story(chapter: str, error: Exception, failed: Path, root: Path) -> str:
+def _story(chapter: str, error: Exception, failed: Path, root: Path, words: str) -> str:
     """Tell where the chapter stopped: cell, line of the text, error, source."""
     kept = failed.relative_to(root) if failed.exists() else None
     where, source = "before its first cell", ""
@@ -210,6 +217,8 @@ def _story(chapter: str, error: Exception, failed: Path, root: Path) -> str:
             where += _line_of_text(root / "chapters" / f"{chapter}.md", source, root)
     if hasattr(error, "ename"):
         what = f"{error.ename}: {error.evalue}"
+    else:  # the kernel itself failed, and its own words may say why
+        what = "\n  ".join([what, *words.splitlines()[-10:]])
     told = [f"{chapter} failed {where}", f"  {what}"]
     told += [f"    | {line}" for line in source.splitlines()]
     told += [f"  the notebook, as far as it ran: {kept}"] if kept else []

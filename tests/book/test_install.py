@@ -1,4 +1,4 @@
-"""The environment is installed when it must be, and an installation that broke off is done again."""
+"""The environment is installed when it must be; an installation that broke off is done again."""
 
 import os
 import shutil
