@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from nnlib import catalog
 from nnlib.device import pick_device
 from nnlib.plot import style
-from nnlib.plot.svg import inline_svg
+from nnlib.plot.svg import inline_svg, share_glyphs
 
 REPOSITORY = "https://github.com/your-organisation/executable-encyclopedia"
 SLIDER_BYTES = 600_000
@@ -261,7 +261,8 @@ def scrub(
             f"scrub {name!r} needs two frames or more and one value for each, "
             f"got {len(pictures)} frames and {len(options)} values"
         )
-    size = sum(len(p.encode()) for p in pictures)
+    letters, pictures = share_glyphs(pictures, name)
+    size = len(letters) + sum(len(p.encode()) for p in pictures)
     if size > SLIDER_BYTES:
         raise ValueError(f"scrub {name!r} takes {size} bytes, at most {SLIDER_BYTES}: draw less")
     stack = ipywidgets.Stack([ipywidgets.HTML(p) for p in pictures], selected_index=0)
@@ -275,7 +276,7 @@ def scrub(
     ipywidgets.jslink((slider, "index"), (stack, "selected_index"))
     ipywidgets.jslink((play, "value"), (slider, "index"))
     controls = ipywidgets.HBox([play, slider], layout={"flex_flow": "row wrap"})
-    words = ipywidgets.HTML(f'<div class="nn-caption">{_prose(caption)}</div>')
+    words = ipywidgets.HTMLMath(f'<div class="nn-caption">{_prose(caption)}</div>{letters}')
     box = ipywidgets.VBox([controls, stack, words])
     box.add_class("nn-slider")
     display(box)

@@ -11,7 +11,7 @@ from nnlib.plot.curves import curves, growth
 from nnlib.plot.diagram import Diagram
 from nnlib.plot.maps import decision, matrix
 from nnlib.plot.style import COLORS, subplots
-from nnlib.plot.svg import inline_svg
+from nnlib.plot.svg import inline_svg, share_glyphs
 from tests.support import refuses
 
 
@@ -61,6 +61,16 @@ def test_every_reference_of_a_picture_leads_somewhere():
     links = {v[1:] for node in root.iter() for k, v in node.attrib.items() if k.endswith("href")}
     assert links and links <= ids
     assert all(part.split(")")[0] in ids for part in svg.split("url(#")[1:])
+
+
+def test_frames_share_their_letters_and_miss_none():
+    alone = [inline_svg(picture(), f"walk-{at}", "x") for at in range(3)]
+    letters, frames = share_glyphs(alone, "walk")
+    nodes = [node for part in (letters, *frames) for node in ET.fromstring(part).iter()]
+    ids = [node.attrib["id"] for node in nodes if "id" in node.attrib]
+    links = {v[1:] for node in nodes for k, v in node.attrib.items() if k.endswith("href")}
+    assert links <= set(ids) and len(ids) == len(set(ids))
+    assert len(letters) + sum(map(len, frames)) < 0.8 * sum(map(len, alone))
 
 
 @pytest.mark.parametrize("name", ["", "1a", "a b", "ä", "a_b"])

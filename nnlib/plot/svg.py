@@ -7,6 +7,7 @@ on a dark page, the ids of two figures collide, and its `<style>` rule reaches t
 import html
 import io
 import re
+from collections.abc import Sequence
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
@@ -19,6 +20,7 @@ _METADATA = re.compile(r"<metadata>.*?</metadata>\s*", re.DOTALL)
 _OPENING = re.compile(r"<svg [^>]*?viewBox=\"([^\"]+)\"[^>]*>", re.DOTALL)
 _COMMENT = re.compile(r"<!--.*?-->\s*", re.DOTALL)
 _LONG_NUMBER = re.compile(r'(?:scale|matrix)\([^)]*\)|data:[^"]*|(\d+\.\d{2})\d+')
+_GLYPH = r"(?:DejaVu|STIX|Cm)[A-Za-z0-9]*-[A-Za-z0-9-]+"
 _SPACE = re.compile(r"\s*\n\s*")
 
 
@@ -49,8 +51,33 @@ def inline_svg(figure: Figure, name: str, alt: str) -> str:
     markup = re.sub(r'\bid="', f'id="{name}-', markup)
     markup = re.sub(r'href="#', f'href="#{name}-', markup)
     markup = markup.replace("url(#", f"url(#{name}-").replace(INK, "currentColor")
-    markup = _shorten(markup)
+    markup = _shorten(_without_idle_ids(markup))
     return _OPENING.sub(lambda found: _opening(found[1], alt), markup, count=1).strip()
+
+
+def share_glyphs(pictures: Sequence[str], name: str) -> tuple[str, list[str]]:
+    """Return one invisible `<svg>` with the letters of all pictures, and the pictures without them.
+
+    Every picture of a slider spells out the outlines of its letters; together they are often the
+    larger half. The page needs them once, as long as it shows the returned `<svg>` somewhere.
+
+    Args:
+        pictures: what `inline_svg` returned under the names `{name}-0`, `{name}-1`, …
+        name: the slider's name.
+    """
+    letters: dict[str, str] = {}
+    shared = []
+    for at, picture in enumerate(pictures):
+        glyph = re.compile(rf'<path id="{name}-{at}-({_GLYPH})"([^>]*)/>')
+        for found in glyph.finditer(picture):
+            letters[found[1]] = found[2]
+        picture = glyph.sub("", picture).replace("<defs></defs>", "")
+        shared.append(
+            re.sub(rf'href="#{name}-{at}-({_GLYPH})"', rf'href="#{name}-glyph-\1"', picture)
+        )
+    paths = "".join(f'<path id="{name}-glyph-{key}"{d}/>' for key, d in letters.items())
+    hidden = '<svg aria-hidden="true" style="position:absolute;width:0;height:0">'
+    return f"{hidden}<defs>{paths}</defs></svg>", shared
 
 
 def _opening(view_box: str, alt: str) -> str:
@@ -60,6 +87,12 @@ def _opening(view_box: str, alt: str) -> str:
         f'viewBox="{view_box}" role="img" aria-label="{html.escape(alt)}" '
         f'style="width:{width:.0f}px;max-width:100%;height:auto;stroke-linejoin:round">'
     )
+
+
+def _without_idle_ids(markup: str) -> str:
+    """Drop the ids that nothing refers to: matplotlib names every group."""
+    used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', markup))
+    return re.sub(r' id="([^"]+)"', lambda found: found[0] * (found[1] in used), markup)
 
 
 def _shorten(markup: str) -> str:
