@@ -23,12 +23,15 @@ help: ## list what make can do
 book: venv ## execute what has changed and build the site into _build/html
 	@$(PY) -m pipeline.book
 
-test: book lint ## build the book, then check everything: style, library, chapters, pages
-	@status=0; \
-	$(PY) -m pytest -q -n 2 --dist loadfile || status=1; \
-	$(PY) -m pytest -q -n 2 --dist loadfile -o addopts= -p nbval --nbval-lax \
-		--nbval-current-env --nbval-cell-timeout=600 chapters || status=1; \
-	exit $$status
+test: venv ## build the book, then check everything: style, library, pages, every chapter
+	@failed=; \
+	$(MAKE) --no-print-directory book || failed="$$failed book"; \
+	$(MAKE) --no-print-directory lint || failed="$$failed lint"; \
+	$(PY) -m pytest -q -n 2 --dist loadfile || failed="$$failed tests"; \
+	$(PY) -m pytest -q -n 2 --dist loadfile -o addopts= -p nbval --nbval-lax --nbval-current-env \
+		--nbval-cell-timeout=600 chapters || failed="$$failed chapters"; \
+	test -z "$$failed" || { echo "make test: failed in$$failed"; exit 1; }; \
+	echo "make test: book, lint, tests and chapters are in order"
 
 chapter: venv ## execute one chapter and print its time: CHAPTER=family/name [PARAMS="steps=50"]
 	@$(PY) -m pipeline.run_chapter "$(CHAPTER)" --set '$(PARAMS)'
