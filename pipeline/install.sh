@@ -27,6 +27,10 @@ command -v "$python" >/dev/null || {
 rm -f "$stamp"
 echo "installing requirements.txt into $venv (some minutes the first time) …"
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r requirements.txt
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
-    --no-deps --no-build-isolation -e .
+# The build of our own package has nothing to say, unless it fails.
+told=$("$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+    --no-deps --no-build-isolation -e . 2>&1) || {
+    echo "$told"
+    exit 1
+}
 echo "$sum" >"$stamp"
