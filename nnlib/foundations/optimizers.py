@@ -3,9 +3,8 @@
 Chapter: chapters/foundations/optimizers.md     Papers: named at each class
 Letters: `theta` one tensor of parameters, `g` its gradient, of the same shape; all is elementwise.
 
-Each rule stands here twice: `_update` is the equation for one tensor, `_update_all` does the same
-for a list of tensors in few calls (`torch._foreach_*`, as torch.optim itself does) and is the one
-that `step` uses unless `foreach=False`.
+Each rule stands here twice: `_update` is the equation for one tensor; `_update_all`, which `step`
+uses unless `foreach=False`, does it for a list of tensors in few calls (`torch._foreach_*`).
 """
 
 import math
@@ -44,11 +43,10 @@ class SGD(Rule):
         TypeError, ValueError: an argument of the wrong kind or out of its range, named.
 
     Example:
-        >>> w = torch.tensor([1.0], requires_grad=True)
-        >>> w.square().sum().backward()
-        >>> SGD([w], lr=0.1).step()
-        >>> w.detach()
-        tensor([0.8000])
+        >>> w = torch.tensor(1.0, requires_grad=True)
+        >>> _ = w.square().backward(), SGD([w], lr=0.25).step()
+        >>> w.item()
+        0.5
 
     Source: Robbins and Monro 1951; momentum: Polyak 1964; look-ahead: Nesterov 1983, in the
     variables of Sutskever et al. 2013. Their velocity is $v = -\eta b$.
@@ -74,10 +72,8 @@ class SGD(Rule):
         checks.number("dampening", group["dampening"])
         checks.one_of("nesterov", group["nesterov"], (True, False))
         if group["nesterov"] and (group["momentum"] == 0 or group["dampening"] != 0):
-            raise ValueError(
-                f"nesterov=True needs momentum > 0 and dampening=0, "
-                f"got momentum={group['momentum']!r}, dampening={group['dampening']!r}"
-            )
+            got = f"got momentum={group['momentum']!r}, dampening={group['dampening']!r}"
+            raise ValueError(f"nesterov=True needs momentum > 0 and dampening=0, {got}")
 
     def _update(self, theta: Values, g: Values, state: Slots, group: Group) -> None:
         mu, b = group["momentum"], state.get("momentum_buffer")
@@ -119,8 +115,16 @@ class Adagrad(Rule):
     Raises:
         TypeError, ValueError: an argument of the wrong kind or out of its range, named.
 
+    Example:
+        >>> w = torch.tensor(1.0, requires_grad=True)
+        >>> _ = w.square().backward(), Adagrad([w], lr=0.25).step()
+        >>> round(w.item(), 6)
+        0.75
+
     Source: Duchi, Hazan and Singer 2011.
     """
+
+    _starts_at_once = True
 
     def __init__(
         self,
@@ -139,14 +143,7 @@ class Adagrad(Rule):
     def _check(self, group: Group) -> None:
         super()._check(group)
         checks.number("lr_decay", group["lr_decay"], least=0)
-        start = group["initial_accumulator_value"]
-        checks.number("initial_accumulator_value", start, least=0)
-
-    def add_param_group(self, param_group: Group) -> None:  # noqa: D102
-        super().add_param_group(param_group)
-        group = self.param_groups[-1]
-        for theta in group["params"]:  # before the first step, as torch does
-            self.state[theta].update(self._start(theta, group))
+        checks.number("initial_accumulator_value", group["initial_accumulator_value"], least=0)
 
     def _start(self, theta: Tensor, group: Group) -> Slots:
         total = torch.full_like(theta, group["initial_accumulator_value"], requires_grad=False)
@@ -185,6 +182,12 @@ class RMSprop(Rule):
 
     Raises:
         TypeError, ValueError: an argument of the wrong kind or out of its range, named.
+
+    Example:
+        >>> w = torch.tensor(1.0, requires_grad=True)
+        >>> _ = w.square().backward(), RMSprop([w], lr=0.25, alpha=0.75).step()
+        >>> round(w.item(), 6)
+        0.5
 
     Source: Tieleman and Hinton 2012.
     """
@@ -246,6 +249,12 @@ class Adam(Rule):
     Raises:
         TypeError, ValueError: an argument of the wrong kind or out of its range, named.
 
+    Example:
+        >>> w = torch.tensor(1.0, requires_grad=True)
+        >>> _ = w.square().backward(), Adam([w], lr=0.25).step()
+        >>> round(w.item(), 6)
+        0.75
+
     Source: Kingma and Ba 2015.
     """
 
@@ -275,9 +284,9 @@ class Adam(Rule):
         return {"step": torch.tensor(0.0), **zeros}
 
     def _update(self, theta: Values, g: Values, state: Slots, group: Group) -> None:
-        (beta1, beta2), m, v = group["betas"], state["exp_avg"], state["exp_avg_sq"]
         state["step"] += 1
-        t = state["step"].item()  # 1, 2, …
+        t, m, v = state["step"].item(), state["exp_avg"], state["exp_avg_sq"]  # t = 1, 2, …
+        beta1, beta2 = group["betas"]
         if self._decoupled:
             theta -= group["lr"] * group["weight_decay"] * theta  # eq. optimizers-adamw-step
         state["exp_avg"] = m = beta1 * m + (1 - beta1) * g  # eq. optimizers-adam-first
@@ -315,6 +324,12 @@ class AdamW(Adam):
 
     Raises:
         TypeError, ValueError: an argument of the wrong kind or out of its range, named.
+
+    Example:
+        >>> w = torch.tensor(1.0, requires_grad=True)
+        >>> _ = w.square().backward(), AdamW([w], lr=0.25, weight_decay=1.0).step()
+        >>> round(w.item(), 6)
+        0.5
 
     Source: Loshchilov and Hutter 2019, who scale $\lambda\theta$ by the schedule only; torch and
     we scale it by the learning rate too.

@@ -22,7 +22,8 @@ _WHAT = {"amsgrad", "centered", "maximize", "momentum", "decoupled_weight_decay"
 class Rule(Optimizer):
     """A `torch.optim.Optimizer` without its rule."""
 
-    _decoupled = False
+    _decoupled = False  # whether weight decay stays out of the gradient
+    _starts_at_once = False  # whether torch's namesake has state before the first step
 
     def _check(self, group: Group) -> None:
         checks.number("lr", group["lr"], least=0)
@@ -80,6 +81,8 @@ class Rule(Optimizer):
         super().add_param_group(param_group)
         for theta in self.param_groups[-1]["params"]:
             checks.tensor("params", theta, floating=True)
+            if self._starts_at_once:
+                self.state[theta].update(self._start(theta, self.param_groups[-1]))
 
     def load_state_dict(self, state_dict: Group) -> None:
         """Load the state of this rule, or of its namesake in torch.optim.
