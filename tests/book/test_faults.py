@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 
+import psutil
 import pytest
 from scratch import Scratch
 
@@ -124,9 +125,11 @@ def test_a_killed_book_leaves_the_old_site_and_the_next_one_succeeds(book):
     before = site(book)
     book.write("tiny/two", "import time\nprint('slow')\ntime.sleep(60)")
     process = book.start("make", "book")
-    wait_for(lambda: kernels(book), "a kernel")
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    try:
+        wait_for(lambda: kernels(book), "a kernel")
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
     assert site(book) == before
     wait_for(lambda: not kernels(book), "the end of the kernel")
     book.write("tiny/two", "print('after the kill')")
@@ -158,12 +161,12 @@ except OSError as error:
 
 def kernels(book):
     """Return the kernels that run in the copy's environment."""
-    listed = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True).stdout
     here = str(book.root / ".venv")
-    return [line for line in listed.splitlines() if here in line and "ipykernel_launcher" in line]
+    lines = [process.info["cmdline"] or [""] for process in psutil.process_iter(["cmdline"])]
+    return [line for line in lines if here in line[0] and "ipykernel_launcher" in line]
 
 
-def wait_for(condition, what, seconds=30):
+def wait_for(condition, what, seconds=60):
     """Wait until a condition holds."""
     end = time.monotonic() + seconds
     while not condition():
