@@ -1,9 +1,8 @@
 r"""Activation functions and their derivatives: the bend between two affine maps.
 
 Chapter: chapters/foundations/activations.md
-Papers: ReLU: Fukushima 1969, Nair and Hinton 2010; leaky ReLU: Maas, Hannun and Ng 2013; ELU:
-Clevert, Unterthiner and Hochreiter 2015; GELU: Hendrycks and Gimpel 2016; SiLU: Elfwing, Uchibe
-and Doya 2018, Ramachandran, Zoph and Le 2017; Mish: Misra 2019; SwiGLU: Shazeer 2020
+Papers: ReLU: Fukushima 1969, Nair and Hinton 2010; leaky ReLU: Maas et al. 2013; ELU: Clevert et
+al. 2015; SiLU: Elfwing et al. 2018; Mish: Misra 2019; SwiGLU: Shazeer 2020
 Axes: any shape; only softmax joins values, along one axis of d classes.
 
 Each function is its own equation in plain torch, written so that it survives |z| = 1000 in
@@ -140,6 +139,8 @@ def gelu(z: Elementwise, approximate: str = "none") -> Elementwise:
     Example:
         >>> gelu(torch.tensor([-1000.0, 0.0, 1000.0])).tolist()
         [-0.0, 0.0, 1000.0]
+
+    Source: Hendrycks and Gimpel 2016, whose letter for $z$ is $x$.
     """
     _check(z)
     checks.one_of("approximate", approximate, ("none", "tanh"))
