@@ -7,6 +7,7 @@ on a dark page, the ids of two figures collide, and its `<style>` rule reaches t
 import html
 import io
 import re
+import zlib
 from collections.abc import Sequence
 
 import matplotlib as mpl
@@ -20,7 +21,7 @@ _METADATA = re.compile(r"<metadata>.*?</metadata>\s*", re.DOTALL)
 _OPENING = re.compile(r"<svg [^>]*?viewBox=\"([^\"]+)\"[^>]*>", re.DOTALL)
 _COMMENT = re.compile(r"<!--.*?-->\s*", re.DOTALL)
 _LONG_NUMBER = re.compile(r'(?:scale|matrix)\([^)]*\)|data:[^"]*|(\d+\.\d{2})\d+')
-_GLYPH = r"(?:DejaVu|STIX|Cm)[A-Za-z0-9]*-[A-Za-z0-9-]+"
+_LETTER = "[A-Z]+-[0-9a-f]+"
 _SPACE = re.compile(r"\s*\n\s*")
 
 
@@ -48,10 +49,8 @@ def inline_svg(figure: Figure, name: str, alt: str) -> str:
     markup = _HEADER.sub("", buffer.getvalue())
     for pattern in (_METADATA, _STYLE_RULE, _COMMENT):
         markup = pattern.sub("", markup)
-    markup = re.sub(r'\bid="', f'id="{name}-', markup)
-    markup = re.sub(r'href="#', f'href="#{name}-', markup)
-    markup = markup.replace("url(#", f"url(#{name}-").replace(INK, "currentColor")
-    markup = _shorten(_without_idle_ids(markup))
+    markup = markup.replace("xlink:href", "href").replace(INK, "currentColor")
+    markup = _shorten(_rename_ids(markup, _prefix(name)))
     return _OPENING.sub(lambda found: _opening(found[1], alt), markup, count=1).strip()
 
 
@@ -66,36 +65,52 @@ def share_glyphs(pictures: Sequence[str], name: str) -> tuple[str, list[str]]:
         name: the slider's name.
     """
     letters: dict[str, str] = {}
-    shared = []
+    shared, common = [], _prefix(name)
     for at, picture in enumerate(pictures):
-        glyph = re.compile(rf'<path id="{name}-{at}-({_GLYPH})"([^>]*)/>')
-        for found in glyph.finditer(picture):
-            letters[found[1]] = found[2]
+        own = _prefix(f"{name}-{at}")
+        glyph = re.compile(rf'<path id="{own}-({_LETTER})"([^>]*)/>')
+        letters |= {found[1]: found[2] for found in glyph.finditer(picture)}
         picture = glyph.sub("", picture).replace("<defs></defs>", "")
-        shared.append(
-            re.sub(rf'href="#{name}-{at}-({_GLYPH})"', rf'href="#{name}-glyph-\1"', picture)
-        )
-    paths = "".join(f'<path id="{name}-glyph-{key}"{d}/>' for key, d in letters.items())
+        shared.append(re.sub(rf'href="#{own}-({_LETTER})"', rf'href="#{common}-\1"', picture))
+    paths = "".join(f'<path id="{common}-{key}"{outline}/>' for key, outline in letters.items())
     hidden = '<svg aria-hidden="true" style="position:absolute;width:0;height:0">'
     return f"{hidden}<defs>{paths}</defs></svg>", shared
+
+
+def _prefix(name: str) -> str:
+    """Return a short word for a name, so that ids stay short: letters are used by the thousand."""
+    return f"i{zlib.crc32(name.encode()):x}"
+
+
+def _rename_ids(markup: str, prefix: str) -> str:
+    """Make ids short and unique on a page; drop those that nothing refers to.
+
+    A letter of a font keeps a name that says which it is, for `share_glyphs`.
+    """
+    new: dict[str, str] = {}
+    for old in re.findall(r'(?:href="#|url\(#)([^")]+)', markup):
+        letter = re.fullmatch(r"([A-Z][A-Za-z]*(?:-[A-Z][A-Za-z]*)?)-([0-9a-f]+)", old)
+        short = re.sub("[^A-Z]", "", letter[1]) + f"-{letter[2]}" if letter else str(len(new))
+        new.setdefault(old, f"{prefix}-{short}")
+    markup = re.sub(
+        r' id="([^"]+)"',
+        lambda found: f' id="{new[found[1]]}"' if found[1] in new else "",
+        markup,
+    )
+    return re.sub(r'(href="#|url\(#)([^")]+)', lambda f: f[1] + new[f[2]], markup)
 
 
 def _opening(view_box: str, alt: str) -> str:
     width = float(view_box.split()[2]) * 4 / 3  # points to CSS pixels
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" '
         f'viewBox="{view_box}" role="img" aria-label="{html.escape(alt)}" '
         f'style="width:{width:.0f}px;max-width:100%;height:auto;stroke-linejoin:round">'
     )
 
 
-def _without_idle_ids(markup: str) -> str:
-    """Drop the ids that nothing refers to: matplotlib names every group."""
-    used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', markup))
-    return re.sub(r' id="([^"]+)"', lambda found: found[0] * (found[1] in used), markup)
-
-
 def _shorten(markup: str) -> str:
     """Keep two decimals of every position: a hundredth of a point is below what one sees."""
     markup = _LONG_NUMBER.sub(lambda found: found[1] or found[0], markup)
-    return _SPACE.sub(" ", markup).replace("> <", "><")
+    markup = _SPACE.sub(" ", markup).replace("> <", "><")
+    return re.sub(r'style="[^"]*"', lambda f: f[0].replace(": ", ":").replace("; ", ";"), markup)
