@@ -27,6 +27,7 @@ test: venv ## build the book, then check everything: style, library, pages, ever
 	@failed=; \
 	$(MAKE) --no-print-directory book || failed="$$failed book"; \
 	$(MAKE) --no-print-directory lint || failed="$$failed lint"; \
+	$(PY) -m pipeline.times --settle || failed="$$failed times"; \
 	$(PY) -m pytest -q -n 2 --dist loadfile || failed="$$failed tests"; \
 	$(PY) -m pytest -q -n 2 --dist loadfile -o addopts= -p nbval --nbval-lax --nbval-current-env \
 		--nbval-cell-timeout=600 chapters || failed="$$failed chapters"; \

@@ -58,3 +58,13 @@ def test_the_table_has_every_chapter_and_the_total(book):
 
 def test_a_book_that_never_ran_says_so(tmp_path):
     assert times.table(tmp_path) == "no chapter has been executed"
+
+
+def test_a_chapter_that_seems_slow_is_timed_again_alone(book, monkeypatch, capsys):
+    def alone(chapter, *, root, into):
+        return {"chapter": chapter, "cpu_seconds": 12.0, "wall_seconds": 14.0}
+
+    monkeypatch.setattr("pipeline.run_chapter.run", alone)
+    times.settle(book)
+    assert capsys.readouterr().out == "tiny/slow: 21.0 s of CPU beside others, 12.0 alone\n"
+    assert times.over(book) == []
