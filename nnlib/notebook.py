@@ -262,6 +262,8 @@ def scrub(
             f"got {len(pictures)} frames and {len(options)} values"
         )
     letters, pictures = share_glyphs(pictures, name)
+    # In the page they stand within JSON, which would spell every double quote with two characters.
+    pictures = [picture.replace('"', "'") for picture in pictures]
     size = len(letters) + sum(len(p.encode()) for p in pictures)
     if size > SLIDER_BYTES:
         raise ValueError(f"scrub {name!r} takes {size} bytes, at most {SLIDER_BYTES}: draw less")

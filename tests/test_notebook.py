@@ -147,7 +147,7 @@ def test_slider_and_play_button_move_the_stack_without_a_kernel(shown):
 
 def test_slider_frames_share_no_id(shown):
     notebook.scrub([plain(), plain()], "walk", label="step", caption="c", alt="a")
-    frames = [re.findall(r' id="([^"]+)"', child.value) for child in shown[0].children[1].children]
+    frames = [re.findall(r" id='([^']+)'", child.value) for child in shown[0].children[1].children]
     assert frames[0] and not set(frames[0]) & set(frames[1])
 
 
