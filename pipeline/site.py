@@ -203,7 +203,7 @@ def publish(html: Path, work: Path) -> Path:
         raise SiteError(f"the build left no {html / 'index.html'}")
     previous = link.resolve() if link.is_symlink() else None
     sites.mkdir(parents=True, exist_ok=True)
-    stamp = f"{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 10**9 // 10**6:03d}"
+    stamp = f"{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 10**9:09d}"
     site = sites / stamp
     partial = sites / f".{stamp}.partial"
     shutil.copytree(html, partial, ignore=shutil.ignore_patterns(".buildinfo*"))
