@@ -69,6 +69,12 @@ def bowl(theta):
 ZERO = torch.zeros(3).double()
 
 
+@pytest.mark.equation("optimizers-sgd", "optimizers-momentum-torch", "optimizers-nesterov-torch")
+@pytest.mark.equation("optimizers-adagrad-sum", "optimizers-adagrad-step")
+@pytest.mark.equation("optimizers-rmsprop-mean", "optimizers-rmsprop-step")
+@pytest.mark.equation("optimizers-adam-first", "optimizers-adam-second")
+@pytest.mark.equation("optimizers-adam-correction", "optimizers-adam-step")
+@pytest.mark.equation("optimizers-adamw-step")
 @pytest.mark.parametrize("foreach", [None, False], ids=["together", "one by one"])
 @pytest.mark.parametrize(("name", "options"), CASES, ids=str)
 def test_every_step_is_torchs(name, options, foreach):

@@ -267,6 +267,9 @@ def test_a_norm_loads_torchs_state_and_gives_its_outputs_gradients_and_buffers(
     theirs(*args).double().load_state_dict(norm.state_dict())
 
 
+@pytest.mark.equation("regularization-batchnorm-statistics", "regularization-batchnorm-normalize")
+@pytest.mark.equation("regularization-layernorm-statistics", "regularization-layernorm")
+@pytest.mark.equation("regularization-rms", "regularization-rmsnorm")
 @pytest.mark.parametrize(
     ("fast", "twin", "shape"),
     [
