@@ -26,7 +26,7 @@ def why_not(site: Path) -> str | None:
     if not (site / "index.html").is_file():
         return f"{site.name} is not built: run `make book` first"
     try:
-        import playwright  # noqa: F401
+        import playwright  # noqa: F401  (only whether it is there)
     except ImportError:
         return "playwright is not installed"
     if chromium() is None:

@@ -399,7 +399,9 @@ def test_state_takes_the_stated_room(name, kept):
 @pytest.mark.parametrize("name", sorted(RULES))
 def test_training_loop_takes_them_and_resumes_from_a_checkpoint(name, tmp_path):
     x, w = torch.randn(64, 3), torch.tensor([[1.0], [2.0], [-1.0]])
-    squared = lambda model, x, y: (model(x) - y).square().mean()  # noqa: E731
+
+    def squared(model, x, y):
+        return (model(x) - y).square().mean()
 
     def run(steps, **kwargs):
         torch.manual_seed(0)
