@@ -73,7 +73,6 @@ def run(
             "chapter": chapter,
             "cpu_seconds": round(cpu, 2),
             "wall_seconds": round(wall, 2),
-            "load": round(os.getloadavg()[0] / (os.cpu_count() or 1), 2),
             "parameters": parameters,
             "bands": bands,
             "broken": broken,
