@@ -70,7 +70,9 @@ def _snakemake(cores: str, targets: list[str], lock: TextIO) -> tuple[int, list[
             text=True,
             encoding="utf8",
             errors="replace",
-            env=os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"},
+            # Buffered, a line and its end are one write, and lines of parallel steps never mix.
+            env={k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+            | {"PYTHONUTF8": "1"},
             pass_fds=[lock.fileno()],
         )
         signal.signal(signal.SIGTERM, lambda *_: process.terminate())
