@@ -21,6 +21,7 @@ def found(*patterns):
 
 TEXTS = found("chapters/**/*.md")
 LIBRARY = found("nnlib/**/*.py")
+RESULTS = found("benchmarks/results/*.json")
 TESTS = [f for f in found("tests/**/*.py") if not f.startswith("tests/book/")]
 
 # A stamp says that a step is done; without the step's product it lies.
@@ -41,6 +42,7 @@ rule execute:
     input:
         "chapters/{family}/{name}.ipynb",
         lambda wildcards: GRAPH.files(ROOT / "chapters" / wildcards.family / f"{wildcards.name}.ipynb"),
+        lambda wildcards: RESULTS if wildcards.family == "kernels" else [],
         "pipeline/run_chapter.py",
         "requirements.txt",
     output:

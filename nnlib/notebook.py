@@ -7,6 +7,7 @@ text says), `figure`, `scrub` (a slider) and, last, `verdict`.
 import ast
 import html
 import inspect
+import json
 import random
 import re
 import textwrap
@@ -313,6 +314,25 @@ def _prose(text: str) -> str:
         r"\$([^$]+)\$", r'<span class="math notranslate nohighlight">\\(\1\\)</span>', text
     )
     return re.sub(r"\*([^*]+)\*", r"<em>\1</em>", text)
+
+
+def measured(subject: str) -> list[dict[str, Any]]:
+    """Return what `benchmarks/<subject>.py` found on GPUs, one record a device, newest first.
+
+    Args:
+        subject: `"kernels"` or `"models"`.
+
+    Returns:
+        Records with `device`, `date`, `versions` and the subject's own entries; none where no GPU
+        was measured, or where nnlib was installed without the repository.
+    """
+    folder = Path(catalog.__file__).parent.parent / "benchmarks" / "results"
+    records = []
+    for file in sorted(folder.glob("*.json")):
+        told = json.loads(file.read_text(encoding="utf-8"))
+        if told["kind"] == "gpu" and subject in told:
+            records.append({"device": told["device"], **told[subject]})
+    return sorted(records, key=lambda record: record["date"], reverse=True)
 
 
 def card(name: str) -> None:

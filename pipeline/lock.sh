@@ -6,7 +6,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 # The newest torch whose CUDA build agrees with our triton; the last Jupyter Book of the 1.x line
 # that everything else here was tested with.
-printf 'torch==2.13.0\njupyter-book==1.0.4.post1\n' >"$work/constraints.txt"
+printf 'torch==2.13.0\ntriton==3.7.1\njupyter-book==1.0.4.post1\n' >"$work/constraints.txt"
 "$bin/pip-compile" --quiet --upgrade --extra book --extra test --allow-unsafe --strip-extras \
     --no-annotate --no-header --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
     --constraint "$work/constraints.txt" --output-file "$work/out.txt" pyproject.toml

@@ -5,6 +5,7 @@ is read, and would miss what was imported before.
 """
 
 import json
+import os
 import random
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from pipeline import truth
 torch.set_num_threads(1)  # the same numbers on every machine, and no fight between workers
 
 _NO_CUDA = "" if torch.cuda.is_available() else "no CUDA device"
+if _NO_CUDA:  # kernels then run in Triton's interpreter; set before anything imports Triton
+    os.environ["TRITON_INTERPRET"] = "1"
 
 
 def pytest_addoption(parser):
@@ -40,6 +43,8 @@ def pytest_collection_modifyitems(items):
             item.user_properties.append(("equations", labels))
         if _NO_CUDA and item.get_closest_marker("gpu"):
             item.add_marker(pytest.mark.skip(reason=_NO_CUDA))
+        if not _NO_CUDA and item.get_closest_marker("interpreter"):
+            item.add_marker(pytest.mark.skip(reason="the GPU runs what the interpreter would"))
 
 
 class TruthReport:
@@ -70,6 +75,17 @@ def _seeded():
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture(
+    params=[
+        pytest.param("cpu", marks=pytest.mark.interpreter),
+        pytest.param("cuda", marks=pytest.mark.gpu),
+    ]
+)
+def kernel_device(request):
+    """Run the test of a kernel in the interpreter, or on a CUDA device where there is one."""
+    return torch.device(request.param)
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])

@@ -1,0 +1,1 @@
+"""Networks that look up what they need, wherever it stands."""

@@ -1,0 +1,68 @@
+"""Keys and values of what was read already, kept so that the next token needs only itself.
+
+Axes: b batch, g heads of keys and values, s positions, d head width.
+"""
+
+from jaxtyping import Float
+from torch import Tensor
+
+from nnlib import checks
+
+
+class KVCache:
+    """Room for the keys and values of one attention layer; grows by appending, never moves.
+
+    Args:
+        max_length: the number of positions there is room for, ≥ 1.
+
+    Raises:
+        ValueError: `max_length` is not ≥ 1.
+
+    Example:
+        >>> cache = KVCache(max_length=8)
+        >>> k, v = cache.append(torch.zeros(1, 2, 3, 4), torch.zeros(1, 2, 3, 4))
+        >>> cache.length, k.shape
+        (3, torch.Size([1, 2, 3, 4]))
+    """
+
+    def __init__(self, max_length: int):
+        self.max_length = checks.count("max_length", max_length)
+        self.length = 0
+        self.keys: Tensor | None = None
+        self.values: Tensor | None = None
+
+    def append(
+        self, k: Float[Tensor, "b g t d"], v: Float[Tensor, "b g t d"]
+    ) -> tuple[Float[Tensor, "b g s d"], Float[Tensor, "b g s d"]]:
+        """Add new positions at the end and return all so far, as views of the store.
+
+        Raises:
+            ValueError: there is no room, or the shape differs from what is stored.
+        """
+        end = self.length + k.shape[2]
+        if end > self.max_length:
+            raise ValueError(
+                f"max_length={self.max_length} has room for {self.max_length - self.length} more "
+                f"positions, got {k.shape[2]}"
+            )
+        if self.keys is None:
+            room = (*k.shape[:2], self.max_length, k.shape[3])
+            self.keys, self.values = k.new_empty(room), v.new_empty(room)
+        batch, heads, _, width = self.keys.shape
+        checks.tensor("k", k, shape=(batch, heads, "t", width), floating=True)
+        checks.tensor("v", v, shape=tuple(k.shape), floating=True)
+        self.keys[:, :, self.length : end] = k
+        self.values[:, :, self.length : end] = v
+        self.length = end
+        return self.keys[:, :, :end], self.values[:, :, :end]
+
+    @property
+    def bytes(self) -> int:
+        """Memory that the store takes."""
+        stores = [store for store in (self.keys, self.values) if store is not None]
+        return sum(store.numel() * store.element_size() for store in stores)
+
+    def select(self, rows: Tensor) -> None:
+        """Keep these rows of the batch, in this order, repeats allowed: what beam search needs."""
+        if self.keys is not None:
+            self.keys, self.values = self.keys[rows], self.values[rows]

@@ -1,0 +1,187 @@
+r"""Multi-head attention: several small attentions side by side, each with its own projections.
+
+Chapter: chapters/attention/transformer.md     Papers: Vaswani et al. 2017; Shazeer 2019 (one head
+of keys and values); Ainslie et al. 2023 (groups); Su et al. 2021 (rotary positions)
+Axes: b batch, t queries, s keys, e model width, h heads, g heads of keys and values, d head width.
+"""
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nnlib import checks
+from nnlib.blocks.kv_cache import KVCache
+from nnlib.kernels.attention import attention, visible
+from nnlib.kernels.rope import rope
+
+
+class MultiHeadAttention(nn.Module):
+    r"""$\mathrm{concat}(\mathrm{head}_1, \dots, \mathrm{head}_h) W^O$, each head an attention.
+
+    Loads the `state_dict` of `torch.nn.MultiheadAttention` unchanged (equations
+    `transformer-head`, `transformer-multihead`).
+
+    Args:
+        embed_dim: model width e, ≥ 1.
+        num_heads: heads h, which divide e.
+        num_kv_heads: heads of keys and values g, which divide h; None is h, 1 is multi-query.
+        bias: whether the projections have biases.
+        dropout: probability of dropping an attention weight in training, 0 … 1.
+        window: how many positions up to its own a query sees, or None for all.
+        rotary_base: base of rotary positions, or None for none.
+
+    Raises:
+        TypeError: an argument of the wrong kind, named.
+        ValueError: an argument out of its range, or a number of heads that does not divide.
+
+    Example:
+        >>> MultiHeadAttention(embed_dim=16, num_heads=4)(torch.zeros(2, 5, 16)).shape
+        torch.Size([2, 5, 16])
+
+    Source: Vaswani et al. 2017, section 3.2.2. Our h/g is the group size of Ainslie et al. 2023,
+    whose G is our g.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        num_kv_heads: int | None = None,
+        *,
+        bias: bool = True,
+        dropout: float = 0.0,
+        window: int | None = None,
+        rotary_base: float | None = None,
+    ):
+        super().__init__()
+        self.embed_dim = e = checks.count("embed_dim", embed_dim)
+        self.num_heads = h = checks.count("num_heads", num_heads)
+        if e % h:
+            raise ValueError(f"num_heads={h} does not divide embed_dim={e}")
+        g = h if num_kv_heads is None else checks.count("num_kv_heads", num_kv_heads)
+        if h % g:
+            raise ValueError(f"num_kv_heads={g} does not divide num_heads={h}")
+        self.num_kv_heads, self.head_dim = g, e // h
+        if rotary_base is not None:
+            rotary_base = checks.number("rotary_base", rotary_base, above=0)
+            if self.head_dim % 2:
+                raise ValueError(f"rotary_base needs an even head width, got {self.head_dim}")
+        self.rotary_base = rotary_base
+        self.window = None if window is None else checks.count("window", window)
+        self.dropout = checks.number("dropout", dropout, least=0, most=1)
+        checks.one_of("bias", bias, (True, False))
+        self.widths = (e, g * self.head_dim, g * self.head_dim)  # of queries, keys, values
+        self.in_proj_weight = nn.Parameter(torch.empty(sum(self.widths), e))
+        self.in_proj_bias = nn.Parameter(torch.zeros(sum(self.widths))) if bias else None
+        self.out_proj = nn.Linear(e, e, bias=bias)
+        nn.init.xavier_uniform_(self.in_proj_weight)
+        if bias:
+            nn.init.zeros_(self.out_proj.bias)
+
+    def forward(
+        self,
+        query: Float[Tensor, "b t e"],
+        source: Float[Tensor, "b s e"] | None = None,
+        *,
+        mask: Tensor | None = None,
+        key_mask: Bool[Tensor, "b s"] | None = None,
+        is_causal: bool = False,
+        cache: KVCache | None = None,
+        need_weights: bool = False,
+    ):
+        """Return what each query gathers; with `need_weights` also the weights, b h t s.
+
+        Args:
+            query: what asks.
+            source: what is looked at; None is `query` itself (self-attention).
+            mask: True where a query may look, or numbers added to scores; broadcast to b h t s.
+            key_mask: True at real tokens of the source, False at padding.
+            is_causal: whether a query sees no later position.
+            cache: keys and values of what was read before; `query` continues it, and is added.
+            need_weights: whether to return the attention weights too (slower: they are made).
+
+        Raises:
+            TypeError: an argument of the wrong kind, named.
+            ValueError: shapes that do not fit, named.
+        """
+        checks.tensor("query", query, shape=("b", "t", self.embed_dim), floating=True)
+        b, _, e = query.shape
+        if source is not None:
+            checks.tensor("source", source, shape=(b, "s", e), floating=True)
+            if cache is not None:
+                raise ValueError("cache is for self-attention, got a source as well")
+        q, k, v = self._project(query, source)
+        if self.rotary_base is not None:
+            start = 0 if cache is None else cache.length
+            q = self._rotate(q, start)
+            k = self._rotate(k, start)
+        if cache is not None:
+            k, v = cache.append(k, v)  # keys are kept as rotated
+        if key_mask is not None:
+            mask = self._with_padding(mask, key_mask, b, k.shape[2])
+        options = {"is_causal": is_causal, "window": self.window}
+        weights = None
+        if need_weights or (self.dropout and self.training):
+            weights = attention_weights(q, k, mask=mask, **options)
+            dropped = F.dropout(weights, self.dropout, self.training)
+            out = dropped @ v.repeat_interleave(self.num_heads // self.num_kv_heads, 1)
+        else:
+            out = attention(q, k, v, mask=mask, **options)
+        out = self.out_proj(rearrange(out, "b h t d -> b t (h d)"))
+        return (out, weights) if need_weights else out
+
+    def _project(self, query: Tensor, source: Tensor | None) -> list[Tensor]:
+        """Return queries, keys and values, each cut into heads."""
+        if source is None:  # one product for all three
+            parts = F.linear(query, self.in_proj_weight, self.in_proj_bias).split(self.widths, -1)
+        else:
+            w, b = self.in_proj_weight, self.in_proj_bias
+            e = self.embed_dim
+            parts = [
+                F.linear(query, w[:e], None if b is None else b[:e]),
+                *F.linear(source, w[e:], None if b is None else b[e:]).chunk(2, -1),
+            ]
+        return [rearrange(x, "b t (h d) -> b h t d", d=self.head_dim) for x in parts]
+
+    def _rotate(self, x: Tensor, start: int) -> Tensor:
+        positions = torch.arange(start, start + x.shape[2], device=x.device)
+        return rope(x, positions, base=self.rotary_base)
+
+    @staticmethod
+    def _with_padding(mask: Tensor | None, key_mask: Tensor, b: int, s: int) -> Tensor:
+        """Return `mask` that also hides padding."""
+        checks.tensor("key_mask", key_mask, shape=(b, s))
+        if key_mask.dtype != torch.bool:
+            raise TypeError(f"key_mask must hold True at real tokens, got {key_mask.dtype}")
+        real = key_mask[:, None, None, :]
+        if mask is None:
+            return real
+        if mask.dtype == torch.bool:
+            return mask & real
+        return torch.where(real, mask, -torch.inf)
+
+    def extra_repr(self) -> str:
+        """Return the arguments, for printing."""
+        return f"{self.embed_dim}, num_heads={self.num_heads}, num_kv_heads={self.num_kv_heads}"
+
+
+def attention_weights(
+    q: Float[Tensor, "b h t d"],
+    k: Float[Tensor, "b g s d"],
+    *,
+    is_causal: bool = False,
+    window: int | None = None,
+    mask: Tensor | None = None,
+) -> Float[Tensor, "b h t s"]:
+    """Return the weights that `nnlib.kernels.attention.attention` mixes values with."""
+    k = k.repeat_interleave(q.shape[1] // k.shape[1], 1)
+    scores = q @ k.mT * q.shape[-1] ** -0.5
+    seen = visible(q.shape[2], k.shape[2], is_causal=is_causal, window=window, device=q.device)
+    if mask is not None and mask.dtype == torch.bool:
+        seen = seen & mask
+    elif mask is not None:
+        scores = scores + mask
+    scores = scores.masked_fill(~seen, -torch.inf)
+    return scores.softmax(-1).nan_to_num(0.0)  # a query that sees nothing gets nothing

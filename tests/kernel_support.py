@@ -1,0 +1,205 @@
+"""What the tests of kernels share: gradients by name, a scale-free bound, a compiler without a GPU.
+
+A kernel's result is held to float64 plain torch, and may err twice as much as plain torch does in
+the kernel's own dtype: the rule needs no tolerance that somebody chose.
+"""
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+ROOT = Path(__file__).parent.parent
+FLOOR = 1e-6  # a few roundings of float32, relative to the largest true value or to 1
+
+
+def value_and_grads(operation: Callable, *inputs: Tensor, weigh: int = 0) -> dict[str, Tensor]:
+    """Return outputs `out0`, … and gradients `grad0`, … of a fixed random weighing of them."""
+    inputs = [x.detach().clone().requires_grad_(x.is_floating_point()) for x in inputs]
+    outputs = operation(*inputs)
+    outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+    generator = torch.Generator().manual_seed(weigh)
+    total = torch.zeros((), dtype=torch.float64, device=inputs[0].device)
+    for out in outputs:
+        weights = torch.randn(out.shape, generator=generator, dtype=torch.float64)
+        total = total + (out.double() * weights.to(out.device).to(out.dtype).double()).sum()
+    learned = [x for x in inputs if x.requires_grad]
+    grads = torch.autograd.grad(total, learned)
+    named = {f"out{i}": out.detach() for i, out in enumerate(outputs)}
+    return named | {f"grad{i}": grad for i, grad in enumerate(grads)}
+
+
+def hold_to_double(kernel: Callable, reference: Callable, *inputs: Tensor, factor: float = 2):
+    """Fail unless each output and gradient errs at most `factor` times as plain torch does.
+
+    Args:
+        kernel: the Triton form.
+        reference: the readable form, run in float64 for the truth and in the inputs' own dtype
+            for the error that the dtype itself causes.
+        inputs: of both; integers go to both as they are.
+        factor: how many times plain torch's own error is allowed.
+    """
+    double = [x.double() if x.is_floating_point() else x for x in inputs]
+    truth = value_and_grads(reference, *double)
+    plain = value_and_grads(reference, *inputs)
+    got = value_and_grads(kernel, *inputs)
+    assert got.keys() == truth.keys()
+    for name, wanted in truth.items():
+        assert got[name].dtype == plain[name].dtype, name
+        scale = wanted.abs().max().item() if wanted.numel() else 0.0
+        own = (plain[name].double() - wanted).abs().max().item() if wanted.numel() else 0.0
+        error = (got[name].double() - wanted).abs().max().item() if wanted.numel() else 0.0
+        allowed = factor * own + FLOOR * max(scale, 1.0)
+        assert error <= allowed, f"{name}: error {error:.3g}, allowed {allowed:.3g}"  # NaN fails
+
+
+def in_own_process(program: str, *, interpret: bool = False) -> str:
+    """Run a program without the checker of shapes, and with or without the interpreter."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment.pop("TRITON_INTERPRET", None)
+    environment.pop("NNLIB_KERNELS", None)
+    if interpret:
+        environment["TRITON_INTERPRET"] = "1"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-4000:] or done.stdout[-4000:]
+    return done.stdout
+
+
+def compiled(calls: str) -> list[dict]:
+    """Compile every kernel that `calls` would launch, for sm_80 and sm_90, with no GPU.
+
+    Args:
+        calls: statements that call operations on CPU tensors, backward passes included; `torch`
+            is imported. Their results are uninitialised memory.
+
+    Returns:
+        One record a distinct launch and target: kernel, target, dtype of the first tensor, shared
+        (bytes), registers, spills (instructions), tensor_core (instructions).
+    """
+    program = f"from tests.kernel_support import compile_calls\ncompile_calls({calls!r})"
+    return json.loads(in_own_process(program).splitlines()[-1])
+
+
+# What a block may use of an SM's shared memory (CUDA programming guide, technical specifications).
+SHARED_BYTES = {80: 163 * 1024, 90: 227 * 1024}
+
+
+def hold_to_hardware(records: list[dict], *, dots: set[str] = frozenset()) -> None:
+    """Fail when a compiled kernel spills, needs too much shared memory, or lacks tensor cores.
+
+    Args:
+        records: what `compiled` returned.
+        dots: names of the kernels that multiply matrices.
+    """
+    assert {record["target"] for record in records} == {80, 90}
+    for record in records:
+        told = str(record)
+        assert record["spills"] == 0, told
+        assert record["shared"] <= SHARED_BYTES[record["target"]], told
+        if record["kernel"] in dots:
+            assert record["tensor_core"] > 0, told
+
+
+def compile_calls(calls: str) -> None:
+    """Print, as JSON, what the compiler makes of the launches; runs in a process of its own."""
+    from nnlib.kernels import _triton
+
+    with _triton.record_launches() as launches:
+        exec(calls, {"torch": torch})  # a test's own statements
+    distinct = {}
+    for launch in launches:
+        signature, constants, divisible = _signature(launch)
+        key = (launch.kernel.__name__, str(signature), str(constants))
+        distinct[key] = (launch, signature, constants, divisible)
+    print(json.dumps([
+        _compile(*entry, target) for entry in distinct.values() for target in SHARED_BYTES
+    ]))  # fmt: skip
+
+
+_NAMES = {
+    torch.float16: "*fp16", torch.bfloat16: "*bf16", torch.float32: "*fp32", torch.int64: "*i64",
+    torch.int32: "*i32", torch.int8: "*i8", torch.uint8: "*u8", torch.bool: "*i1",
+}  # fmt: skip
+
+
+def _signature(launch):
+    """Return types, constants and 16-divisible arguments as a real launch would find them."""
+    kernel = launch.kernel.build()
+    given = dict(zip(kernel.arg_names, launch.args, strict=False))
+    given |= {name: v for name, v in launch.constants.items() if name in kernel.arg_names}
+    signature, constants, divisible = {}, {}, {}
+    for index, parameter in enumerate(kernel.params):
+        name, value = parameter.name, given[parameter.name]
+        if parameter.is_constexpr or value is None or (isinstance(value, int) and value == 1):
+            signature[name], constants[(index,)] = "constexpr", value
+        elif isinstance(value, Tensor):
+            signature[name], divisible[(index,)] = _NAMES[value.dtype], True
+        elif isinstance(value, int):
+            signature[name] = "i32" if abs(value) < 2**31 else "i64"
+            if value % 16 == 0:
+                divisible[(index,)] = True
+        else:
+            signature[name] = "fp32"
+    return signature, constants, {at: [["tt.divisibility", 16]] for at in divisible}
+
+
+def _compile(launch, signature, constants, attributes, target: int) -> dict:
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    kernel = launch.kernel.build()
+    options = {k: v for k, v in launch.constants.items() if k not in kernel.arg_names}
+    source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=attributes)
+    made = triton.compile(source, target=GPUTarget("cuda", target, 32), options=options)
+    sass = _disassemble(made.asm["cubin"])
+    return {
+        "kernel": launch.kernel.__name__, "target": target, "types": list(signature.values()),
+        "constants": {kernel.arg_names[at[0]]: v for at, v in constants.items()},
+        "options": options, "shared": made.metadata.shared,
+        "spills": len(re.findall(r"\b(?:LDL|STL)\b", sass)),
+        "tensor_core": len(re.findall(r"\b(?:HMMA|HGMMA|IMMA|DMMA|QGMMA)\b", sass)),
+        "registers": max(map(int, re.findall(r"\bR(\d+)\b", sass)), default=0) + 1,
+    }  # fmt: skip
+
+
+def _disassemble(cubin: bytes) -> str:
+    import tempfile
+
+    import triton
+
+    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "nvdisasm"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        return subprocess.run(
+            [tool, "-c", file.name], capture_output=True, text=True, check=True
+        ).stdout
+
+
+def plant(module, old: str, new: str, folder: Path):
+    """Return a copy of a module of kernels in which `old`, which must stand once, is `new`.
+
+    Its operations are registered under another name, so that the healthy ones stay.
+    """
+    text = Path(module.__file__).read_text(encoding="utf-8")
+    assert text.count(old) == 1, f"{old!r} stands {text.count(old)} times in {module.__file__}"
+    stem = f"planted_{abs(hash((old, new))):x}"
+    text = text.replace(old, new).replace('"nnlib::', f'"{stem}::')
+    text = text.replace("torch.ops.nnlib.", f"torch.ops.{stem}.")
+    path = folder / f"{stem}.py"
+    path.write_text(text, encoding="utf-8")
+    spec = importlib.util.spec_from_file_location(stem, path)
+    bugged = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(bugged)
+    return bugged
