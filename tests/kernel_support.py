@@ -5,6 +5,7 @@ the kernel's own dtype: the rule needs no tolerance that somebody chose.
 """
 
 import importlib.util
+import itertools
 import json
 import os
 import re
@@ -187,6 +188,9 @@ def _disassemble(cubin: bytes) -> str:
         ).stdout
 
 
+_PLANTED = itertools.count()
+
+
 def plant(module, old: str, new: str, folder: Path):
     """Return a copy of a module of kernels in which `old`, which must stand once, is `new`.
 
@@ -194,7 +198,7 @@ def plant(module, old: str, new: str, folder: Path):
     """
     text = Path(module.__file__).read_text(encoding="utf-8")
     assert text.count(old) == 1, f"{old!r} stands {text.count(old)} times in {module.__file__}"
-    stem = f"planted_{abs(hash((old, new))):x}"
+    stem = f"planted_{next(_PLANTED)}"
     text = text.replace(old, new).replace('"nnlib::', f'"{stem}::')
     text = text.replace("torch.ops.nnlib.", f"torch.ops.{stem}.")
     path = folder / f"{stem}.py"

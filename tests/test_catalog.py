@@ -38,7 +38,10 @@ def test_a_row_is_complete(row):
     assert 1940 < row.year < 2030
     assert row.people and row.title
     if row.module:
-        assert row.module == f"nnlib.{row.family}.{row.name}"
+        if row.family == "kernels":  # a chapter there is about an operation, which has its own name
+            assert row.module.startswith("nnlib.kernels.")
+        else:
+            assert row.module == f"nnlib.{row.family}.{row.name}"
         needed = ("cls", "parameters", "train_cost", "use_cost")
         missing = [name for name in needed if not getattr(row, name)]
         assert not missing, f"the written row {row.name} lacks {missing}"

@@ -12,6 +12,8 @@ from nnlib import checks
 class KVCache:
     """Room for the keys and values of one attention layer; grows by appending, never moves.
 
+    For use without gradients: a later step writes into the store that an earlier one returned.
+
     Args:
         max_length: the number of positions there is room for, ≥ 1.
 
@@ -19,6 +21,7 @@ class KVCache:
         ValueError: `max_length` is not ≥ 1.
 
     Example:
+        >>> import torch
         >>> cache = KVCache(max_length=8)
         >>> k, v = cache.append(torch.zeros(1, 2, 3, 4), torch.zeros(1, 2, 3, 4))
         >>> cache.length, k.shape
@@ -37,8 +40,11 @@ class KVCache:
         """Add new positions at the end and return all so far, as views of the store.
 
         Raises:
+            TypeError: no floating-point tensors, or of another dtype than what is stored.
             ValueError: there is no room, or the shape differs from what is stored.
         """
+        checks.tensor("k", k, shape=("b", "g", "t", "d"), floating=True)
+        checks.tensor("v", v, shape=("b", "g", "t", "d"), floating=True)
         end = self.length + k.shape[2]
         if end > self.max_length:
             raise ValueError(
@@ -49,8 +55,11 @@ class KVCache:
             room = (*k.shape[:2], self.max_length, k.shape[3])
             self.keys, self.values = k.new_empty(room), v.new_empty(room)
         batch, heads, _, width = self.keys.shape
-        checks.tensor("k", k, shape=(batch, heads, "t", width), floating=True)
-        checks.tensor("v", v, shape=tuple(k.shape), floating=True)
+        checks.tensor("k", k, shape=(batch, heads, "t", width))
+        checks.tensor("v", v, shape=tuple(k.shape))
+        for name, new, store in (("k", k, self.keys), ("v", v, self.values)):
+            if new.dtype != store.dtype:
+                raise TypeError(f"{name} must be {store.dtype} like the store, got {new.dtype}")
         self.keys[:, :, self.length : end] = k
         self.values[:, :, self.length : end] = v
         self.length = end

@@ -83,7 +83,7 @@ class MultiHeadAttention(nn.Module):
     def forward(
         self,
         query: Float[Tensor, "b t e"],
-        source: Float[Tensor, "b s e"] | None = None,
+        source: Float[Tensor, "b s e"] | KVCache | None = None,
         *,
         mask: Tensor | None = None,
         key_mask: Bool[Tensor, "b s"] | None = None,
@@ -95,7 +95,8 @@ class MultiHeadAttention(nn.Module):
 
         Args:
             query: what asks.
-            source: what is looked at; None is `query` itself (self-attention).
+            source: what is looked at; None is `query` itself (self-attention), and what `read`
+                returned is a source whose keys and values are made already.
             mask: True where a query may look, or numbers added to scores; broadcast to b h t s.
             key_mask: True at real tokens of the source, False at padding.
             is_causal: whether a query sees no later position.
@@ -108,17 +109,23 @@ class MultiHeadAttention(nn.Module):
         """
         checks.tensor("query", query, shape=("b", "t", self.embed_dim), floating=True)
         b, _, e = query.shape
-        if source is not None:
-            checks.tensor("source", source, shape=(b, "s", e), floating=True)
-            if cache is not None:
-                raise ValueError("cache is for self-attention, got a source as well")
-        q, k, v = self._project(query, source)
+        if source is not None and cache is not None:
+            raise ValueError("cache is for self-attention, got a source as well")
+        if isinstance(source, KVCache):
+            q = self._heads(query, 0, e)
+            k, v = self._kept(source, b)
+        else:
+            if source is not None:
+                checks.tensor("source", source, shape=(b, "s", e), floating=True)
+            q, k, v = self._project(query, source)
         if self.rotary_base is not None:
             start = 0 if cache is None else cache.length
             q = self._rotate(q, start)
             k = self._rotate(k, start)
         if cache is not None:
             k, v = cache.append(k, v)  # keys are kept as rotated
+        if mask is not None:
+            _check_mask(mask, (b, self.num_heads, q.shape[2], k.shape[2]))
         if key_mask is not None:
             mask = self._with_padding(mask, key_mask, b, k.shape[2])
         options = {"is_causal": is_causal, "window": self.window}
@@ -132,18 +139,44 @@ class MultiHeadAttention(nn.Module):
         out = self.out_proj(rearrange(out, "b h t d -> b t (h d)"))
         return (out, weights) if need_weights else out
 
+    def read(self, source: Float[Tensor, "b s e"]) -> KVCache:
+        """Return the keys and values of a source, made once, for many queries to come.
+
+        Raises:
+            TypeError: `source` is no floating-point tensor.
+            ValueError: its shape does not fit, or positions are rotary.
+        """
+        checks.tensor(
+            "source", source, shape=("b", "s", self.embed_dim), floating=True, empty=False
+        )
+        if self.rotary_base is not None:
+            raise ValueError(f"rotary_base={self.rotary_base:g} is for self-attention")
+        store = KVCache(source.shape[1])
+        store.append(*self._heads(source, self.embed_dim, None).chunk(2, 1))
+        return store
+
+    def _kept(self, source: KVCache, b: int) -> tuple[Tensor, Tensor]:
+        shape = None if source.keys is None else tuple(source.keys.shape)
+        if shape is None or shape[:2] != (b, self.num_kv_heads) or shape[3] != self.head_dim:
+            raise ValueError(
+                f"source must hold keys of shape ({b}, {self.num_kv_heads}, s, {self.head_dim}), "
+                f"got {shape}"
+            )
+        return source.keys[:, :, : source.length], source.values[:, :, : source.length]
+
     def _project(self, query: Tensor, source: Tensor | None) -> list[Tensor]:
-        """Return queries, keys and values, each cut into heads."""
+        """Return queries, keys and values, each cut into heads (eq. transformer-projections)."""
         if source is None:  # one product for all three
             parts = F.linear(query, self.in_proj_weight, self.in_proj_bias).split(self.widths, -1)
-        else:
-            w, b = self.in_proj_weight, self.in_proj_bias
-            e = self.embed_dim
-            parts = [
-                F.linear(query, w[:e], None if b is None else b[:e]),
-                *F.linear(source, w[e:], None if b is None else b[e:]).chunk(2, -1),
-            ]
-        return [rearrange(x, "b t (h d) -> b h t d", d=self.head_dim) for x in parts]
+            return [rearrange(x, "b t (h d) -> b h t d", d=self.head_dim) for x in parts]
+        e = self.embed_dim
+        return [self._heads(query, 0, e), *self._heads(source, e, None).chunk(2, 1)]
+
+    def _heads(self, x: Tensor, start: int, end: int | None) -> Tensor:
+        """Return these rows of the projection of `x`, cut into heads."""
+        weight, bias = self.in_proj_weight[start:end], self.in_proj_bias
+        x = F.linear(x, weight, None if bias is None else bias[start:end])
+        return rearrange(x, "b t (h d) -> b h t d", d=self.head_dim)
 
     def _rotate(self, x: Tensor, start: int) -> Tensor:
         positions = torch.arange(start, start + x.shape[2], device=x.device)
@@ -167,6 +200,15 @@ class MultiHeadAttention(nn.Module):
         return f"{self.embed_dim}, num_heads={self.num_heads}, num_kv_heads={self.num_kv_heads}"
 
 
+def _check_mask(mask: object, wanted: tuple[int, ...]) -> None:
+    checks.tensor("mask", mask)
+    if mask.dtype != torch.bool and not mask.is_floating_point():
+        raise TypeError(f"mask must be True where one may look, or numbers added, got {mask.dtype}")
+    sizes = zip(mask.shape[::-1], wanted[::-1], strict=False)
+    if mask.ndim > len(wanted) or any(got not in (1, want) for got, want in sizes):
+        raise ValueError(f"mask must broadcast to {wanted}, got {tuple(mask.shape)}")
+
+
 def attention_weights(
     q: Float[Tensor, "b h t d"],
     k: Float[Tensor, "b g s d"],
@@ -175,7 +217,15 @@ def attention_weights(
     window: int | None = None,
     mask: Tensor | None = None,
 ) -> Float[Tensor, "b h t s"]:
-    """Return the weights that `nnlib.kernels.attention.attention` mixes values with."""
+    """Return the weights that `nnlib.kernels.attention.attention` mixes values with.
+
+    Args:
+        q: queries.
+        k: keys; with fewer heads than `q`, each serves h/g queries in a row.
+        is_causal: whether a query sees no later key; the last query stands at the last key.
+        window: how many keys up to its own a query sees, or None for all.
+        mask: True where a query may look, or numbers added to the scores.
+    """
     k = k.repeat_interleave(q.shape[1] // k.shape[1], 1)
     scores = q @ k.mT * q.shape[-1] ** -0.5
     seen = visible(q.shape[2], k.shape[2], is_causal=is_causal, window=window, device=q.device)
@@ -184,4 +234,5 @@ def attention_weights(
     elif mask is not None:
         scores = scores + mask
     scores = scores.masked_fill(~seen, -torch.inf)
-    return scores.softmax(-1).nan_to_num(0.0)  # a query that sees nothing gets nothing
+    blind = (scores == -torch.inf).all(-1, keepdim=True)  # a query that sees nothing gets nothing
+    return scores.masked_fill(blind, 0.0).softmax(-1).masked_fill(blind, 0.0)

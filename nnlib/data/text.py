@@ -1,12 +1,16 @@
-"""Text that ships with Python: its own reference manual, and the names of Unicode's characters.
+"""Text that ships with Python, and the count models that a language model has to beat.
 
-Both grow a little from one Python to the next, so nothing may depend on their exact content.
+Python's own reference manual and the names of Unicode's characters grow a little from one release
+to the next, so nothing may depend on their exact content.
+
+Axes: n tokens of a stream, b rows, t positions, v vocabulary.
 """
 
 import functools
 import unicodedata
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from nnlib import checks
@@ -100,3 +104,135 @@ def split_blocks(tokens: Tensor, block: int, test_share: float = 0.1) -> tuple[T
     whole = number < len(tokens) // block
     held_out = (number % every == every - 1) & whole
     return tokens[~held_out], tokens[held_out]
+
+
+def windows(tokens: Int[Tensor, " n"], length: int, stride: int | None = None) -> Tensor:
+    """Cut a stream into rows of `length` tokens, one every `stride` tokens.
+
+    Args:
+        tokens: one axis, `length` tokens or more.
+        length: tokens a row, ≥ 1.
+        stride: from one row's beginning to the next, ≥ 1; None is `length`: no overlap.
+
+    Returns:
+        Rows in order; what is left at the end makes no row.
+
+    Raises:
+        TypeError: an argument of the wrong kind, named.
+        ValueError: a count below 1, or fewer tokens than one row.
+
+    Example:
+        >>> windows(torch.arange(7), 4, 2).tolist()
+        [[0, 1, 2, 3], [2, 3, 4, 5]]
+    """
+    checks.tensor("tokens", tokens, shape=("n",))
+    length = checks.count("length", length)
+    stride = length if stride is None else checks.count("stride", stride)
+    if len(tokens) < length:
+        raise ValueError(f"length={length} is more than the {len(tokens)} tokens there are")
+    return tokens.unfold(0, length, stride)
+
+
+class NGram:
+    r"""The next token from the n - 1 before it, by counting: interpolated Kneser–Ney.
+
+    $p_n(x \mid c) = \frac{\max(N(cx) - \delta, 0)}{N(c)} + \frac{\delta\,T(c)}{N(c)}\,
+    p_{n-1}(x \mid c')$, where T(c) counts the distinct tokens that followed c, and c' is c without
+    its first token. The longest contexts count occurrences; shorter ones count in how many
+    different contexts a token was seen. Below them all stands 1/v.
+
+    Args:
+        order: n, the tokens of a count, ≥ 1.
+        vocab_size: tokens v, ≥ 1, such that $v^n$ < 2⁶³.
+        discount: δ, taken off every count, in [0, 1].
+
+    Raises:
+        TypeError: an argument of the wrong kind, named.
+        ValueError: an argument out of its range, named.
+
+    Example:
+        >>> bigrams = NGram(order=2, vocab_size=2).fit(torch.tensor([0, 1, 0, 1, 0, 1, 1]))
+        >>> bigrams.probabilities(torch.tensor([0])).round(decimals=3).tolist()
+        [0.083, 0.917]
+
+    Source: Kneser and Ney 1995; interpolated: Chen and Goodman 1999.
+    """
+
+    def __init__(self, order: int, vocab_size: int, discount: float = 0.75):
+        self.order = checks.count("order", order)
+        self.vocab_size = checks.count("vocab_size", vocab_size)
+        if self.vocab_size**self.order >= 2**63:
+            raise ValueError(f"order={order} is too long for vocab_size={vocab_size}")
+        self.discount = checks.number("discount", discount, least=0, most=1)
+        self._tables: list[tuple[Tensor, ...]] = []
+
+    def fit(self, tokens: Int[Tensor, " n"]) -> "NGram":
+        """Count a stream of n tokens or more; return the model."""
+        checks.labels("tokens", tokens, self.vocab_size)
+        if len(tokens) < self.order:
+            raise ValueError(f"tokens must be {self.order} or more, got {len(tokens)}")
+        rows = windows(tokens, self.order, 1)
+        keys, counts = torch.unique(self._number(rows), return_counts=True)
+        self._tables = []
+        for length in range(self.order, 0, -1):
+            contexts, at = torch.unique_consecutive(keys // self.vocab_size, return_inverse=True)
+            totals = torch.zeros(len(contexts), dtype=torch.float64).index_add_(
+                0, at, counts.double()
+            )
+            kinds = torch.bincount(at, minlength=len(contexts))
+            self._tables.insert(0, (keys, counts, contexts, totals, kinds))
+            # For the shorter contexts: how many different tokens stood before each.
+            keys, counts = torch.unique(keys % self.vocab_size ** (length - 1), return_counts=True)
+        return self
+
+    def probabilities(self, context: Int[Tensor, " n"]) -> Float[Tensor, " v"]:
+        """Return the probability of each next token; only the last `order` - 1 tokens matter.
+
+        Raises:
+            TypeError: `context` holds no integers.
+            ValueError: tokens outside the vocabulary, or the model was not fitted.
+        """
+        checks.labels("context", context, self.vocab_size)
+        rows = torch.cat([context.new_full((self.order,), -1), context])[-self.order + 1 :]
+        rows = rows[: self.order - 1].expand(self.vocab_size, -1)
+        return self._score(rows, torch.arange(self.vocab_size))
+
+    def bits(self, tokens: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
+        """Return what each token of a stream costs, in bits: minus log₂ of its probability.
+
+        Raises:
+            TypeError: `tokens` holds no integers.
+            ValueError: tokens outside the vocabulary, or the model was not fitted.
+        """
+        checks.labels("tokens", tokens, self.vocab_size)
+        past = torch.cat([tokens.new_full((self.order - 1,), -1), tokens])
+        rows = windows(past, self.order, 1) if len(tokens) else past[:0].view(0, self.order)
+        return -self._score(rows[:, :-1], tokens).log2()
+
+    def _number(self, rows: Tensor) -> Tensor:
+        """Return one number for each row of tokens, or -1 where a row begins before the stream."""
+        number = torch.zeros(len(rows), dtype=torch.int64)
+        for column in rows.unbind(1):
+            number = number * self.vocab_size + column
+        return torch.where((rows < 0).any(1), -1, number)
+
+    def _score(self, contexts: Tensor, following: Tensor) -> Tensor:
+        """Return the probability of each token after its context, a row; -1 is no token."""
+        if not self._tables:
+            raise ValueError("NGram must be fitted first: call fit(tokens)")
+        p = torch.full((len(following),), 1 / self.vocab_size, dtype=torch.float64)
+        for length, (keys, counts, places, totals, kinds) in enumerate(self._tables):
+            context = self._number(contexts[:, self.order - 1 - length :])
+            total, kind = _find(places, context, totals, kinds)
+            whole = torch.where(context < 0, -1, context * self.vocab_size + following)
+            (count,) = _find(keys, whole, counts)
+            share = (count - self.discount).clamp(min=0) + self.discount * kind * p
+            p = torch.where(total > 0, share / total.clamp(min=1), p)
+        return p
+
+
+def _find(keys: Tensor, wanted: Tensor, *values: Tensor) -> list[Tensor]:
+    """Look numbers up in a sorted table; what it lacks has value 0."""
+    at = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
+    found = keys[at] == wanted
+    return [torch.where(found, value[at], 0).double() for value in values]

@@ -1,11 +1,10 @@
-"""Regularization and normalization: penalties, dropout, layer norm, RMSNorm; the rest by name.
+"""Regularization and normalization: penalties and dropout here, the norms and the rest by name.
 
 Chapter: chapters/foundations/regularization.md     Papers: Tibshirani 1996; Hoerl and Kennard
-1970; Srivastava et al. 2014; Ba et al. 2016; Zhang and Sennrich 2019
+1970; Srivastava et al. 2014
 
-`layer_norm` and `rms_norm` are the equations, readable; the modules `LayerNorm` and `RMSNorm` take
-torch.nn's arguments and state and run its fused operations. Batch norm, early stopping and shifted
-images stand where other chapters share them, and can be imported from here.
+Batch norm, layer norm, RMSNorm, early stopping and shifted images stand where other chapters share
+them, and can be imported from here.
 """
 
 from collections.abc import Iterable
@@ -13,13 +12,16 @@ from collections.abc import Iterable
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from nnlib import checks
 from nnlib.blocks.batch_norm import BatchNorm1d as BatchNorm1d
 from nnlib.blocks.batch_norm import BatchNorm2d as BatchNorm2d
 from nnlib.blocks.batch_norm import batch_norm as batch_norm
 from nnlib.blocks.batch_norm import fold_batch_norm as fold_batch_norm
+from nnlib.blocks.layer_norm import LayerNorm as LayerNorm
+from nnlib.blocks.layer_norm import layer_norm as layer_norm
+from nnlib.blocks.rms_norm import RMSNorm as RMSNorm
+from nnlib.blocks.rms_norm import rms_norm as rms_norm
 from nnlib.data.augment import shift_images as shift_images
 from nnlib.train.early_stopping import EarlyStopping as EarlyStopping
 
@@ -129,192 +131,8 @@ class Dropout(nn.Module):
         return f"p={self.p:g}, inplace={self.inplace}"
 
 
-def layer_norm(
-    x: Float[Tensor, "..."],
-    normalized_shape: int | tuple[int, ...],
-    weight: Float[Tensor, "..."] | None = None,
-    bias: Float[Tensor, "..."] | None = None,
-    eps: float = 1e-5,
-) -> Float[Tensor, "..."]:
-    """Return layer norm over the last axes: the readable twin of `LayerNorm`.
-
-    Args:
-        x: floating point; its last axes are `normalized_shape`.
-        normalized_shape: the axes that are averaged together.
-        weight: γ of that shape, or None for 1.
-        bias: β of that shape, or None for 0.
-        eps: ε, added to the variance.
-
-    Raises:
-        TypeError: `x` is no floating-point tensor.
-        ValueError: its last axes are not `normalized_shape`.
-    """
-    _check_last_axes(x, _shape(normalized_shape))
-    axes = _axes(normalized_shape)
-    mean = x.mean(axes, keepdim=True)  # eq. regularization-layernorm-statistics
-    variance = (x - mean).square().mean(axes, keepdim=True)
-    y = (x - mean) / (variance + eps).sqrt()  # eq. regularization-layernorm
-    y = y if weight is None else y * weight
-    return y if bias is None else y + bias
-
-
-def rms_norm(
-    x: Float[Tensor, "..."],
-    normalized_shape: int | tuple[int, ...],
-    weight: Float[Tensor, "..."] | None = None,
-    eps: float | None = None,
-) -> Float[Tensor, "..."]:
-    """Return RMSNorm over the last axes: the readable twin of `RMSNorm`.
-
-    Args:
-        x: floating point; its last axes are `normalized_shape`.
-        normalized_shape: the axes that are averaged together.
-        weight: γ of that shape, or None for 1.
-        eps: ε, added to the mean square; None is the smallest step of the dtype.
-
-    Raises:
-        TypeError: `x` is no floating-point tensor.
-        ValueError: its last axes are not `normalized_shape`.
-    """
-    _check_last_axes(x, _shape(normalized_shape))
-    eps = torch.finfo(x.dtype).eps if eps is None else eps
-    square = x.square().mean(_axes(normalized_shape), keepdim=True)
-    y = x / (square + eps).sqrt()  # eq. regularization-rms, eq. regularization-rmsnorm
-    return y if weight is None else y * weight
-
-
-class LayerNorm(nn.Module):
-    r"""Layer norm: $y_i = \gamma_i (h_i - \mu)/\sqrt{\sigma^2 + \epsilon} + \beta_i$.
-
-    μ and σ² are those of one example's features (equation `regularization-layernorm`).
-
-    Args:
-        normalized_shape: the last axes, averaged together: an integer or several, each ≥ 1.
-        eps: ε ≥ 0, added to the variance.
-        elementwise_affine: whether γ (`weight`) and, with `bias`, β (`bias`) are learned.
-        bias: whether there is a β.
-        device: of the parameters.
-        dtype: of the parameters.
-
-    Raises:
-        TypeError: an argument of the wrong kind, named.
-        ValueError: an argument out of its range, named.
-
-    Example:
-        >>> LayerNorm(2)(torch.tensor([1.0, 3.0])).detach().round(decimals=3).tolist()
-        [-1.0, 1.0]
-
-    Source: Ba, Kiros and Hinton 2016. Their $g$ and $b$ are our γ and β.
-    """
-
-    def __init__(
-        self,
-        normalized_shape: int | Iterable[int],
-        eps: float = 1e-5,
-        elementwise_affine: bool = True,
-        bias: bool = True,
-        device=None,
-        dtype=None,
-    ):
-        super().__init__()
-        self.normalized_shape = _shape(normalized_shape)
-        self.eps = checks.number("eps", eps, least=0)
-        affine = self.elementwise_affine = checks.one_of(
-            "elementwise_affine", elementwise_affine, (True, False)
-        )
-        shift = checks.one_of("bias", bias, (True, False)) and affine
-        like = {"device": device, "dtype": dtype}
-        self.weight = nn.Parameter(torch.ones(self.normalized_shape, **like)) if affine else None
-        self.bias = nn.Parameter(torch.zeros(self.normalized_shape, **like)) if shift else None
-
-    def forward(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """Return `x` with each example's features centred and scaled.
-
-        Raises:
-            TypeError: `x` is no floating-point tensor.
-            ValueError: its last axes are not `normalized_shape`.
-        """
-        _check_last_axes(x, self.normalized_shape)
-        return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
-
-    def extra_repr(self) -> str:
-        """Return the arguments, for printing."""
-        return f"{self.normalized_shape}, eps={self.eps:g}"
-
-
-class RMSNorm(nn.Module):
-    r"""RMSNorm: $y_i = \gamma_i h_i / \sqrt{\tfrac1H \sum_j h_j^2 + \epsilon}$; no mean, no shift.
-
-    Args:
-        normalized_shape: the last axes, averaged together: an integer or several, each ≥ 1.
-        eps: ε ≥ 0, added to the mean square; None is the smallest step of the input's dtype.
-        elementwise_affine: whether γ (`weight`) is learned.
-        device: of the weight.
-        dtype: of the weight.
-
-    Raises:
-        TypeError: an argument of the wrong kind, named.
-        ValueError: an argument out of its range, named.
-
-    Example:
-        >>> RMSNorm(2)(torch.tensor([3.0, -3.0])).detach().round(decimals=3).tolist()
-        [1.0, -1.0]
-
-    Source: Zhang and Sennrich 2019, with the ε that every implementation adds.
-    """
-
-    def __init__(
-        self,
-        normalized_shape: int | Iterable[int],
-        eps: float | None = None,
-        elementwise_affine: bool = True,
-        device=None,
-        dtype=None,
-    ):
-        super().__init__()
-        self.normalized_shape = shape = _shape(normalized_shape)
-        self.eps = None if eps is None else checks.number("eps", eps, least=0)
-        affine = self.elementwise_affine = checks.one_of(
-            "elementwise_affine", elementwise_affine, (True, False)
-        )
-        self.weight = (
-            nn.Parameter(torch.ones(shape, device=device, dtype=dtype)) if affine else None
-        )
-
-    def forward(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """Return `x` with each example's features scaled to a root mean square of one.
-
-        Raises:
-            TypeError: `x` is no floating-point tensor.
-            ValueError: its last axes are not `normalized_shape`.
-        """
-        _check_last_axes(x, self.normalized_shape)
-        return F.rms_norm(x, self.normalized_shape, self.weight, self.eps)
-
-    def extra_repr(self) -> str:
-        """Return the arguments, for printing."""
-        return f"{self.normalized_shape}, eps={self.eps}"
-
-
 def _tensors(parameters: Iterable[Tensor]) -> list[Tensor]:
     parameters = [parameters] if isinstance(parameters, Tensor) else list(parameters)
     if not parameters:
         raise ValueError("parameters must hold one tensor or more, got none")
     return [checks.tensor(f"parameters[{i}]", w, floating=True) for i, w in enumerate(parameters)]
-
-
-def _shape(shape: int | Iterable[int]) -> tuple[int, ...]:
-    sizes = tuple(shape) if isinstance(shape, Iterable) else (shape,)
-    if not sizes:
-        raise ValueError("normalized_shape must hold one size or more, got none")
-    return tuple(checks.count("normalized_shape", size) for size in sizes)
-
-
-def _axes(normalized_shape: int | Iterable[int]) -> tuple[int, ...]:
-    return tuple(range(-len(_shape(normalized_shape)), 0))
-
-
-def _check_last_axes(x: Tensor, shape: tuple[int, ...]) -> None:
-    checks.tensor("x", x, floating=True)
-    if tuple(x.shape[-len(shape) :]) != shape:
-        raise ValueError(f"x must end in normalized_shape={shape}, got {tuple(x.shape)}")

@@ -7,6 +7,7 @@ Triton reads rather than runs; only the annotation `tl.constexpr` is met before 
 import functools
 import importlib.util
 import inspect
+import logging
 import os
 import types
 from typing import Any
@@ -26,6 +27,10 @@ def interpreting() -> bool:
 def present() -> bool:
     """Return whether Triton is installed."""
     return importlib.util.find_spec("triton") is not None
+
+
+if not present():  # torch would say so for every operation that is registered
+    logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
 
 
 class Kernel:

@@ -3,9 +3,9 @@ r"""Row softmax: $y_j = e^{x_j - m} / \sum_k e^{x_k - m}$ with $m = \max_k x_k$;
 Chapter: chapters/kernels/roofline.md     Source: Milakov and Gimelshein 2018 (online softmax)
 Axes: n rows, c columns; softmax is over the last axis, whatever stands before it.
 
-Plain torch, written out, reads the row three times and writes it twice. The kernel keeps a row in
-registers: one read, one write. Rows wider than a block are read twice, with the maximum and the sum
-mended as the walk goes on.
+Written out in torch, step by step, the row is read five times and written three times. The kernel
+keeps it in registers: one read, one write. Rows wider than a block are read twice, with the maximum
+and the sum mended as the walk goes on.
 """
 
 import math

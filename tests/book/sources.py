@@ -1,8 +1,8 @@
 """Which equation of the sources is which labelled equation of the book.
 
-The book began from a reference of 48 sections. This list holds every formula of its sections 1–6,
-in our own words, with the label under which the book states it, corrected where the source is
-wrong or incomplete. `test_equations.py` asserts that each label stands in its chapter and is
+The book began from a reference of 48 sections. This list holds every formula of those that are
+written, in our own words, with the label under which the book states it, corrected where the source
+is wrong or incomplete. `test_equations.py` asserts that each label stands in its chapter and is
 tested, so nothing of the sources can be lost.
 """
 
@@ -94,6 +94,76 @@ _SECTIONS = {
         "layer norm's normalized value, scaled and shifted": "regularization-layernorm",
         "root mean square of the features": "regularization-rms",
         "RMSNorm": "regularization-rmsnorm",
+    },
+    14: {
+        "additive score of an encoder state and a decoder state": "attention-additive",
+        "weights: softmax of the scores over the encoder": "attention-weights",
+        "context: weighted mean of the encoder states": "attention-context",
+        "multiplicative score, general": "attention-general",
+        "multiplicative score, dot": "attention-dot",
+        "scaled dot-product attention of matrices": "attention-scaled",
+    },
+    15: {
+        "queries, keys and values of a head": "transformer-head-projections",
+        "a head: scaled dot-product attention of them": "transformer-head",
+        "heads side by side, and the output projection": "transformer-multihead",
+        "sinusoidal position, even features": "transformer-sine",
+        "sinusoidal position, odd features": "transformer-cosine",
+        "rotation matrix of a position": "transformer-rotation",
+        "score of a rotated query and a rotated key": "transformer-rope-relative",
+        "network of a position (ReLU in 2017, GELU later)": "transformer-ffn",
+        "encoder block: attention, sum, norm": "transformer-attention-half",
+        "encoder block: network, sum, norm": "transformer-network-half",
+        "causal mask": "transformer-mask",
+        "attention with the causal mask": "transformer-causal",
+        "heads that share keys and values (the source's G is misread)": "transformer-gqa",
+        "cost of self-attention, projections included": "transformer-cost-attention",
+        "cost of the network": "transformer-cost-network",
+        "cost of a layer": "transformer-cost",
+    },
+    16: {
+        "masked language loss, given the corrupted text (the source: the text without the words)":
+            "bert-mlm",
+        "what a selected place shows: 80 % blank, 10 % random, 10 % itself": "bert-corruption",
+        "next sentence, a softmax on the pooled first token": "bert-nsp",
+        "the same as a sigmoid, on the pooled token": "bert-nsp-sigmoid",
+        "input: token, position and segment vectors (then LayerNorm, dropout)": "bert-input",
+        "classification by fine-tuning": "bert-classification",
+        "tagging by fine-tuning": "bert-tagging",
+    },
+    37: {
+        "leaky units: the state of the reservoir": "echo-state-update",
+        "read-out of state and input (and the constant that the source leaves out)": (
+            "echo-state-readout"
+        ),
+        "read-out by ridge regression in closed form": "echo-state-ridge",
+        "echo state property, as what it means": "echo-state-property",
+        "its condition: the source's radius < 1 is neither sufficient nor necessary": (
+            "echo-state-sufficient"
+        ),
+    },
+    48: {
+        "probabilities of the next token: softmax of the last scores": "roofline-softmax",
+        "block: RMSNorm, then queries, keys and values, rotated": "transformer-block-queries",
+        "block: causal attention of the heads, output, residual": "transformer-block-attention",
+        "block: SwiGLU": "transformer-swiglu",
+        "block: RMSNorm, SwiGLU, residual": "transformer-block-network",
+        "a text's loss: each token given those before it": "gpt-chain",
+        "pre-training loss, with the index that makes it a guess": "gpt-loss",
+        "token vectors plus position vectors": "gpt-embedding",
+        "scores from the token vectors, tied": "gpt-logits",
+        "probability of the token after the last one": "gpt-next",
+        "a cached step: one query, all keys and values": "gpt-cache",
+        "memory of the cache": "gpt-cache-memory",
+        "parameters by the rule of twelve": "gpt-rule",
+        "temperature": "gpt-temperature",
+        "top-k": "gpt-top-k",
+        "top-p, the fewest most probable": "gpt-top-p",
+        "min-p": "gpt-min-p",
+        "memory of attention with the table, and in tiles": "flash-attention-memory",
+        "compute of both": "flash-attention-compute",
+        "sliding window, which the source opens to the future": "flash-attention-window",
+        "reach of layers of windows (the source's L w is neither reading)": "flash-attention-reach",
     },
 }
 

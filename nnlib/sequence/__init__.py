@@ -1,0 +1,1 @@
+"""Networks that read one step at a time and carry a state."""

@@ -1,0 +1,610 @@
+"""GPT against transformers' GPT-2, brute force, counted FLOPs, and itself without a cache."""
+
+import itertools
+import math
+
+import jaxtyping
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import GPT2Config, GPT2LMHeadModel, GPT2Model
+from transformers.generation.logits_process import (
+    MinPLogitsWarper,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from nnlib.attention.gpt import (
+    GPT,
+    gpt_parameters,
+    next_token_loss,
+    sampling_probabilities,
+    token_flops,
+)
+from nnlib.blocks.kv_cache import KVCache
+from nnlib.train.metrics import parameter_count
+from tests.support import refuses
+
+SIZES = {  # vocabulary, width, heads, layers, positions: GPT-2 and its brothers
+    "small": ((50257, 768, 12, 12, 1024), 124_439_808),
+    "medium": ((50257, 1024, 16, 24, 1024), 354_823_168),
+    "large": ((50257, 1280, 20, 36, 1024), 774_030_080),
+    "XL": ((50257, 1600, 25, 48, 1024), 1_557_611_200),
+}
+SHAPES = [(40, 16, 2, 2, 12), (65, 24, 3, 3, 20)]
+
+
+def tiny(vocab_size=7, embed_dim=8, num_heads=2, num_layers=2, max_length=12, **options):
+    torch.manual_seed(0)
+    model = GPT(vocab_size, embed_dim, num_heads, num_layers, max_length, **options).double()
+    for parameter in model.parameters():  # weights that make a difference
+        parameter.data.add_(0.3 * torch.randn_like(parameter))
+    return model.eval()
+
+
+def theirs(shape, *, head=True, **options):
+    """Return a GPT-2 of transformers with random weights, its norms and biases included."""
+    vocab_size, e, h, depth, length = shape
+    torch.manual_seed(1)
+    config = GPT2Config(
+        vocab_size=vocab_size, n_embd=e, n_head=h, n_layer=depth, n_positions=length,
+        bos_token_id=0, eos_token_id=0, **options,
+    )  # fmt: skip
+    model = (GPT2LMHeadModel if head else GPT2Model)(config).eval()
+    for parameter in model.parameters():
+        parameter.data.add_(0.1 * torch.randn_like(parameter))
+    return model
+
+
+def numbers(shape, length, rows=3, seed=2):
+    return torch.randint(shape[0], (rows, length), generator=torch.Generator().manual_seed(seed))
+
+
+# ---------------------------------------------------------------- the model is GPT-2
+
+
+@pytest.mark.equation("gpt-embedding", "gpt-block", "gpt-logits")
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("how", ["instance", "folder"])
+def test_logits_are_those_of_transformers(shape, how, tmp_path):
+    other = theirs(shape)
+    ids = numbers(shape, shape[4])
+    if how == "folder":
+        other.save_pretrained(tmp_path)
+    model = GPT.from_hugging_face(other if how == "instance" else tmp_path)
+    torch.testing.assert_close(model(ids), other(ids).logits, rtol=0, atol=1e-5)
+    assert not model.training
+
+
+@pytest.mark.parametrize("head", [True, False], ids=["with head", "without"])
+def test_a_model_without_its_head_is_read_too(head, tmp_path):
+    shape = SHAPES[0]
+    other = theirs(shape, head=head)
+    other.save_pretrained(tmp_path)
+    ids = numbers(shape, 9)
+    stack = other.transformer if head else other
+    hidden = GPT.from_hugging_face(str(tmp_path)).hidden(ids)
+    torch.testing.assert_close(hidden, stack(ids).last_hidden_state, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"activation_function": "relu", "n_inner": 40},
+        {"activation_function": "gelu", "layer_norm_epsilon": 1e-3},
+        {"activation_function": "gelu_pytorch_tanh"},
+    ],
+    ids=str,
+)
+def test_options_of_transformers_are_kept(options):
+    shape = SHAPES[0]
+    other, ids = theirs(shape, **options), numbers(SHAPES[0], 8)
+    model = GPT.from_hugging_face(other)
+    torch.testing.assert_close(model(ids), other(ids).logits, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padding_is_not_seen_as_in_transformers(shape, side):
+    other, ids = theirs(shape), numbers(shape, 10)
+    model = GPT.from_hugging_face(other)
+    real = torch.ones_like(ids, dtype=torch.bool)
+    for row, pads in enumerate((0, 3, 6)):
+        real[row, : pads if side == "left" else 0] = False
+        real[row, 10 - pads if side == "right" else 10 :] = False
+    positions = (real.cumsum(1) - 1).clamp(min=0)
+    wanted = other(ids, attention_mask=real.long(), position_ids=positions).logits
+    got = model(ids, key_mask=real)
+    torch.testing.assert_close(got[real], wanted[real], rtol=0, atol=1e-5)
+    assert torch.isfinite(got).all()
+    # Without position numbers transformers counts padding too; so do we when told.
+    wanted = other(ids, attention_mask=real.long()).logits
+    got = model(ids, key_mask=real, positions=torch.arange(10))
+    torch.testing.assert_close(got[real], wanted[real], rtol=0, atol=1e-5)
+
+
+def test_a_padded_row_gives_what_it_gives_alone():
+    model = tiny()
+    ids = numbers((7,), 6, rows=1)
+    for left, right in ((4, 0), (0, 4), (3, 1)):
+        padded = F.pad(ids, (left, right))
+        real = F.pad(torch.ones_like(ids, dtype=torch.bool), (left, right))
+        got = model(padded, key_mask=real)[real]
+        torch.testing.assert_close(got, model(ids)[0])
+
+
+def test_gradients_are_those_of_transformers():
+    shape = SHAPES[0]
+    other, ids = theirs(shape, resid_pdrop=0.0), numbers(shape, 9)
+    model = GPT.from_hugging_face(other)
+    model.loss(ids).backward()
+    other(ids, labels=ids).loss.backward()
+    pairs = (
+        (model.token_embedding.weight.grad, other.transformer.wte.weight.grad),
+        (model.position_embedding.weight.grad, other.transformer.wpe.weight.grad),
+        (model.layers[1].linear1.weight.grad.T, other.transformer.h[1].mlp.c_fc.weight.grad),
+        (model.norm.weight.grad, other.transformer.ln_f.weight.grad),
+    )
+    for got, wanted in pairs:
+        torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-6)
+
+
+def test_what_we_lack_is_refused_rather_than_answered_wrongly():
+    for option, value in (
+        ("scale_attn_by_inverse_layer_idx", True),
+        ("scale_attn_weights", False),
+    ):
+        with refuses(ValueError, f"{option}={value} is not supported"):
+            GPT.from_hugging_face(theirs(SHAPES[0], **{option: value}))
+    with refuses(ValueError, "tie_word_embeddings=False is not supported"):
+        GPT.from_hugging_face(theirs(SHAPES[0], tie_word_embeddings=False))
+    with refuses(ValueError, "activation='silu' must be one of"):
+        GPT.from_hugging_face(theirs(SHAPES[0], activation_function="silu"))
+    with refuses(TypeError, "model_or_path must be a transformers model"):
+        GPT.from_hugging_face(nn.Linear(2, 2))
+
+
+def test_a_missing_or_an_extra_tensor_is_named(tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    theirs(SHAPES[0]).save_pretrained(tmp_path)
+    file = tmp_path / "model.safetensors"
+    whole = load_file(file)
+    lost = "transformer.h.1.mlp.c_fc.weight"
+    save_file({name: value for name, value in whole.items() if name != lost}, file)
+    with refuses(ValueError, "missing: layers.1.linear1.weight"):
+        GPT.from_hugging_face(tmp_path)
+    save_file({**whole, "transformer.h.2.ln_1.weight": torch.ones(16)}, file)
+    with refuses(ValueError, "extra: layers.2.norm1.weight"):
+        GPT.from_hugging_face(tmp_path)
+    save_file({**whole, "lm_head.weight": torch.zeros(40, 16)}, file)
+    with refuses(ValueError, "lm_head.weight must equal wte.weight"):
+        GPT.from_hugging_face(tmp_path)
+
+
+# ---------------------------------------------------------------- a causal language model
+
+
+@given(st.integers(1, 11), st.integers(0, 6))
+@settings(max_examples=15, deadline=None)
+def test_no_position_sees_a_later_token(at, token):
+    model = tiny()
+    ids = numbers((7,), 12, rows=1)
+    changed = ids.clone()
+    changed[:, at:] = (changed[:, at:] + 1 + token) % 7
+    torch.testing.assert_close(model(ids)[:, :at], model(changed)[:, :at], rtol=0, atol=0)
+
+
+def test_every_earlier_token_is_seen():
+    model = tiny()
+    ids = numbers((7,), 12, rows=1)
+    for at in range(11):
+        changed = ids.clone()
+        changed[:, at] = (changed[:, at] + 1) % 7
+        assert (model(ids)[:, -1] - model(changed)[:, -1]).abs().max() > 1e-6
+
+
+@pytest.mark.equation("gpt-chain", "gpt-next")
+def test_the_probabilities_of_all_continuations_sum_to_one():
+    model = tiny(vocab_size=3, max_length=5)
+    rows = torch.tensor([[1, *tail] for tail in itertools.product(range(3), repeat=4)])
+    p = model(rows).softmax(-1)[:, :-1].gather(2, rows[:, 1:, None])[..., 0]
+    whole = p.prod(1)
+    assert math.isclose(whole.sum().item(), 1, abs_tol=1e-12)
+    loss = torch.stack([model.loss(row[None]) for row in rows])
+    torch.testing.assert_close((-4 * loss).exp(), whole)
+
+
+@pytest.mark.equation("gpt-loss")
+def test_the_loss_is_that_of_transformers_and_of_loops():
+    shape = SHAPES[1]
+    other, ids = theirs(shape), numbers(shape, 15)
+    model = GPT.from_hugging_face(other)
+    wanted = other(ids, labels=ids).loss
+    torch.testing.assert_close(model.loss(ids), wanted)
+    torch.testing.assert_close(next_token_loss(model(ids), ids), wanted)
+    p = model(ids).softmax(-1)
+    by_hand = [-p[b, t, ids[b, t + 1]].log() for b in range(3) for t in range(14)]
+    torch.testing.assert_close(torch.stack(by_hand).mean(), wanted)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padding_is_neither_read_nor_guessed(side):
+    model = tiny()
+    short, long = numbers((7,), 5, rows=1), numbers((7,), 9, rows=1)
+    pad = (4, 0) if side == "left" else (0, 4)
+    ids = torch.cat([F.pad(short, pad), long])
+    real = torch.ones_like(ids, dtype=torch.bool)
+    real[0] = F.pad(torch.ones(5, dtype=torch.bool), pad)
+    wanted = (4 * model.loss(short) + 8 * model.loss(long)) / 12
+    torch.testing.assert_close(model.loss(ids, real), wanted)
+    torch.testing.assert_close(next_token_loss(model(ids, real), ids, real), wanted)
+    first = torch.where(real, ids, 6)
+    torch.testing.assert_close(model.loss(first, real), wanted)
+
+
+def test_scored_on_the_token_it_has_read_a_copier_seems_perfect():
+    """Random tokens cost log 50 nats each, yet with the index shifted an untrained copier is free.
+
+    Its residual stream carries the token's own vector to the output, which holds it against itself.
+    """
+    torch.manual_seed(0)
+    model = GPT(50, 64, 4, 2, 32)
+    nn.init.normal_(model.token_embedding.weight, std=1.0)
+    ids = torch.randint(50, (64, 32))
+    logits = model(ids)
+    wrong = F.cross_entropy(logits.flatten(0, 1), ids.flatten())
+    right = next_token_loss(logits, ids)
+    assert wrong < 0.01
+    assert right > math.log(50) + 5
+
+
+@pytest.mark.equation("gpt-init")
+def test_new_weights_are_as_spread_as_those_of_transformers():
+    torch.manual_seed(0)
+    shape = (300, 64, 4, 6, 64)
+    vocab_size, e, h, depth, length = shape
+    made = GPT(*shape)
+    config = GPT2Config(
+        vocab_size=vocab_size, n_embd=e, n_head=h, n_layer=depth, n_positions=length,
+        bos_token_id=0, eos_token_id=0,
+    )  # fmt: skip
+    like = GPT.from_hugging_face(GPT2LMHeadModel(config))
+    for (name, ours), other in zip(made.named_parameters(), like.parameters(), strict=True):
+        std, mean = (f(ours.detach()).item() for f in (torch.std, torch.mean))
+        assert math.isclose(std, other.detach().std().item(), rel_tol=0.06, abs_tol=1e-12), name
+        assert math.isclose(mean, other.detach().mean().item(), abs_tol=1e-3), name
+    adds = made.layers[3].linear2.weight.std().item()
+    assert math.isclose(adds, 0.02 / math.sqrt(12), rel_tol=0.05)
+
+
+# ---------------------------------------------------------------- counts
+
+
+@pytest.mark.equation("gpt-parameters")
+@pytest.mark.parametrize("name", SIZES)
+def test_counts_are_those_of_the_published_weights(name):
+    (vocab_size, e, h, depth, length), wanted = SIZES[name]
+    with torch.device("meta"):
+        assert parameter_count(GPT(vocab_size, e, h, depth, length)) == wanted
+    assert gpt_parameters(vocab_size, e, depth, length) == wanted
+
+
+@pytest.mark.equation("gpt-rule")
+@pytest.mark.parametrize(
+    ("name", "ratio"), [("small", 0.683), ("medium", 0.851), ("large", 0.914), ("XL", 0.947)]
+)
+def test_the_rule_of_twelve_leaves_out_what_a_small_model_is_made_of(name, ratio):
+    (_, e, h, depth, _), total = SIZES[name]
+    with torch.device("meta"):
+        model = GPT(2, e, h, depth, 2)
+    matrices = sum(
+        p.numel() for n, p in model.named_parameters() if p.ndim == 2 and "embedding" not in n
+    )
+    assert matrices == 12 * depth * e**2
+    assert math.isclose(matrices / total, ratio, abs_tol=5e-4)
+
+
+@pytest.mark.equation("gpt-flops")
+@pytest.mark.parametrize("shape", [(40, 64, 4, 2, 16), (300, 96, 4, 3, 32)], ids=str)
+def test_a_training_step_takes_six_flops_a_weight_and_token(shape):
+    model, ids = GPT(*shape), numbers(shape, shape[4], rows=4)
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        next_token_loss(model(ids), ids).backward()
+    weights = parameter_count(model) - model.position_embedding.weight.numel()
+    assert math.isclose(counter.get_total_flops(), 6 * weights * ids.numel(), rel_tol=0.12)
+
+
+@pytest.mark.equation("gpt-cached-cost", "gpt-uncached-cost")
+@pytest.mark.parametrize("use_cache", [True, False], ids=["with cache", "without"])
+def test_costs_of_a_token_are_the_counted_flops(use_cache):
+    """One more token costs the difference of two generations."""
+    shape = 40, 32, 2, 3, 40
+    model, ids = GPT(*shape), numbers(shape, 6, rows=1)
+    counted = []
+    for new in (8, 9):
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            model.generate(ids, new, use_cache=use_cache)
+        counted.append(counter.get_total_flops())
+    assert counted[1] - counted[0] == token_flops(40, 32, 3, 14, use_cache)
+
+
+@pytest.mark.equation("gpt-cache-memory")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_the_cache_takes_two_numbers_a_width_layer_and_position(dtype):
+    model = GPT(40, 32, 2, 3, 20).to(dtype)
+    caches = model.new_caches()
+    model(numbers((40,), 5, rows=4), caches=caches)
+    held = sum(cache.keys.nbytes + cache.values.nbytes for cache in caches)
+    assert held == sum(cache.bytes for cache in caches)
+    assert held == 2 * 3 * 2 * 16 * 20 * dtype.itemsize * 4
+
+
+# ---------------------------------------------------------------- generation
+
+
+@pytest.mark.equation("gpt-cache")
+def test_with_a_cache_the_logits_are_those_of_the_whole():
+    model, ids = tiny(), numbers((7,), 12)
+    whole, caches = model(ids), model.new_caches()
+    parts = [model(part, caches=caches) for part in ids.split([5, 1, 1, 3, 2], 1)]
+    torch.testing.assert_close(torch.cat(parts, 1), whole)
+    assert [cache.length for cache in caches] == [12, 12]
+
+
+@pytest.mark.equation("gpt-cache")
+def test_a_cached_step_is_the_last_row_of_attention_by_hand():
+    model, ids = tiny(num_layers=1), numbers((7,), 6, rows=1)
+    layer, caches = model.layers[0], model.new_caches()
+    model(ids[:, :5], caches=caches)
+    got = model.hidden(ids[:, 5:], caches=caches)
+    x = model.token_embedding(ids) + model.position_embedding.weight[:6]
+    q, k, v = F.linear(
+        layer.norm1(x), layer.self_attn.in_proj_weight, layer.self_attn.in_proj_bias
+    ).chunk(3, -1)
+    heads = [
+        (q[0, 5, at] @ k[0, :, at].T / 2).softmax(-1) @ v[0, :, at]
+        for at in (slice(0, 4), slice(4, 8))
+    ]
+    x = x[:, 5:] + layer.self_attn.out_proj(torch.cat(heads))
+    hidden = F.gelu(layer.linear1(layer.norm2(x)), approximate="tanh")
+    torch.testing.assert_close(got, model.norm(x + layer.linear2(hidden)))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"temperature": 0}, {}, {"temperature": 2.0, "top_k": 3}, {"top_p": 0.7}, {"min_p": 0.3}],
+    ids=str,
+)
+@pytest.mark.parametrize("padded", [False, True], ids=["plain", "padded"])
+def test_generation_is_the_same_with_and_without_a_cache(options, padded):
+    model, ids = tiny(max_length=30), numbers((7,), 4)
+    key_mask = torch.tensor([[0, 0, 1, 1], [1, 1, 1, 1], [0, 1, 1, 1]]).bool() if padded else None
+    runs = [
+        model.generate(
+            ids, 20, **options, key_mask=key_mask, use_cache=use_cache,
+            generator=torch.Generator().manual_seed(5),
+        )
+        for use_cache in (True, False)
+    ]  # fmt: skip
+    assert torch.equal(*runs)
+    assert torch.equal(runs[0][:, :4], ids)
+    assert runs[0].shape == (3, 24)
+
+
+def test_greedy_generation_is_that_of_transformers():
+    shape = SHAPES[1]
+    other, ids = theirs(shape), numbers(shape, 5)
+    wanted = other.generate(
+        ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, min_new_tokens=12,
+        do_sample=False, pad_token_id=0, eos_token_id=None,
+    )  # fmt: skip
+    got = GPT.from_hugging_face(other).generate(ids, 12, temperature=0)
+    assert torch.equal(got, wanted)
+
+
+def test_a_prompt_padded_on_the_left_is_continued_as_it_is_alone():
+    model, ids = tiny(max_length=20), numbers((7,), 5, rows=1)
+    padded = F.pad(ids, (3, 0))
+    real = F.pad(torch.ones_like(ids, dtype=torch.bool), (3, 0))
+    alone = model.generate(ids, 8, temperature=0)
+    assert torch.equal(model.generate(padded, 8, temperature=0, key_mask=real)[:, 3:], alone)
+
+
+def test_draws_follow_the_probabilities():
+    model, prompt = tiny(vocab_size=4), torch.tensor([[2, 0]])
+    drawn = model.generate(
+        prompt.expand(20_000, -1), 1, top_k=3, generator=torch.Generator().manual_seed(0)
+    )[:, -1]
+    got = drawn.bincount(minlength=4) / 20_000
+    wanted = sampling_probabilities(model(prompt)[0, -1], top_k=3)
+    torch.testing.assert_close(got.double(), wanted, rtol=0, atol=0.015)  # 4 standard errors
+
+
+def test_a_stop_ends_each_row_and_all_together_end_the_work():
+    model, ids = tiny(vocab_size=3, max_length=200), numbers((3,), 2, rows=4)
+    free = model.generate(ids, 60, generator=torch.Generator().manual_seed(3))
+    stopped = model.generate(ids, 60, stop=1, generator=torch.Generator().manual_seed(3))
+    assert stopped.shape[1] < free.shape[1]
+    for row, other in zip(stopped, free, strict=True):
+        first = 2 + row[2:].tolist().index(1)
+        assert torch.equal(row[: first + 1], other[: first + 1])
+        assert (row[first:] == 1).all()
+
+
+def test_generation_leaves_the_model_as_it_was():
+    model, ids = tiny(dropout=0.5).train(), numbers((7,), 3)
+    runs = [model.generate(ids, 5, temperature=0) for _ in range(2)]
+    assert torch.equal(*runs)
+    assert model.training and all(p.grad is None for p in model.parameters())
+    assert not runs[0].requires_grad
+
+
+# ---------------------------------------------------------------- sampling
+
+
+def by_transformers(logits, *warpers):
+    for warper in warpers:
+        logits = warper(None, logits)
+    return logits.softmax(-1)
+
+
+@pytest.mark.equation("gpt-temperature", "gpt-top-k", "gpt-top-p", "gpt-min-p")
+@pytest.mark.parametrize(
+    ("options", "warpers"),
+    [
+        ({"temperature": 0.5}, [TemperatureLogitsWarper(0.5)]),
+        ({"top_k": 5}, [TopKLogitsWarper(5)]),
+        ({"top_p": 0.6}, [TopPLogitsWarper(0.6)]),
+        ({"min_p": 0.2}, [MinPLogitsWarper(0.2)]),
+        (
+            {"temperature": 1.7, "top_k": 9, "top_p": 0.8, "min_p": 0.1},
+            [
+                TemperatureLogitsWarper(1.7),
+                TopKLogitsWarper(9),
+                TopPLogitsWarper(0.8),
+                MinPLogitsWarper(0.1),
+            ],
+        ),
+    ],
+    ids=lambda x: str(x) if isinstance(x, dict) else "",
+)
+def test_probabilities_are_those_of_transformers(options, warpers):
+    g = torch.Generator().manual_seed(0)
+    logits = 3 * torch.randn(200, 30, generator=g, dtype=torch.float64)
+    got = sampling_probabilities(logits, **options)
+    torch.testing.assert_close(got, by_transformers(logits, *warpers))
+
+
+@pytest.mark.equation("gpt-top-p")
+@given(st.lists(st.integers(1, 50), min_size=2, max_size=9), st.floats(0.01, 1))
+@settings(max_examples=80, deadline=None)
+def test_top_p_keeps_the_fewest_tokens_that_reach_p(weights, top_p):
+    p = torch.tensor(weights, dtype=torch.float64)
+    p = p / p.sum()
+    got = sampling_probabilities(p.log(), top_p=top_p)
+    kept = got > 0
+    assert p[kept].sum() >= top_p - 1e-9
+    fewer = [
+        subset
+        for size in range(int(kept.sum()))
+        for subset in itertools.combinations(p.tolist(), size)
+        if sum(subset) >= top_p + 1e-9
+    ]
+    assert not fewer
+    assert p[kept].min() >= p[~kept].max() if (~kept).any() else True
+    torch.testing.assert_close(got, torch.where(kept, p, 0) / p[kept].sum())
+
+
+def test_the_smallest_set_in_the_sense_of_inclusion_is_not_the_nucleus():
+    """Of {.4, .3} and {.4, .2, .1} no part reaches .7; only the first has the fewest tokens."""
+    p = torch.tensor([0.1, 0.4, 0.2, 0.3], dtype=torch.float64)
+    got = sampling_probabilities(p.log(), top_p=0.7)
+    torch.testing.assert_close(got, torch.tensor([0, 4 / 7, 0, 3 / 7], dtype=torch.float64))
+
+
+def test_ties_are_broken_and_extremes_are_finite():
+    even = torch.zeros(4)
+    assert sampling_probabilities(even, top_k=2).tolist() == [0.5, 0.5, 0, 0]
+    assert sampling_probabilities(even, top_p=0.25).tolist() == [1, 0, 0, 0]
+    assert sampling_probabilities(even, temperature=0).tolist() == [1, 0, 0, 0]
+    large = torch.tensor([1e4, -1e4, 0.0])
+    for temperature in (1e-30, 1.0, 1e30):
+        p = sampling_probabilities(large, temperature)
+        assert torch.isfinite(p).all() and math.isclose(p.sum(), 1, rel_tol=1e-6)
+    assert sampling_probabilities(large, 1e-30).tolist() == [1, 0, 0]
+    torch.testing.assert_close(sampling_probabilities(large, 1e30), torch.full((3,), 1 / 3))
+    torch.testing.assert_close(sampling_probabilities(even, top_p=1, min_p=0, top_k=9), even + 0.25)
+
+
+# ---------------------------------------------------------------- what is refused
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"max_new_tokens": 0}, ValueError, "max_new_tokens=0"),
+        ({"max_new_tokens": 1.5}, TypeError, "max_new_tokens=1.5"),
+        ({"temperature": -0.1}, ValueError, "temperature=-0.1"),
+        ({"temperature": math.nan}, ValueError, "temperature=nan"),
+        ({"top_k": 0}, ValueError, "top_k=0"),
+        ({"top_p": 0.0}, ValueError, "top_p=0.0"),
+        ({"top_p": 1.01}, ValueError, "top_p=1.01"),
+        ({"min_p": 2.0}, ValueError, "min_p=2.0"),
+        ({"stop": 7}, ValueError, "stop=7 must be below vocab_size=7"),
+        ({"use_cache": "yes"}, ValueError, "use_cache='yes'"),
+        ({"max_new_tokens": 10}, ValueError, "max_new_tokens=10 after a prompt of 3 needs 13"),
+        ({"ids": torch.tensor([[0, 7, 1]])}, ValueError, "ids must be 0 … 6 (vocab_size), got"),
+        ({"ids": torch.tensor([[0, -1, 1]])}, ValueError, "ids must be 0 … 6 (vocab_size), got -1"),
+        ({"ids": torch.zeros(1, 13, dtype=torch.int64)}, ValueError, "max_length=12, got 13"),
+        ({"ids": torch.zeros(1, 0, dtype=torch.int64)}, ValueError, "ids must not be empty"),
+        ({"ids": torch.zeros(3, dtype=torch.int64)}, ValueError, "ids must have shape (b, t)"),
+        ({"ids": torch.zeros(1, 3)}, TypeError, "ids must hold integers"),
+        (
+            {"key_mask": torch.tensor([[True, True, False]])},
+            ValueError,
+            "key_mask must end with a real token",
+        ),
+        ({"key_mask": torch.ones(1, 3)}, TypeError, "key_mask must hold True at real tokens"),
+        ({"key_mask": torch.ones(1, 4).bool()}, ValueError, "key_mask must have shape (1, 3)"),
+    ],
+    ids=lambda x: str(x)[:40] if isinstance(x, dict) else "",
+)
+def test_generation_refuses_by_name_before_it_computes(options, error, message, monkeypatch):
+    model = tiny()
+    monkeypatch.setattr(model.layers[0], "forward", None)  # computing would fail otherwise
+    given = {"ids": torch.tensor([[1, 2, 3]]), "max_new_tokens": 2, **options}
+    with refuses(error, message):
+        model.generate(**given)
+
+
+def test_the_model_refuses_by_name():
+    model = tiny()
+    with refuses(ValueError, "num_heads=3 does not divide embed_dim=8"):
+        GPT(7, 8, 3, 2, 12)
+    with refuses(ValueError, "dropout=1.5"):
+        GPT(7, 8, 2, 2, 12, 1.5)
+    with refuses(ValueError, "activation='swish'"):
+        GPT(7, 8, 2, 2, 12, activation="swish")
+    with refuses(ValueError, "ids must be 0 … 6 (vocab_size), got 3 … 9"):
+        model(torch.tensor([[3, 9]]))
+    with refuses(ValueError, "ids must end within max_length=12, got 13"):
+        model(torch.zeros(1, 13, dtype=torch.int64))
+    with refuses(ValueError, "caches must be 2, one a block, got 1"):
+        model(torch.zeros(1, 3, dtype=torch.int64), caches=[KVCache(12)])
+    with refuses(ValueError, "ids must hold two tokens or more a sequence"):
+        model.loss(torch.zeros(2, 1, dtype=torch.int64))
+    caches = model.new_caches()
+    model(torch.zeros(1, 10, dtype=torch.int64), caches=caches)
+    with refuses(ValueError, "ids must end within max_length=12, got 13"):
+        model(torch.zeros(1, 3, dtype=torch.int64), caches=caches)
+
+
+def test_functions_refuse_by_name():
+    with refuses(TypeError, "logits must be floating point"):
+        sampling_probabilities(torch.zeros(3, dtype=torch.int64))
+    with refuses(ValueError, "top_p=0 "):
+        sampling_probabilities(torch.zeros(3), top_p=0)
+    with refuses(ValueError, "ids must have shape (2, 3)"):
+        next_token_loss(torch.zeros(2, 3, 5), torch.zeros(2, 4, dtype=torch.int64))
+    with refuses(ValueError, "num_layers=-1"):
+        gpt_parameters(10, 8, -1, 4)
+    with refuses(ValueError, "length=0"):
+        token_flops(10, 8, 1, 0, True)
+
+
+def test_it_compiles_as_one_graph_and_gives_the_same():
+    model, ids = tiny().float(), numbers((7,), 9)
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        compiled = torch.compile(model, fullgraph=True, backend="eager")
+        torch.testing.assert_close(compiled(ids), model(ids))
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)
+        torch.compiler.reset()

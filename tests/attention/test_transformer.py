@@ -1,0 +1,538 @@
+"""Encoder and decoder against torch.nn by weights, the chapter's equations, and recall's data."""
+
+import itertools
+import math
+from collections import Counter
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from nnlib.attention.transformer import (
+    Transformer,
+    TransformerDecoder,
+    TransformerDecoderLayer,
+    TransformerEncoder,
+    TransformerEncoderLayer,
+)
+from nnlib.blocks.kv_cache import KVCache
+from nnlib.blocks.multi_head_attention import MultiHeadAttention
+from nnlib.blocks.positions import sinusoidal
+from nnlib.blocks.rms_norm import RMSNorm
+from nnlib.data.recall import most_repeated_share, recall
+from nnlib.kernels.attention import attention
+from nnlib.kernels.rope import rope
+from tests.support import refuses
+
+TIGHT = {"rtol": 0, "atol": 1e-12}
+SMALL = {
+    "d_model": 12,
+    "nhead": 3,
+    "dim_feedforward": 20,
+    "batch_first": True,
+    "dtype": torch.float64,
+}
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
+def normal(*shape):
+    return torch.randn(shape, dtype=torch.float64)
+
+
+def shaken(module):
+    """Give every weight, norms and biases too, a value that no fresh module has."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.3)
+    return module
+
+
+def gradients(output, inputs):
+    weights = torch.cos(torch.arange(output.numel(), dtype=output.dtype)).view(output.shape)
+    return torch.autograd.grad((output * weights).sum(), inputs)
+
+
+def same(ours, theirs, got, wanted, *inputs):
+    """Hold outputs and the gradients of every weight and input equal."""
+    torch.testing.assert_close(got, wanted, **TIGHT)
+    names = [name for name, _ in ours.named_parameters()]
+    assert sorted(names) == sorted(name for name, _ in theirs.named_parameters())
+    by_name = dict(theirs.named_parameters())
+    a = gradients(got, [*ours.parameters(), *inputs])
+    b = gradients(wanted, [*(by_name[name] for name in names), *inputs])
+    for name, x, y in zip([*names, *["input"] * len(inputs)], a, b, strict=True):
+        torch.testing.assert_close(x, y, **TIGHT, msg=lambda text, name=name: f"{name}: {text}")
+
+
+PADDING = torch.tensor([[False] * 5, [False] * 3 + [True] * 2])  # torch: True is ignored
+AHEAD = torch.ones(4, 4, dtype=torch.bool).triu(1)
+
+
+# ---------------------------------------------------------------- against torch.nn
+
+
+@pytest.mark.equation(
+    "transformer-attention-half", "transformer-network-half", "transformer-pre-norm"
+)
+@pytest.mark.parametrize("norm_first", [True, False])
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(
+    "more",
+    [{}, {"activation": "gelu", "bias": False, "layer_norm_eps": 1e-3}],
+    ids=["relu", "gelu"],
+)
+def test_encoder_layer_equals_torch(norm_first, training, more):
+    theirs = nn.TransformerEncoderLayer(dropout=0.0, norm_first=norm_first, **SMALL, **more)
+    theirs = shaken(theirs).train(training)
+    ours = TransformerEncoderLayer.from_torch(theirs)
+    assert ours.training == training
+    x = normal(2, 5, 12).requires_grad_()
+    ahead = torch.ones(5, 5, dtype=torch.bool).triu(1)
+    real = ~PADDING[..., None]
+    for mask, padding in itertools.product((None, ahead), (None, PADDING)):
+        wanted = theirs(x, src_mask=mask, src_key_padding_mask=padding)
+        key_mask = None if padding is None else ~padding
+        got = ours(x, mask=None if mask is None else ~mask, key_mask=key_mask)
+        if padding is not None:  # what stands at padding is nobody's business
+            got, wanted = got * real, wanted * real
+        same(ours, theirs, got, wanted, x)
+    torch.testing.assert_close(ours(x, is_causal=True), ours(x, mask=~ahead), **TIGHT)
+
+
+@pytest.mark.equation("transformer-cross")
+@pytest.mark.parametrize("norm_first", [True, False])
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("padded", [True, False])
+def test_decoder_layer_equals_torch(norm_first, training, padded):
+    theirs = nn.TransformerDecoderLayer(dropout=0.0, norm_first=norm_first, **SMALL)
+    theirs = shaken(theirs).train(training)
+    ours = TransformerDecoderLayer.from_torch(theirs)
+    x, memory = normal(2, 4, 12).requires_grad_(), normal(2, 5, 12).requires_grad_()
+    own = torch.tensor([[False] * 4, [False] * 3 + [True]]) if padded else None
+    seen = PADDING if padded else None
+    wanted = theirs(
+        x, memory, tgt_mask=AHEAD, tgt_key_padding_mask=own, memory_key_padding_mask=seen
+    )
+    key_masks = {"key_mask": ~own, "memory_key_mask": ~seen} if padded else {}
+    same(ours, theirs, ours(x, memory, **key_masks), wanted, x, memory)
+    narrow = torch.rand(4, 5) < 0.5
+    narrow[:, 0] = False
+    wanted = theirs(x, memory, memory_mask=narrow)
+    got = ours(x, memory, memory_mask=~narrow, is_causal=False)
+    torch.testing.assert_close(got, wanted, **TIGHT)
+
+
+@pytest.mark.parametrize("norm_first", [True, False])
+@pytest.mark.parametrize("final", [True, False])
+def test_stacks_equal_torch(norm_first, final):
+    layer = nn.TransformerEncoderLayer(dropout=0.0, norm_first=norm_first, **SMALL)
+    norm = nn.LayerNorm(12, eps=1e-3, dtype=torch.float64) if final else None
+    theirs = shaken(nn.TransformerEncoder(layer, 3, norm, enable_nested_tensor=False))
+    ours = TransformerEncoder.from_torch(theirs)
+    x, memory = normal(2, 5, 12).requires_grad_(), normal(2, 7, 12)
+    same(ours, theirs, ours(x), theirs(x), x)
+
+    layer = nn.TransformerDecoderLayer(dropout=0.0, norm_first=norm_first, **SMALL)
+    theirs = shaken(nn.TransformerDecoder(layer, 2, norm))
+    ours = TransformerDecoder.from_torch(theirs)
+    ahead = torch.ones(5, 5, dtype=torch.bool).triu(1)
+    same(ours, theirs, ours(x, memory), theirs(x, memory, tgt_mask=ahead), x)
+
+
+@pytest.mark.parametrize("norm_first", [True, False])
+def test_encoder_decoder_equals_torch_with_padding(norm_first):
+    sizes = {"num_encoder_layers": 2, "num_decoder_layers": 3}
+    theirs = shaken(nn.Transformer(dropout=0.0, norm_first=norm_first, **sizes, **SMALL))
+    theirs.encoder.enable_nested_tensor = False
+    ours = Transformer.from_torch(theirs)
+    source, target = normal(2, 5, 12).requires_grad_(), normal(2, 4, 12).requires_grad_()
+    wanted = theirs(
+        source, target, tgt_mask=AHEAD, src_key_padding_mask=PADDING,
+        memory_key_padding_mask=PADDING,
+    )  # fmt: skip
+    got = ours(source, target, source_key_mask=~PADDING)
+    same(ours, theirs, got, wanted, source, target)
+    own = torch.tensor([[False] * 4, [True] + [False] * 3])  # padded in front
+    wanted = theirs(source, target, tgt_mask=AHEAD, tgt_key_padding_mask=own)
+    got = ours(source, target, target_key_mask=~own)
+    torch.testing.assert_close(got[1, 1:], wanted[1, 1:], **TIGHT)
+    assert not torch.allclose(got[1, 1:], ours(source, target)[1, 1:])
+
+
+def test_a_fresh_model_has_the_parameters_of_torch_and_loads_its_state():
+    theirs = nn.Transformer(16, 4, 2, 2, 24, batch_first=True)
+    ours = Transformer(16, 4, 2, 2, 24)
+    shapes = {name: p.shape for name, p in ours.state_dict().items()}
+    assert shapes == {name: p.shape for name, p in theirs.state_dict().items()}
+    ours.load_state_dict(theirs.state_dict())
+
+
+def test_from_torch_copies_options_dtype_and_mode():
+    theirs = nn.TransformerEncoderLayer(
+        8, 2, 16, dropout=0.25, activation=nn.GELU("tanh"), norm_first=True, dtype=torch.float64
+    ).eval()
+    ours = TransformerEncoderLayer.from_torch(theirs)
+    assert (ours.dropout.p, ours.self_attn.dropout, ours.activation) == (0.25, 0.25, "gelu_tanh")
+    assert not ours.training
+    assert ours.linear1.weight.dtype == torch.float64
+    with torch.no_grad():
+        theirs.linear1.weight.zero_()
+    assert ours.linear1.weight.abs().sum() > 0  # a copy, not a view
+
+
+@pytest.mark.parametrize("norm_first", [True, False])
+def test_dropout_scales_what_is_added_and_rests_in_evaluation(norm_first):
+    layer = TransformerEncoderLayer(8, 2, 16, dropout=0.5, norm_first=norm_first)
+    x = torch.randn(4, 3, 8)
+    assert not torch.equal(layer(x), layer(x))
+    layer.eval()
+    torch.testing.assert_close(layer(x), layer(x), rtol=0, atol=0)
+    gone = TransformerEncoderLayer(8, 2, 16, dropout=1.0, norm_first=True)
+    torch.testing.assert_close(gone(x), x)  # nothing is added
+
+
+# ---------------------------------------------------------------- cache
+
+
+@pytest.mark.parametrize("more", [{}, {"norm_first": True, "num_kv_heads": 1, "rotary_base": 50.0}])
+@pytest.mark.parametrize("cuts", [[1] * 6, [3, 1, 2]])
+@torch.no_grad()
+def test_encoder_with_a_cache_writes_what_it_writes_without(more, cuts):
+    stack = TransformerEncoder(16, 2, 3, 20, final_norm=True, **more).double().eval()
+    x = normal(2, 6, 16)
+    caches = [KVCache(8) for _ in stack.layers]
+    pieces = [stack(part, is_causal=True, caches=caches) for part in x.split(cuts, 1)]
+    torch.testing.assert_close(torch.cat(pieces, 1), stack(x, is_causal=True), **TIGHT)
+
+
+@pytest.mark.parametrize("more", [{}, {"norm_first": True, "num_kv_heads": 1, "rotary_base": 50.0}])
+@torch.no_grad()
+def test_decoder_with_a_cache_writes_what_it_writes_without_and_reads_the_source_once(more):
+    model = Transformer(16, 2, 2, 3, 20, **more).double().eval()
+    source, target = normal(2, 5, 16), normal(2, 6, 16)
+    memory = model.encoder(source, key_mask=~PADDING)
+    wanted = model.decoder(target, memory, memory_key_mask=~PADDING)
+    caches = model.decoder.start(memory, max_length=6)
+    first = [cache.memory.keys.clone() for cache in caches]
+    pieces = []
+    for part in target.split([2, 1, 1, 2], 1):
+        pieces.append(model.decoder(part, caches=caches, memory_key_mask=~PADDING))
+    torch.testing.assert_close(torch.cat(pieces, 1), wanted, **TIGHT)
+    for cache, keys in zip(caches, first, strict=True):
+        assert torch.equal(cache.memory.keys, keys)
+        assert cache.own.length == 6
+
+
+# ---------------------------------------------------------------- order
+
+
+def test_encoder_without_positions_does_not_see_order():
+    stack = shaken(TransformerEncoder(16, 2, 3, 20).double()).eval()
+    x, order = normal(2, 7, 16), torch.randperm(7)
+    torch.testing.assert_close(stack(x[:, order]), stack(x)[:, order], **TIGHT)
+
+
+def test_causal_decoder_without_positions_sees_order_from_its_second_layer_on():
+    x = normal(1, 7, 16)
+    shuffled = torch.cat([x[:, torch.randperm(6)], x[:, 6:]], 1)  # the last token stays
+    for layers, sees in ((1, False), (2, True), (3, True)):
+        stack = shaken(TransformerEncoder(16, 2, layers, 20).double()).eval()
+        a, b = (stack(y, is_causal=True)[:, -1] for y in (x, shuffled))
+        assert bool((a - b).abs().max() > 1e-3) == sees
+
+
+@pytest.mark.equation("transformer-mask", "transformer-causal")
+def test_the_future_is_masked_with_minus_infinity():
+    q, k, v = normal(1, 1, 5, 4), normal(1, 1, 5, 4), normal(1, 1, 5, 4)
+    mask = torch.zeros(5, 5).double()
+    for i, j in itertools.product(range(5), range(5)):
+        if i < j:
+            mask[i, j] = -math.inf
+    wanted = (q @ k.mT / math.sqrt(4) + mask).softmax(-1) @ v
+    torch.testing.assert_close(attention(q, k, v, is_causal=True), wanted, **TIGHT)
+    layer = TransformerEncoderLayer(8, 2, 16).double().eval()
+    x = normal(1, 6, 8).requires_grad_()
+    for t in range(6):
+        (slope,) = torch.autograd.grad(layer(x, is_causal=True)[0, t, 0], x)
+        assert (slope[0, t + 1 :] == 0).all()
+        assert (slope[0, : t + 1] != 0).any(-1).all()
+
+
+# ---------------------------------------------------------------- equations
+
+
+@pytest.mark.equation("transformer-ffn")
+def test_the_network_works_on_each_position_alone():
+    layer = shaken(TransformerEncoderLayer(4, 2, 6, dropout=0.0).double())
+    x = normal(1, 3, 4)
+    w1, b1, w2, b2 = (
+        p.detach() for p in (*layer.linear1.parameters(), *layer.linear2.parameters())
+    )
+    for t in range(3):
+        hidden = [max(0.0, float(w1[i] @ x[0, t] + b1[i])) for i in range(6)]
+        wanted = [
+            sum(float(w2[o, i]) * hidden[i] for i in range(6)) + float(b2[o]) for o in range(4)
+        ]
+        got = layer._feed_forward(x)[0, t]
+        torch.testing.assert_close(got, torch.tensor(wanted).double(), rtol=0, atol=1e-6)
+
+
+@pytest.mark.equation("transformer-rotation")
+def test_rope_is_multiplication_by_the_printed_matrix():
+    d, m = 6, 7
+    theta = [10000 ** (-2 * (i - 1) / d) for i in range(1, d // 2 + 1)]  # eq. transformer-theta
+    blocks = [
+        torch.tensor([[math.cos(m * t), -math.sin(m * t)], [math.sin(m * t), math.cos(m * t)]])
+        for t in theta
+    ]
+    x = normal(1, 1, 1, d)
+    got = rope(x, torch.tensor([m]), interleaved=True)
+    wanted = torch.block_diag(*blocks).double() @ x[0, 0, 0]
+    torch.testing.assert_close(got[0, 0, 0], wanted, rtol=0, atol=1e-6)
+
+
+@pytest.mark.equation("transformer-theta")
+def test_the_first_pair_turns_by_one_radian_and_d_is_the_width_of_a_head():
+    for d in (4, 8, 128):
+        e1 = torch.zeros(1, 1, 1, d, dtype=torch.float64)
+        e1[..., 0] = 1
+        turned = rope(e1, torch.tensor([1]), interleaved=True)[0, 0, 0]
+        assert float(torch.atan2(turned[1], turned[0])) == pytest.approx(1.0, abs=1e-6)
+        last = torch.zeros(1, 1, 1, d, dtype=torch.float64)
+        last[..., d - 2] = 1
+        turned = rope(last, torch.tensor([1]), interleaved=True)[0, 0, 0]
+        angle = float(torch.atan2(turned[d - 1], turned[d - 2]))
+        assert angle == pytest.approx(10000 ** (-(d - 2) / d), rel=1e-5)
+
+
+def test_both_layouts_of_rope_agree_after_permuting_channels():
+    q, k, at = normal(1, 1, 5, 8), normal(1, 1, 5, 8), torch.arange(5)
+    order = torch.tensor([0, 2, 4, 6, 1, 3, 5, 7])  # neighbours to halves
+    inter = rope(q, at, interleaved=True) @ rope(k, at, interleaved=True).mT
+    halves = rope(q, at) @ rope(k, at).mT
+    assert (inter - halves).abs().max() > 0.1
+    permuted = rope(q[..., order], at) @ rope(k[..., order], at).mT
+    torch.testing.assert_close(inter, permuted, **TIGHT)
+
+
+@pytest.mark.equation("transformer-embedding")
+def test_embeddings_times_root_d_have_the_size_of_the_positions():
+    e = 256
+    table = nn.Embedding(50, e)
+    nn.init.normal_(table.weight, std=e**-0.5)
+    x = (table.weight.detach() * math.sqrt(e)).square().mean().sqrt()
+    p = sinusoidal(50, e).square().mean().sqrt()
+    assert float(p) == pytest.approx(0.5**0.5, abs=1e-6)
+    assert float(x) == pytest.approx(1.0, abs=0.03)
+
+
+@pytest.mark.equation("transformer-parameters-attention", "transformer-parameters-layer")
+def test_parameters_are_counted_exactly():
+    def count(module):
+        return sum(p.numel() for p in module.parameters())
+
+    for d, h in ((768, 12), (12, 3), (20, 4)):
+        assert count(MultiHeadAttention(d, h)) == 4 * d * d + 4 * d
+        assert count(TransformerEncoderLayer(d, h, 4 * d)) == 12 * d * d + 13 * d
+        assert count(TransformerDecoderLayer(d, h, 4 * d)) == 16 * d * d + 19 * d
+    assert count(MultiHeadAttention(768, 12)) == 2_362_368
+    assert count(TransformerEncoderLayer(768, 12, 3072)) == 7_087_872
+
+
+@pytest.mark.equation("transformer-cost-attention", "transformer-cost-network", "transformer-cost")
+def test_flops_are_counted_by_torch_itself():
+    from torch.utils.flop_counter import FlopCounterMode
+
+    def count(run):
+        with FlopCounterMode(display=False) as counter:
+            run()
+        return counter.get_total_flops()
+
+    for n, d in ((7, 12), (96, 16), (97, 16)):
+        layer, x = TransformerEncoderLayer(d, 4, 4 * d, dropout=0.0).train(), torch.randn(1, n, d)
+        looked = count(lambda layer=layer, x=x: layer.self_attn(x, need_weights=True))
+        assert looked == 8 * n * d * d + 4 * n * n * d
+        assert count(lambda layer=layer, x=x: layer._feed_forward(x)) == 16 * n * d * d
+        products, pairs = 24 * n * d * d, 4 * n * n * d
+        assert (pairs > products) == (n > 6 * d)
+
+
+@pytest.mark.equation("transformer-cache-bytes")
+def test_cache_bytes_of_llama_2_70b():
+    layers, heads, width, length = 80, 8, 128, 8192
+    one = KVCache(16)
+    one.append(*torch.zeros(2, 1, heads, 1, width, dtype=torch.float16))
+    assert one.bytes * length // 16 * layers == 2 * layers * heads * width * length * 2
+    assert 2 * layers * heads * width * length * 2 == 2_684_354_560
+
+
+@pytest.mark.equation("transformer-block-queries", "transformer-block-attention")
+def test_the_modern_blocks_attention_is_our_attention_with_rotation():
+    d, heads, groups, n = 16, 4, 2, 5
+    attn = MultiHeadAttention(d, heads, groups, bias=False, rotary_base=10000.0).double()
+    norm = RMSNorm(d, eps=1e-6).double()
+    h, at = normal(1, n, d), torch.arange(n)
+    x = h / (h.square().mean(-1, keepdim=True) + 1e-6).sqrt()
+    w_q, w_k, w_v = attn.in_proj_weight.split(attn.widths)
+    q = rope((x @ w_q.T).view(1, n, heads, 4).transpose(1, 2), at)
+    k = rope((x @ w_k.T).view(1, n, groups, 4).transpose(1, 2), at)
+    v = (x @ w_v.T).view(1, n, groups, 4).transpose(1, 2)
+    ahead = torch.ones(n, n).triu(1) * -1e30
+    parts = [((q[:, i] @ k[:, i // 2].mT) / 2 + ahead).softmax(-1) @ v[:, i // 2]
+             for i in range(heads)]  # fmt: skip
+    wanted = h + torch.cat(parts, -1) @ attn.out_proj.weight.T
+    torch.testing.assert_close(h + attn(norm(h), is_causal=True), wanted, **TIGHT)
+
+
+@pytest.mark.equation("transformer-swiglu", "transformer-block-network")
+def test_swiglu_is_a_gate_times_a_line():
+    from nnlib.kernels.swiglu import swiglu
+
+    d, f = 4, 6
+    w1, gate, w2, x = normal(d, f), normal(d, f), normal(f, d), normal(3, d)
+    wanted = torch.zeros(3, d).double()
+    for t in range(3):
+        for i in range(f):
+            g = float(x[t] @ gate[:, i])
+            wanted[t] += float(x[t] @ w1[:, i]) * g / (1 + math.exp(-g)) * w2[i]
+    torch.testing.assert_close(swiglu(x @ gate, x @ w1) @ w2, wanted, rtol=0, atol=1e-9)
+
+
+@pytest.mark.equation("transformer-recall-baseline")
+@pytest.mark.parametrize(("pairs", "values"), [(1, 3), (3, 2), (4, 3), (5, 2)])
+def test_the_rule_of_the_most_repeated_value_is_exact(pairs, values):
+    draws = itertools.product(range(values), repeat=pairs)
+    tops = [Counter(draw).most_common(1)[0][1] / pairs for draw in draws]
+    assert most_repeated_share(pairs, values) == pytest.approx(sum(tops) / len(tops))
+
+
+# ---------------------------------------------------------------- norms and depth
+
+
+def test_pre_norm_keeps_the_gradient_and_post_norm_lets_it_fade():
+    reach = {True: [], False: []}
+    for first, start in itertools.product(reach, range(3)):
+        torch.manual_seed(start)
+        stack = TransformerEncoder(32, 2, 48, 128, 0.0, norm_first=first, final_norm=first)
+        for parameter in stack.parameters():
+            if parameter.ndim > 1:
+                nn.init.xavier_uniform_(parameter)
+        below = x = torch.randn(16, 18, 32, requires_grad=True)
+        for layer in stack.layers:
+            x = layer(x)
+        out = x if stack.norm is None else stack.norm(x)
+        near, far = torch.autograd.grad((out * torch.randn_like(out)).sum(), (x, below))
+        reach[first].append(float(far.norm() / near.norm()))
+    assert min(reach[True]) > 3
+    assert math.prod(reach[False]) ** (1 / 3) < 1
+    assert max(reach[True]) / min(reach[True]) < 1.5  # post-norm depends on the start
+
+
+# ---------------------------------------------------------------- bad arguments
+
+
+@pytest.mark.parametrize("cls", [TransformerEncoderLayer, TransformerDecoderLayer])
+@pytest.mark.parametrize(("options", "error", "message"), [
+    ({"num_heads": 5}, ValueError, "num_heads=5 does not divide embed_dim=12"),
+    ({"dim_feedforward": 0}, ValueError, "dim_feedforward=0 must be an integer ≥ 1"),
+    ({"dim_feedforward": 2.5}, TypeError, "dim_feedforward=2.5 must be an integer"),
+    ({"dropout": -0.1}, ValueError, "dropout=-0.1"),
+    ({"activation": "tanh"}, ValueError, "activation='tanh' must be one of ['relu', 'gelu'"),
+    ({"norm_first": None}, ValueError, "norm_first=None must be one of [True, False]"),
+    ({"layer_norm_eps": -1.0}, ValueError, "eps=-1.0"),
+])  # fmt: skip
+def test_bad_layers_are_refused(cls, options, error, message):
+    with refuses(error, message):
+        cls(**{"embed_dim": 12, "num_heads": 3, **options})
+
+
+@pytest.mark.parametrize(("build", "message"), [
+    (lambda: TransformerEncoder(12, 3, 0), "num_layers=0"),
+    (lambda: TransformerDecoder(12, 3, num_layers=-1), "num_layers=-1"),
+    (lambda: TransformerEncoder(12, 3, final_norm="yes"), "final_norm='yes' must be one of"),
+    (lambda: Transformer(12, 3, 0, 1), "num_encoder_layers=0"),
+    (lambda: Transformer(12, 3, 1, 0), "num_decoder_layers=0"),
+    (lambda: Transformer(12, 5), "num_heads=5 does not divide embed_dim=12"),
+])  # fmt: skip
+def test_bad_stacks_are_refused(build, message):
+    with refuses(ValueError, message):
+        build()
+
+
+def test_bad_inputs_are_refused_by_name():
+    layer, x = TransformerDecoderLayer(12, 3, 16), torch.zeros(2, 4, 12)
+    with refuses(ValueError, "memory or cache: one of them must be given, got neither"):
+        layer(x)
+    with refuses(ValueError, "memory or cache: one of them must be given, got both"):
+        layer(x, x, cache=layer.start(x, 4))
+    with refuses(ValueError, "source must have shape (2, s, 12), got (1, 4, 12)"):
+        layer(x, x[:1])
+    with refuses(ValueError, "key_mask must have shape (2, 4), got (2, 3)"):
+        layer(x, x, key_mask=torch.ones(2, 3, dtype=torch.bool))
+    stack = TransformerEncoder(12, 3, 2, 16)
+    with refuses(ValueError, "caches must hold one for each of 2 layers, got 1"):
+        stack(x, caches=[KVCache(4)])
+    with refuses(ValueError, "query must have shape (b, t, 12), got (2, 4, 8)"):
+        TransformerEncoderLayer(12, 3, 16, norm_first=False)(torch.zeros(2, 4, 8))
+
+
+@pytest.mark.parametrize("cls", [
+    TransformerEncoderLayer, TransformerDecoderLayer, TransformerEncoder, TransformerDecoder,
+    Transformer,
+])  # fmt: skip
+def test_from_torch_takes_only_its_namesake(cls):
+    with refuses(TypeError, f"module must be a torch.nn.{cls.__name__}, got Linear"):
+        cls.from_torch(nn.Linear(2, 2))
+
+
+def test_from_torch_refuses_what_it_cannot_copy():
+    theirs = nn.TransformerEncoderLayer(8, 2, 16, activation=torch.tanh)
+    with refuses(ValueError, "must be one of ['relu', 'gelu', 'gelu_tanh']"):
+        TransformerEncoderLayer.from_torch(theirs)
+    theirs = nn.TransformerEncoderLayer(8, 2, 16)
+    theirs.norm1 = nn.RMSNorm(8)
+    with refuses(ValueError, "norm1 must be a torch.nn.LayerNorm, got RMSNorm"):
+        TransformerEncoderLayer.from_torch(theirs)
+
+
+# ---------------------------------------------------------------- the task
+
+
+def test_recall_asks_for_every_key_shown_and_knows_the_answer():
+    drawn = recall(50, pairs=4, keys=9, values=5, seed=3)
+    for tokens, answers, at in zip(*(part.tolist() for part in drawn), strict=True):
+        shown = dict(zip(tokens[:8:2], tokens[1:8:2], strict=True))
+        assert len(shown) == 4
+        assert max(shown) < 9 <= min(shown.values()) <= max(shown.values()) < 14
+        assert sorted(tokens[8:]) == sorted(shown)
+        assert [shown[key] - 9 for key in tokens[8:]] == answers
+        assert [tokens[place] - 9 for place in at] == answers
+
+
+def test_recall_is_seeded_and_uses_every_token():
+    a, b, c = recall(200), recall(200), recall(200, seed=1)
+    assert torch.equal(a.tokens, b.tokens)
+    assert not torch.equal(a.tokens, c.tokens)
+    assert sorted(set(a.tokens.flatten().tolist())) == list(range(32))
+    counts = F.one_hot(recall(4000).answers, 16).sum(1).amax(1) / 6
+    assert float(counts.mean()) == pytest.approx(most_repeated_share(6, 16), abs=0.005)
+    orders = {tuple(row) for row in recall(100, pairs=2).at.tolist()}
+    assert orders == {(1, 3), (3, 1)}
+
+
+@pytest.mark.parametrize(("options", "error", "message"), [
+    ({"count": 0}, ValueError, "count=0"), ({"pairs": 0}, ValueError, "pairs=0"),
+    ({"pairs": 17}, ValueError, "pairs=17 must be at most keys=16"),
+    ({"values": 0}, ValueError, "values=0"), ({"keys": 2.0}, TypeError, "keys=2.0"),
+    ({"seed": -1}, ValueError, "seed=-1"),
+])  # fmt: skip
+def test_bad_tasks_are_refused(options, error, message):
+    with refuses(error, message):
+        recall(**{"count": 2, **options})
+    with refuses(ValueError, "pairs=0"):
+        most_repeated_share(0)

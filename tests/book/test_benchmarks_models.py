@@ -1,0 +1,88 @@
+"""The comparison of models: the same work on both sides, honest ratios, files chapters can read."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from benchmarks import measure, models
+from tests.support import refuses
+
+QUICK = {"device": "cpu", "quick": True, "budget": 0.01}
+
+
+@pytest.mark.parametrize("name", models.CASES)
+def test_both_sides_do_the_same_work_and_are_timed(name):
+    lines = []
+    rows = models.run([name], **QUICK, tell=lines.append)
+    assert len(lines) == 1 + len(rows) >= 2
+    for row in rows:
+        assert set(row) == {"what", "shape", "seconds"}
+        assert all(seconds > 0 for seconds in row["seconds"].values())
+        assert next(iter(row["seconds"])) == "nnlib"
+        assert models.ratio(row) > 0
+        json.dumps(row)
+
+
+def test_a_side_that_computes_something_else_is_refused():
+    mine, peer = nn.Linear(3, 3), nn.Linear(3, 3)
+    x = torch.randn(2, 3).requires_grad_()
+    pair = models._Pair(x, lambda: mine(x), lambda: peer(x), mine, peer)
+    with pytest.raises(AssertionError, match=r"linear: y of torch\.nn is not that of nnlib"):
+        models._hold_equal(pair.contest("linear", {}), torch.float32)
+
+
+def test_a_training_step_trains_and_its_twin_stays():
+    sides = [(nn.Linear(3, 1), lambda m: m(torch.ones(2, 3)).square().mean()) for _ in range(2)]
+    contest = models._training("linear", {}, "torch.nn", *sides)
+    before = contest.results["nnlib"]()["loss"]
+    for _ in range(3):
+        contest.runs["nnlib"]()
+    assert contest.results["nnlib"]()["loss"] == before
+    assert sides[0][1](sides[0][0]) < before
+
+
+def test_the_ratio_is_to_the_faster_peer_and_slow_rows_are_named():
+    row = {
+        "what": "w",
+        "shape": {"b": 1},
+        "seconds": {"nnlib": 3.0, "torch.nn": 2.0, "transformers": 4.0, "nnlib without": 0.1},
+    }
+    assert models.ratio(row) == 1.5
+    assert models._line(row).endswith("SLOWER than 1.2 times the peer")
+
+
+def test_an_unknown_name_is_refused_with_those_there_are(capsys):
+    with refuses(ValueError, "names=['gtp'] must be among ['attention', 'layer_norm'"):
+        models.run(["gtp"])
+    assert models.main(["gtp"]) == 2
+    assert "'gpt'" in capsys.readouterr().err
+
+
+def test_only_a_whole_run_is_saved(tmp_path, monkeypatch, capsys):
+    norm = {"layer_norm": models.CASES["layer_norm"]}
+    monkeypatch.setattr(models, "CASES", norm)
+    monkeypatch.setattr(models, "sizes", lambda name, *, quick, gpu: [{"b": 1, "t": 2, "e": 8}])
+    whole = models.run
+    monkeypatch.setattr(models, "run", lambda *a, **k: whole(*a, **k, budget=0.01))
+    assert models.main(["--quick", "--folder", str(tmp_path)]) == 0
+    assert models.main(["layer_norm", "--folder", str(tmp_path)]) == 0
+    assert not list(tmp_path.iterdir())
+    assert models.main(["--folder", str(tmp_path)]) == 0
+    assert "rows within 1.2 times the peer" in capsys.readouterr().out
+    (file,) = tmp_path.iterdir()
+    told = json.loads(file.read_text(encoding="utf-8"))
+    assert told["kind"] == "cpu"
+    assert told["device"] == measure.device_name("cpu")
+    assert set(told["models"]) == {"date", "versions", "threads", "rows"}
+    assert told["models"]["rows"][0]["what"] == "layer norm"
+
+
+def test_every_case_has_growing_sizes():
+    for name in models.CASES:
+        for gpu in (False, True):
+            told = models.sizes(name, quick=False, gpu=gpu)
+            assert len(told) >= 2
+            assert all(size["e"] % size["h"] == 0 for size in told)
+            assert models.sizes(name, quick=True, gpu=gpu) == told[:1]
