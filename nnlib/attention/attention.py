@@ -103,7 +103,7 @@ class _Attention(nn.Module):
 class AdditiveAttention(_Attention):
     r"""Attention whose score is a small network on each pair of a key and a query.
 
-    $e = \mathbf{v}^\top\tanh(\mathbf{W}_1\mathbf{h} + \mathbf{W}_2\mathbf{s})$ for a key
+    $e = \mathbf{w}^\top\tanh(\mathbf{W}_1\mathbf{h} + \mathbf{W}_2\mathbf{s})$ for a key
     $\mathbf{h}$ and a query $\mathbf{s}$ of any widths (equation `attention-additive`). Luong et
     al. call it *concat*: $\mathbf{W}_1, \mathbf{W}_2$ side by side are one matrix on
     $[\mathbf{h}; \mathbf{s}]$.

@@ -89,13 +89,13 @@ def _turn_kernel(
         y_at = y_ptr + batch * y_batch + head.to(tl.int64) * y_head + step * y_step
         if INTERLEAVED:
             feature = tl.arange(0, 2 * HALF)[None, :]
-            whole = (step < steps) & (feature < 2 * half) & (head < heads)
+            whole = (step < steps) & (feature < 2 * half) & (head + 0 * feature < heads)
             x = tl.load(x_at + feature, mask=whole, other=0.0).to(tl.float32)
             a, b = tl.split(tl.reshape(x, [STEPS, HALF, 2]))
             y = tl.interleave(a * cos - b * sin, b * cos + a * sin)
             tl.store(y_at + feature, y, mask=whole)
         else:
-            here = live & (head < heads)
+            here = live & (head + 0 * pair < heads)
             a = tl.load(x_at + pair, mask=here, other=0.0).to(tl.float32)
             b = tl.load(x_at + half + pair, mask=here, other=0.0).to(tl.float32)
             tl.store(y_at + pair, a * cos - b * sin, mask=here)

@@ -166,7 +166,7 @@ BUGS = {
     "a forgotten decay": ("carry = a * delta", "carry = delta"),
     "the state itself, not the one before": ("h_ptr + at - features", "h_ptr + at"),
     "h0 forgotten backwards": ("tl.where(earlier, h, start)", "tl.where(earlier, h, 0.0)"),
-    "dh0 of the last chunk": ("live & (first == 0)", "live & (first + count == steps)"),
+    "dh0 of the last chunk": ("live & (first + 0 * cols == 0)", "live & (first + count == steps)"),
     "a chunk's summary": ("a * (end + b) if REVERSE", "a * end + b if REVERSE"),
     "chunks in the wrong order": ("states.flip(1) if reverse", "states if reverse"),
     "a chunk that starts from 0": ("torch.cat([start[:, None], states], 1)",
