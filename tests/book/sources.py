@@ -122,7 +122,7 @@ _SECTIONS = {
         "cost of a layer": "transformer-cost",
     },
     16: {
-        "masked language loss, given the corrupted text (the source: the text without the words)": "bert-mlm",
+        "masked language loss, given the corrupted text": "bert-mlm",
         "what a selected place shows: 80 % blank, 10 % random, 10 % itself": "bert-corruption",
         "next sentence, a softmax on the pooled first token": "bert-nsp",
         "the same as a sigmoid, on the pooled token": "bert-nsp-sigmoid",
