@@ -332,7 +332,7 @@ def test_it_learns_to_fill_blanks_and_to_tell_pairs_apart():
     assert (model.next_logits(pooled).argmax(-1) == follows).float().mean() > 0.85
 
 
-def test_it_compiles_to_one_graph_and_runs_on_no_device_at_all():
+def test_it_runs_on_no_device_at_all():
     with torch.device("meta"):
         model, ids = BERT(40, 16, 4, 1), torch.zeros(2, 5).long()
     hidden, pooled = model(ids)
