@@ -1,1 +1,1 @@
-"""A package, so that `kernels/test_attention.py` and `attention/test_attention.py` differ in name."""
+"""A package, so that two files named `test_attention.py` can be told apart."""
