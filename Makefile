@@ -8,7 +8,7 @@ PY = $(BIN)/python
 SHELL = /bin/sh
 .DEFAULT_GOAL = help
 .NOTPARALLEL:
-.PHONY: help book test chapter figures sync new truth lint serve clean lock address venv
+.PHONY: help book test test-slow chapter figures sweep sync new truth lint serve clean lock address venv
 
 # The same text and the same numbers on every machine.
 export PYTHONUTF8 = 1
@@ -18,10 +18,10 @@ export MKL_NUM_THREADS = 1
 export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 
 help: ## list what make can do
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
 
-book: venv ## execute what has changed and build the site into _build/html
-	@$(PY) -m pipeline.book
+book: venv ## execute what has changed, build the site into _build/html: [PRESET=gpu] [PROFILE=slurm]
+	@$(PY) -m pipeline.book --preset '$(PRESET)' --profile '$(PROFILE)'
 
 test: venv ## build the book, then check everything: style, library, pages, every chapter
 	@failed=; \
@@ -34,11 +34,17 @@ test: venv ## build the book, then check everything: style, library, pages, ever
 	test -z "$$failed" || { echo "make test: failed in$$failed"; exit 1; }; \
 	echo "make test: book, lint, tests and chapters are in order"
 
+test-slow: venv ## prove what takes long: clusters, faults, other installations, the PDF
+	@$(PY) -m pytest -q tests/slow
+
 chapter: venv ## execute one chapter and print its time: CHAPTER=family/name [PARAMS="steps=50"]
 	@$(PY) -m pipeline.run_chapter "$(CHAPTER)" --set '$(PARAMS)'
 
 figures: venv ## write figures as SVG and PNG: [CHAPTER=family/name] [PARAMS="steps=50"] [PRESET=gpu]
 	@$(PY) -m pipeline.figures $(CHAPTER) --set '$(PARAMS)' --preset '$(PRESET)'
+
+sweep: venv ## run a grid of parameters and seeds: CHAPTER=family/name GRID=grid.yaml [PRESET=] [PROFILE=]
+	@$(PY) -m pipeline.sweep "$(CHAPTER)" "$(GRID)" --preset '$(PRESET)' --profile '$(PROFILE)'
 
 sync: venv ## pair each chapter's .md and .ipynb, refresh the outputs that are checked: [CHAPTER=…]
 	@$(PY) -m pipeline.pairs sync $(CHAPTER)

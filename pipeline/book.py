@@ -17,21 +17,33 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from pipeline import preset as presets
 from pipeline import times
+from pipeline.parameters import BadParameter
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Execute what has changed and build the site.")
+    parser.add_argument("--preset", default="", help="a file of pipeline/presets")
+    parser.add_argument("--profile", default="", help="a folder of profiles: where to run")
     parser.add_argument("--cores", default="all")
     parser.add_argument("targets", nargs="*", help="rules or files of the Snakefile")
     args = parser.parse_args()
     begin = time.monotonic()
-    with _lock(ROOT / "_build" / ".lock") as lock:
-        status, failed = _snakemake(args.cores, args.targets, lock)
-    print(f"\n{times.table(ROOT)}\n")
-    page = ROOT / "_build" / "html" / "index.html"
+    try:
+        options = where(args.profile)
+        if args.preset:
+            presets.load(args.preset, ROOT)
+            options += ["--config", f"preset={args.preset}"] * (args.preset != presets.QUICK)
+    except BadParameter as error:
+        print(f"✗ {error}")
+        return 1
+    status, failed = run(args.targets or ["book"], options, cores=args.cores)
+    work = presets.folder(args.preset, ROOT)
+    print(f"\n{times.table(ROOT, work)}\n")
+    page = work / "html" / "index.html"
     seconds = f"{time.monotonic() - begin:.1f} s"
     if status == 0:
         print(f"book: {page.relative_to(ROOT)}, {seconds}")
@@ -40,6 +52,28 @@ def main() -> int:
     if page.exists():
         print(f"{page.relative_to(ROOT)} still shows the last good site")
     return status if 0 < status < 128 else 1
+
+
+def where(profile: str, root: Path = ROOT) -> list[str]:
+    """Return Snakemake's options for a profile, a folder of `profiles`; none is this machine.
+
+    Raises:
+        BadParameter: there is no such profile.
+    """
+    if not profile:
+        return []
+    known = sorted(file.parent.name for file in (root / "profiles").glob("*/config.yaml"))
+    if profile not in known:
+        raise BadParameter(f"PROFILE={profile!r} is unknown; there is {', '.join(known)}")
+    return ["--workflow-profile", str(root / "profiles" / profile)]
+
+
+def run(
+    targets: list[str], options: list[str] | None = None, *, cores: str = "all", root: Path = ROOT
+) -> tuple[int, list[str]]:
+    """Let Snakemake make the targets, telling progress; return its status and what failed."""
+    with _lock(root / "_build" / ".lock") as lock:
+        return _snakemake(cores, targets, options or [], lock, root)
 
 
 @contextmanager
@@ -54,16 +88,18 @@ def _lock(file: Path) -> Iterator[TextIO]:
         yield lock
 
 
-def _snakemake(cores: str, targets: list[str], lock: TextIO) -> tuple[int, list[str]]:
+def _snakemake(
+    cores: str, targets: list[str], options: list[str], lock: TextIO, root: Path
+) -> tuple[int, list[str]]:
     """Return Snakemake's status and the chapters that failed."""
-    log = ROOT / "_build" / "snakemake.log"
+    log = root / "_build" / "snakemake.log"
     command = [sys.executable, "-m", "snakemake", "--cores", cores, "--keep-going"]
     # Our lock stands in for Snakemake's, which outlives a killed process.
-    command += ["--nolock", "--rerun-incomplete", "--nocolor", "--", *(targets or ["book"])]
+    command += ["--nolock", "--rerun-incomplete", "--nocolor", *options, "--", *targets]
     with log.open("w", encoding="utf8") as noise:
         process = subprocess.Popen(
             command,
-            cwd=ROOT,
+            cwd=root,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=noise,
@@ -76,8 +112,7 @@ def _snakemake(cores: str, targets: list[str], lock: TextIO) -> tuple[int, list[
             pass_fds=[lock.fileno()],
         )
         signal.signal(signal.SIGTERM, lambda *_: process.terminate())
-        failed, spoke = [], False
-        done = 0
+        failed, spoke, done = [], False, 0
         try:
             for line in process.stdout:
                 spoke = True
@@ -92,20 +127,20 @@ def _snakemake(cores: str, targets: list[str], lock: TextIO) -> tuple[int, list[
             print("\nstopping …", flush=True)
         status = process.wait()
     if status and not spoke:
-        print(_tail(log))
+        print(_tail(log, root))
     return status, failed
 
 
 def _planned(log: Path) -> str:
     """Return how many chapters Snakemake said it would run."""
-    found = re.search(r"^execute +(\d+)", log.read_text("utf8", "replace"), re.MULTILINE)
+    found = re.search(r"^(?:execute|point) +(\d+)", log.read_text("utf8", "replace"), re.MULTILINE)
     return found[1] if found else "?"
 
 
-def _tail(log: Path) -> str:
+def _tail(log: Path, root: Path) -> str:
     """Return the last words of a Snakemake that stopped before any rule could speak."""
     lines = [line for line in log.read_text("utf8", "replace").splitlines() if line.strip()]
-    return "\n".join([*lines[-15:], f"(all of it: {log.relative_to(ROOT)})"])
+    return "\n".join([*lines[-15:], f"(all of it: {log.relative_to(root)})"])
 
 
 if __name__ == "__main__":

@@ -8,31 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from pipeline import preset as presets
 from pipeline import run_chapter
 from pipeline.dependencies import chapters
-from pipeline.parameters import BadParameter, split
+from pipeline.parameters import BadParameter, cells_of, checked, split
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-def preset(name: str, root: Path = ROOT) -> dict[str, dict[str, Any]]:
-    """Return chapter -> parameters of `pipeline/presets/<name>.yaml`.
-
-    Raises:
-        BadParameter: no such preset, a block of it is no mapping or names no chapter.
-    """
-    file = root / "pipeline" / "presets" / f"{name}.yaml"
-    if not file.exists():
-        known = ", ".join(sorted(f.stem for f in file.parent.glob("*.yaml")))
-        raise BadParameter(f"PRESET={name!r} is unknown; there is {known}")
-    blocks = yaml.safe_load(file.read_text("utf8")) or {}
-    known = {"all", *chapters(root)}
-    for chapter, values in blocks.items():
-        if chapter not in known or not isinstance(values, dict):
-            raise BadParameter(f"{file.name}: {chapter!r} must be a chapter, and hold name: value")
-    return blocks
 
 
 def draw(chapter: str, given: dict[str, Any], root: Path = ROOT) -> bool:
@@ -70,15 +51,14 @@ def main() -> int:
     wanted = args.chapters or chapters(root)
     try:
         given = split(args.set)
-        blocks = preset(args.preset, root) if args.preset else {}
-        for chapter in wanted:
-            run_chapter.find(chapter, root)
+        blocks = presets.load(args.preset, root) if args.preset else {}
+        for chapter in wanted:  # a slip in the last must not show after the first has run
+            checked(chapter, cells_of(run_chapter.find(chapter, root)), given)
         drawn = []
         for chapter in wanted:
             if args.preset and chapter not in blocks:
                 print(f"  {args.preset} has no block for {chapter}: its own defaults hold")
-            values = blocks.get("all", {}) | blocks.get(chapter, {}) | given
-            drawn.append(draw(chapter, values, root))
+            drawn.append(draw(chapter, presets.values(blocks, chapter) | given, root))
     except (run_chapter.ChapterError, BadParameter) as error:
         print(f"✗ {error}")
         return 1

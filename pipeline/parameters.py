@@ -1,8 +1,10 @@
 """The parameters of a chapter: what its `parameters` cell declares, values checked against it."""
 
 import ast
+import json
 import shlex
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -21,6 +23,14 @@ _WORDS = {
 
 class BadParameter(ValueError):
     """A parameter that the chapter does not have, or a value of the wrong type."""
+
+
+def cells_of(notebook: Path) -> list[dict[str, Any]]:
+    """Return a notebook's cells, each source as one text."""
+    cells = json.loads(notebook.read_text("utf8"))["cells"]
+    for cell in cells:
+        cell["source"] = "".join(cell["source"])
+    return cells
 
 
 def declared(cells: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Execute one chapter with papermill: `python -m pipeline.run_chapter foundations/mlp -p steps 5`.
 
-At its defaults the result goes to `_build/executed` and becomes a page of the book; with
-parameters it goes to `_build/custom`. A failed notebook is kept in `_build/failed`.
+At its defaults the result goes to `_build/executed` and becomes a page of the book; with a preset
+it goes to `_build/presets/<preset>/executed`, with other parameters to `_build/custom`. A failed
+notebook is kept in `_build/failed`.
 """
 
 import argparse
@@ -17,9 +18,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.parameters import BadParameter, checked, split
+from pipeline import preset as presets
+from pipeline.parameters import BadParameter, cells_of, checked, split
 
 ROOT = Path(__file__).resolve().parents[1]
+SCALARS = "scalars.jsonl"  # what `nnlib.notebook.band` measured, a pair a line
 CELL_SECONDS = 600  # of a cell at its defaults: a chapter that hangs must not hang the book
 
 
@@ -33,6 +36,8 @@ def run(
     *,
     root: Path = ROOT,
     into: Path | None = None,
+    target: Path | None = None,
+    failed: Path | None = None,
 ) -> dict[str, Any]:
     """Execute a chapter in a fresh kernel of this Python; return its record.
 
@@ -41,19 +46,18 @@ def run(
         given: values for its parameters, as text or typed.
         root: the repository.
         into: folder of the result; chosen after `given` when None.
+        target: the result's file, in the place of one in `into`.
+        failed: where the notebook goes when a cell fails.
 
     Raises:
         ChapterError: no such chapter, or a cell failed.
         BadParameter: a parameter is unknown or of the wrong type.
     """
     source = find(chapter, root)
-    cells = json.loads(source.read_text("utf8"))["cells"]
-    for cell in cells:
-        cell["source"] = "".join(cell["source"])
-    parameters = checked(chapter, cells, given or {})
+    parameters = checked(chapter, cells_of(source), given or {})
     into = into or root / "_build" / ("custom" if parameters else "executed")
-    target = into / "chapters" / f"{chapter}.ipynb"
-    failed = root / "_build" / "failed" / "chapters" / f"{chapter}.ipynb"
+    target = target or into / "chapters" / f"{chapter}.ipynb"
+    failed = failed or root / "_build" / "failed" / "chapters" / f"{chapter}.ipynb"
     with tempfile.TemporaryDirectory(prefix="nn-") as folder:
         partial = Path(folder) / "run.ipynb"
         begin, before = time.monotonic(), _children_seconds()
@@ -61,7 +65,7 @@ def run(
             _papermill(source, partial, parameters, root)
         except BaseException as error:
             if partial.exists():
-                _publish(partial.read_bytes(), failed)
+                publish(partial.read_bytes(), failed)
             if isinstance(error, Exception):
                 log = Path(folder) / "kernel.log"
                 words = log.read_text("utf8", "replace") if log.exists() else ""
@@ -69,16 +73,19 @@ def run(
             raise
         wall, cpu = time.monotonic() - begin, _children_seconds() - before
         bands, broken = promises(json.loads(partial.read_text("utf8")))
+        measured = Path(folder) / SCALARS
+        lines = measured.read_text("utf8").splitlines() if measured.exists() else []
         record = {
             "chapter": chapter,
             "cpu_seconds": round(cpu, 2),
             "wall_seconds": round(wall, 2),
             "parameters": parameters,
+            "scalars": dict(json.loads(line) for line in lines),
             "bands": bands,
             "broken": broken,
         }
-        _publish(partial.read_bytes(), target)
-    _publish((json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode(), _json(target))
+        publish(partial.read_bytes(), target)
+    publish((json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode(), _json(target))
     failed.unlink(missing_ok=True)
     return record
 
@@ -169,6 +176,7 @@ def _private_kernel(folder: Path, root: Path) -> None:
         "JUPYTER_PATH": str(folder),
         "JUPYTER_RUNTIME_DIR": str(folder),
         "IPYTHONDIR": str(folder / "ipython"),
+        "NNLIB_SCALARS": str(folder / SCALARS),
         "PYTHONPATH": path,  # nnlib of this tree, not of another that may be installed
         "OMP_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",
@@ -181,7 +189,7 @@ def _children_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _publish(content: bytes, target: Path) -> None:
+def publish(content: bytes, target: Path) -> None:
     """Write in one step: a reader sees the old file or the new one, never half of one."""
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
@@ -236,6 +244,7 @@ def main() -> int:
     parser.add_argument("chapter", help="family/name")
     parser.add_argument("-p", nargs=2, action="append", metavar=("NAME", "VALUE"), default=[])
     parser.add_argument("--set", default="", help="the same as one text: 'steps=5 device=cuda'")
+    parser.add_argument("--preset", default="", help="a file of pipeline/presets")
     parser.add_argument("--root", type=Path, default=ROOT, help="the repository's folder")
     args = parser.parse_args()
     # An orderly end, which removes what is temporary and stops the kernel.
@@ -243,8 +252,14 @@ def main() -> int:
     try:
         find(args.chapter, args.root)
         given = split(args.set) | dict(args.p)
+        into = None
+        blocks = presets.load(args.preset, args.root) if args.preset else {}
+        if args.preset not in ("", presets.QUICK):
+            # A larger run may miss a band that holds for the defaults; it is told, not raised.
+            given = {"strict": False} | presets.values(blocks, args.chapter) | given
+            into = presets.folder(args.preset, args.root.resolve()) / "executed"
         print(f"… {args.chapter}", flush=True)
-        record = run(args.chapter, given, root=args.root.resolve())
+        record = run(args.chapter, given, root=args.root.resolve(), into=into)
     except (ChapterError, BadParameter) as error:
         print(f"✗ {error}", flush=True)
         return 1

@@ -3,7 +3,8 @@
     executed notebooks + pages + config -> _build/src -> _build/jb -> _build/sites/<stamp>
                                                             _build/html -> sites/<stamp>
 
-A build that warns or fails leaves `_build/html` on the last good site.
+A build that warns or fails leaves `_build/html` on the last good site. With `--preset NAME` all of
+it happens in `_build/presets/NAME`.
 """
 
 import argparse
@@ -21,6 +22,8 @@ from typing import Any
 
 import yaml
 
+from pipeline import preset as presets
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = Path("_build/pages")  # generated pages
 # What shapes every page but stands in no page: a change of it makes Sphinx read the whole book.
@@ -35,16 +38,16 @@ class SiteError(RuntimeError):
     """The site could not be built; the last good one still stands."""
 
 
-def build(root: Path = ROOT) -> Path:
-    """Build and publish the site; return its folder.
+def build(root: Path = ROOT, preset: str = "") -> Path:
+    """Build and publish the site of the executed chapters; return its folder.
 
     Raises:
         SiteError: a page is missing, or the build failed or warned.
     """
-    work = root / "_build"
+    work = presets.folder(preset, root)
     docs = toc_pages(root)
     source, jb = work / "src", work / "jb"
-    stage(root, docs, source)
+    stage(root, docs, source, work / "executed")
     _forget_what_is_stale(root, jb)
     unfinished = jb / "unfinished"
     unfinished.touch()
@@ -81,7 +84,7 @@ def _matching(root: Path, pattern: str) -> list[str]:
     return sorted({file.relative_to(folder).with_suffix("").as_posix() for folder, file in files})
 
 
-def stage(root: Path, docs: Iterable[str], source: Path) -> None:
+def stage(root: Path, docs: Iterable[str], source: Path, executed: Path | None = None) -> None:
     """Make `source` hold exactly what Sphinx needs, at repository paths; touch only what changed.
 
     Raises:
@@ -90,7 +93,7 @@ def stage(root: Path, docs: Iterable[str], source: Path) -> None:
     wanted: dict[str, bytes] = {}
     lost = []
     for doc in docs:
-        page = page_source(root, doc)
+        page = page_source(root, doc, executed)
         if page is None:
             lost.append(doc)
             continue
@@ -112,11 +115,11 @@ def stage(root: Path, docs: Iterable[str], source: Path) -> None:
     _mirror(wanted, source)
 
 
-def page_source(root: Path, doc: str) -> Path | None:
+def page_source(root: Path, doc: str, executed: Path | None = None) -> Path | None:
     """Return the file that becomes the page: executed notebook, written page, generated page."""
     if (root / f"{doc}.ipynb").exists():
-        executed = root / "_build" / "executed" / f"{doc}.ipynb"
-        return executed if executed.exists() else None
+        page = (executed or root / "_build" / "executed") / f"{doc}.ipynb"
+        return page if page.exists() else None
     written, generated = root / f"{doc}.md", root / PAGES / f"{doc}.md"
     return next((file for file in (written, generated) if file.exists()), None)
 
@@ -179,7 +182,8 @@ def _jupyter_book(root: Path, source: Path, jb: Path) -> None:
     if done.returncode == 0:
         return
     raise SiteError(
-        f"jupyter-book stopped with status {done.returncode}; its log is _build/jb/build.log\n"
+        f"jupyter-book stopped with status {done.returncode}; "
+        f"its log is {(jb / 'build.log').relative_to(root)}\n"
         + _told(log.replace(f"{source}/", ""))
     )
 
@@ -222,17 +226,20 @@ def publish(html: Path, work: Path) -> Path:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Build the site from executed chapters.")
     parser.add_argument("--root", type=Path, default=ROOT, help="the repository's folder")
-    root = parser.parse_args().root.resolve()
+    parser.add_argument("--preset", default="", help="the preset that the chapters ran with")
+    args = parser.parse_args()
+    root = args.root.resolve()
+    shown = presets.folder(args.preset, root).relative_to(root) / "html"
     begin = time.monotonic()
     try:
-        site = build(root)
+        site = build(root, args.preset)
     except SiteError as error:
         print(f"\nsite not built: {error}", file=sys.stderr)
-        if (root / "_build" / "html").exists():
-            print("_build/html still shows the last good site", file=sys.stderr)
+        if (root / shown).exists():
+            print(f"{shown} still shows the last good site", file=sys.stderr)
         return 1
     pages = len(list(site.rglob("*.html")))
-    print(f"site: {pages} pages in _build/html, {time.monotonic() - begin:.1f} s")
+    print(f"site: {pages} pages in {shown}, {time.monotonic() - begin:.1f} s")
     return 0
 
 

@@ -1,11 +1,14 @@
 """The one training loop of the book, on Hugging Face Accelerate.
 
-The same chapter runs on a laptop, on one GPU, or on several through `accelerate launch`: the loop
-asks Accelerate for the device, the precision and the processes, and knows nothing else of them.
+The same chapter runs on a laptop, on one GPU, or on several through `accelerate launch` or
+`notebook_launcher`: the loop asks Accelerate for the device, the precision and the processes, and
+knows nothing else of them. A batch is shared out among the processes, and each share may be read in
+several parts; either way the step is that of the whole batch (`tests/test_train_processes.py`).
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import lru_cache
 from pathlib import Path
 
@@ -30,6 +33,7 @@ def train(
     *,
     steps: int,
     batch_size: int,
+    accumulate: int = 1,
     optimizer: Callable[..., Optimizer] | Optimizer = AdamW,
     lr: float = 1e-3,
     schedule: Schedule | None = None,
@@ -47,10 +51,13 @@ def train(
 
     Args:
         model: trained in place, and moved to `device`.
-        loss: `loss(model, *batch)` gives a scalar: the chapter's own objective.
+        loss: `loss(model, *batch)` gives a scalar: the chapter's own objective, a mean over the
+            batch. On several processes `model` is wrapped: call it, its attributes are hidden.
         data: tensors with a common first axis; a batch is one row of each per example.
         steps: optimizer steps, ≥ 1.
-        batch_size: examples a step, ≥ 1; all of them when there are fewer.
+        batch_size: examples a step, over all processes, ≥ 1; all of them when there are fewer.
+        accumulate: parts, ≥ 1, in which a process reads its share of a batch, their gradients
+            added up: a large batch in little memory.
         optimizer: a class called as `optimizer(parameters, lr=lr)`, or one that is ready.
         lr: learning rate, > 0; ignored when `optimizer` is ready.
         schedule: factor of the learning rate at each step.
@@ -76,6 +83,7 @@ def train(
     seed = checks.count("seed", seed, least=0)
     lr = checks.number("lr", lr, above=0)
     clip = None if clip is None else checks.number("clip", clip, above=0)
+    accumulate = checks.count("accumulate", accumulate)
     every = steps if measure_every is None else checks.count("measure_every", measure_every)
     saving = (
         steps if checkpoint_every is None else checks.count("checkpoint_every", checkpoint_every)
@@ -90,6 +98,12 @@ def train(
         raise TypeError(f"optimizer={optimizer!r} must be an Optimizer or a class of one")
 
     accelerator = _accelerator(pick_device(device), mixed_precision)
+    shares = accelerator.num_processes * accumulate
+    if min(batch_size, len(data[0])) < shares:
+        raise ValueError(
+            f"batch_size={batch_size} must give an example to each of {shares} shares "
+            f"({accelerator.num_processes} processes, accumulate={accumulate})"
+        )
     history, start = History(), 0
     model.to(accelerator.device)
     if checkpoint is not None:
@@ -105,14 +119,11 @@ def train(
     for step in _bar(range(start, steps), progress and accelerator.is_main_process):
         for group, rate in zip(ready.param_groups, base, strict=True):
             group["lr"] = rate * factor(step)
-        rows = _rows(len(data[0]), batch_size, step, seed, accelerator)
-        with accelerator.autocast():
-            value = loss(wrapped, *(part[rows] for part in data))
-        number = value.item()
+        batch = _batch(len(data[0]), batch_size, step, seed)
+        ready_step.zero_grad()
+        number = _backward(wrapped, loss, data, batch, accumulate, accelerator)
         if not math.isfinite(number):
             raise FloatingPointError(f"the loss is {number} at step {step}; lower lr={lr:g}?")
-        ready_step.zero_grad()
-        accelerator.backward(value)
         if clip is not None:
             accelerator.clip_grad_norm_(wrapped.parameters(), clip)
         ready_step.step()
@@ -123,6 +134,7 @@ def train(
         due = (step + 1) % saving == 0 or step + 1 == steps
         if checkpoint is not None and due and accelerator.is_main_process:
             checkpoints.save(Path(checkpoint), model, ready, step + 1, history, seed)
+    accelerator.wait_for_everyone()  # nobody goes on before the checkpoint is whole
     return history
 
 
@@ -148,13 +160,34 @@ def _accelerator(device: torch.device, mixed_precision: str):
     return Accelerator(cpu=device.type == "cpu", mixed_precision=mixed_precision)
 
 
-def _rows(length: int, batch_size: int, step: int, seed: int, accelerator) -> Tensor:
-    """Return this process's rows at a step: epochs of a shuffle that depends on the seed alone."""
+def _batch(length: int, batch_size: int, step: int, seed: int) -> Tensor:
+    """Return the rows of a step's batch: epochs of a shuffle that depends on the seed alone."""
     batch_size = min(batch_size, length)
     per_epoch = length // batch_size
     epoch, at = divmod(step, per_epoch)
-    batch = _order(length, seed, epoch)[at * batch_size : (at + 1) * batch_size]
-    return batch[accelerator.process_index :: accelerator.num_processes].to(accelerator.device)
+    return _order(length, seed, epoch)[at * batch_size : (at + 1) * batch_size]
+
+
+def _backward(
+    wrapped: nn.Module, loss: Loss, data: Sequence[Tensor], batch: Tensor, parts: int, accelerator
+) -> float:
+    """Leave the gradient of the whole batch's mean loss, and return that loss.
+
+    Gradients add up over parts and are averaged over processes, so a part counts by its share of
+    the batch, times the number of processes.
+    """
+    mine = batch[accelerator.process_index :: accelerator.num_processes].to(accelerator.device)
+    total = torch.zeros((), device=accelerator.device)
+    for at in range(parts):
+        rows = mine[at::parts]
+        weight = len(rows) * accelerator.num_processes / len(batch)
+        last = at == parts - 1
+        with nullcontext() if last else accelerator.no_sync(wrapped):
+            with accelerator.autocast():
+                value = loss(wrapped, *(part[rows] for part in data)) * weight
+            accelerator.backward(value)
+        total += value.detach()
+    return accelerator.reduce(total, "mean").item()
 
 
 @lru_cache(maxsize=2)

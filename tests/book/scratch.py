@@ -71,11 +71,11 @@ class Scratch:
         done = subprocess.run(["cksum"], input=pins, capture_output=True, check=True)
         (venv / ".installed").write_bytes(done.stdout)
 
-    def write(self, chapter: str, code: str) -> None:
-        """Write both files of a chapter: a title, `steps = 3`, and the code."""
+    def write(self, chapter: str, code: str, parameters: str = "steps = 3") -> None:
+        """Write both files of a chapter: a title, its parameters, and the code."""
         cells = [
             v4.new_markdown_cell(f"# Chapter {chapter}", id="title"),
-            v4.new_code_cell("steps = 3", id="parameters", metadata={"tags": ["parameters"]}),
+            v4.new_code_cell(parameters, id="parameters", metadata={"tags": ["parameters"]}),
             v4.new_code_cell(code, id="code"),
         ]
         spec = {"display_name": "Python 3", "language": "python", "name": "python3"}
@@ -83,7 +83,7 @@ class Scratch:
         text = (
             f"{HEADER}\n# Chapter {chapter}\n\n```{{code-cell}} ipython3\n:tags: [parameters]\n\n"
         )
-        text += f"steps = 3\n```\n\n```{{code-cell}} ipython3\n{code}\n```\n"
+        text += f"{parameters}\n```\n\n```{{code-cell}} ipython3\n{code}\n```\n"
         page = self.root / "chapters" / f"{chapter}.md"
         page.parent.mkdir(exist_ok=True)
         page.write_text(text, "utf8")
