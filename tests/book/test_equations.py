@@ -20,9 +20,14 @@ SECTION_CHAPTER = {
     4: "foundations/backpropagation",
     5: "foundations/optimizers",
     6: "foundations/regularization",
+    9: "sequence/rnn",
+    10: "sequence/lstm",
+    11: "sequence/gru",
+    13: "sequence/bidirectional",
     14: "attention/attention",
     15: "attention/transformer",
     16: "attention/bert",
+    17: "sequence/seq2seq",
     37: "sequence/echo_state",
 }
 # Section 48 takes a language model apart; each part stands in the chapter that is about it.

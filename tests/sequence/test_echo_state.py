@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from scipy.optimize import brentq
 
 from nnlib.data.series import mackey_glass
+from nnlib.sequence import echo_state
 from nnlib.sequence.echo_state import EchoStateNetwork, ridge_regression
 from tests.support import refuses
 
@@ -74,6 +75,54 @@ def test_without_a_leak_the_states_are_those_of_torchs_rnn():
     same(network.states(x, start), rnn(x, start[None])[0].detach())
 
 
+SHAPES = pytest.mark.parametrize(
+    ("units", "density", "sparse"), [(7, 1.0, False), (90, 0.1, False), (400, 0.05, True)]
+)
+
+
+@SHAPES
+@pytest.mark.parametrize("leak", [1.0, 0.3])
+@pytest.mark.parametrize("started", [False, True])
+def test_the_walk_in_numpy_is_the_readable_one(units, density, sparse, leak, started, monkeypatch):
+    network = EchoStateNetwork(2, units, 1.2, leak, bias_scaling=0.3, density=density)
+    x, start = noise(150, 2), noise(units, seed=1) if started else None
+    made = []
+    whole = echo_state.csr_array
+    monkeypatch.setattr(echo_state, "csr_array", lambda *a: made.append(a) or whole(*a))
+    fast = network.states(x, start)
+    assert bool(made) == sparse
+    monkeypatch.setattr(echo_state, "_arrays", lambda *tensors: None)  # as on a GPU
+    same(fast, network.states(x, start))
+
+
+@SHAPES
+@pytest.mark.parametrize("leak", [1.0, 0.3])
+def test_the_free_run_in_numpy_is_the_readable_one(units, density, sparse, leak, monkeypatch):
+    network = EchoStateNetwork(2, units, 0.9, leak, bias_scaling=0.3, density=density)
+    network.readout = 0.3 * noise(2, units + 3) / units**0.5
+    start, last = noise(units).tanh(), noise(2, seed=1)
+    network._remember(start, last)
+    fast, state = network.generate(150), network.state
+    network._remember(start, last)
+    monkeypatch.setattr(echo_state, "_arrays", lambda *tensors: None)
+    same(fast, network.generate(150))
+    same(state, network.state)
+    same(network.last, fast[-1])
+
+
+def test_derivatives_pass_through_the_walk():
+    """Backwards, and forwards, which leaves no mark that numpy would refuse."""
+    network, x, along = EchoStateNetwork(1, 5, leak=0.5), noise(6, 1), noise(6, 1, seed=1)
+    nudge = 1e-6
+    wanted = (network.states(x + nudge * along) - network.states(x - nudge * along)) / (2 * nudge)
+    with torch.autograd.forward_ad.dual_level():
+        dual = network.states(torch.autograd.forward_ad.make_dual(x, along))
+        same(torch.autograd.forward_ad.unpack_dual(dual).tangent, wanted, atol=1e-9)
+    x.requires_grad_()
+    (slope,) = torch.autograd.grad(network.states(x).sum(), x)
+    same((slope * along).sum(), wanted.sum(), atol=1e-8)
+
+
 @pytest.mark.equation("echo-state-readout")
 def test_outputs_are_a_linear_map_of_state_input_and_one():
     network = EchoStateNetwork(2, 6, leak=0.4, ridge=1e-3)
@@ -115,6 +164,50 @@ def test_the_penalty_is_the_same_as_more_rows():
     same(ridge_regression(features, wanted, 0.7), scipy.linalg.lstsq(taller, target)[0])
 
 
+def solved(features, wanted, ridge, monkeypatch):
+    """The read-out as `fit` finds it, and whether it fell back on QR."""
+    asked = []
+    monkeypatch.setattr(
+        echo_state, "ridge_regression", lambda *a: asked.append(a) or ridge_regression(*a)
+    )
+    return echo_state._ridge(features, wanted, ridge), bool(asked)
+
+
+@settings(max_examples=15, deadline=None)
+@given(p=st.integers(1, 8), t=st.integers(1, 30), ridge=st.sampled_from([1e-3, 0.1, 10.0]))
+def test_the_corrected_cholesky_is_the_qr(p, t, ridge):
+    features, wanted = noise(t, p), noise(t, 3, seed=1)
+    wanted[:, 1] = 0
+    same(echo_state._ridge(features, wanted, ridge), ridge_regression(features, wanted, ridge))
+
+
+@pytest.mark.parametrize("ridge", [1e-2, 1e-8])
+def test_the_corrected_cholesky_loses_no_digit_on_a_reservoir(series, ridge, monkeypatch):
+    """Uncorrected it has two digits fewer at least: what corrects it is the residual itself."""
+    network = EchoStateNetwork(1, 200, bias_scaling=0.2)
+    features = network._features(network.states(series[:-1]), series[:-1])[100:]
+    wanted = torch.cat([series[101:], 1e-6 * series[100:-1].roll(7)], 1)  # of different sizes
+    found, fell_back = solved(features, wanted, ridge, monkeypatch)
+    assert not fell_back
+    exact = ridge_regression(features, wanted, ridge)
+    error = ((found - exact).norm(dim=0) / exact.norm(dim=0)).max()
+    gram = features.T @ features + ridge * torch.eye(202).double()
+    plain = torch.cholesky_solve(features.T @ wanted, torch.linalg.cholesky(gram))
+    assert error < 1e-9
+    assert error < 1e-2 * ((plain - exact).norm(dim=0) / exact.norm(dim=0)).max()
+
+
+@pytest.mark.parametrize(("dtype", "ridge"), [(torch.float64, 1e-16), (torch.float32, 1e-6)])
+def test_where_the_normal_equations_are_too_rough_qr_answers(series, dtype, ridge, monkeypatch):
+    network = EchoStateNetwork(1, 200, bias_scaling=0.2)
+    features = network._features(network.states(series[:-1]), series[:-1])[100:].to(dtype)
+    features = torch.cat([features, features[:, :1]], 1)  # one unit twice
+    wanted = series[101:].to(dtype)
+    found, fell_back = solved(features, wanted, ridge, monkeypatch)
+    assert fell_back
+    assert found.equal(ridge_regression(features, wanted, ridge))
+
+
 def test_without_a_penalty_it_is_least_squares_of_least_norm():
     features = noise(5, 9)  # fewer rows than columns
     wanted = noise(5, 1, seed=1)
@@ -150,7 +243,7 @@ def test_fitted_with_reservoirpys_ridge_it_predicts_the_same(series):
 
 
 def test_it_is_not_slower_than_reservoirpy(series):
-    """Reading and fitting on one machine, in turns; the goal is a ratio, with room for noise."""
+    """Reading and fitting on one machine, in turns: 0.6 of its time, with room for noise."""
     network = EchoStateNetwork(1, 200, ridge=1e-6, bias_scaling=0.2)
     x, y = series[:1000], series[1:1001]
 
@@ -163,12 +256,12 @@ def test_it_is_not_slower_than_reservoirpy(series):
         Ridge(ridge=1e-6, fit_bias=False).fit(features, y.numpy(), warmup=100)
 
     best = {}
-    for _ in range(3):
+    for _ in range(5):
         for run in (ours, others):
             began = time.process_time()
             run()
             best[run] = min(best.get(run, 9e9), time.process_time() - began)
-    assert best[ours] < 2.5 * best[others]
+    assert best[ours] < best[others]
 
 
 @pytest.mark.equation("echo-state-free-run")

@@ -1,0 +1,28 @@
+import torch
+
+from nnlib.data.languages import LANGUAGES, language_names
+from tests.support import refuses
+
+
+def test_names_are_split_by_thing_and_belong_to_one_language():
+    train, train_labels, codes = language_names("train")
+    test, test_labels, _ = language_names("test")
+    everything, labels, _ = language_names("all")
+    assert codes == LANGUAGES
+    assert not set(train) & set(test)
+    assert sorted(train + test) == sorted(everything)
+    assert len(everything) == len(set(everything)) == len(labels)
+    assert torch.bincount(train_labels, minlength=20).min() > 200
+    assert torch.bincount(test_labels, minlength=20).min() > 50
+    known = dict(zip(everything, labels.tolist(), strict=True))
+    assert codes[known["deutschland"]] == "de"
+    assert codes[known["frankrijk"]] == "nl"
+
+
+def test_bad_input_is_refused_by_name():
+    with refuses(ValueError, "split='dev' must be one of ['train', 'test', 'all']"):
+        language_names("dev")
+    with refuses(ValueError, "languages holds 'xx', which CLDR does not know"):
+        language_names("all", ("en", "xx"))
+    with refuses(ValueError, "languages must hold two codes or more"):
+        language_names("all", ("en",))
