@@ -1,4 +1,4 @@
-"""Time nnlib's models beside torch.nn and transformers doing the same work, in one run.
+"""Time nnlib's models beside other libraries' that do the same work, in one run.
 
     python -m benchmarks.models                       everything, on the CPU; saves the results
     python -m benchmarks.models gpt bert              these only; saves nothing
@@ -6,7 +6,8 @@
     python -m benchmarks.models --device cuda         on a GPU, in bfloat16
 
 Both sides of a row have the same weights, the same batch and the same optimizer, and must agree
-before they are timed: the same output or loss, and the same gradients.
+before they are timed: the same output or loss, and the same gradients. A model that has no peer
+stands beside another that would be taken in its place, and its row has no goal.
 """
 
 import argparse
@@ -17,15 +18,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from benchmarks import measure
 
 GOAL = 1.2  # at most this many times the peer's time (decisions and README state it)
-PEERS = ("torch.nn", "transformers")
+PEERS = ("torch.nn", "transformers", "reservoirpy")
 SEED = 0
+LOOP = "nnlib's loop"  # the readable twin
+
+Side = tuple[nn.Module, Callable[[nn.Module], Tensor]]  # a module, and its loss
 
 
 @dataclass
@@ -177,6 +183,182 @@ def generation(size: dict[str, int], device: torch.device, dtype: torch.dtype) -
     return [Contest("GPT generation", size, runs, results)]
 
 
+def recurrent(size: dict[str, int], device: torch.device, dtype: torch.dtype) -> list[Contest]:
+    """A training step, and reading without gradients, of RNN, LSTM and GRU.
+
+    Beside the fused operator stands the loop over time that readers see.
+    """
+    contests = []
+    for kind in ("RNN", "LSTM", "GRU"):
+        mine, peer, x, y = _recurrent(kind, size, device, dtype)
+        contests.append(
+            _training(
+                f"{kind} training step", size, "torch.nn",
+                (mine, lambda m, x=x, y=y: F.mse_loss(m(x)[0], y)),
+                (peer, lambda m, x=x, y=y: F.mse_loss(m(x)[0], y)),
+                others={LOOP: (mine, lambda m, x=x, y=y: F.mse_loss(m.loop(x)[0], y))},
+            )
+        )  # fmt: skip
+        forms = {"nnlib": copy.deepcopy(mine), "torch.nn": copy.deepcopy(peer)}
+        forms[LOOP] = forms["nnlib"].loop
+        contests.append(_reading(f"{kind} reading", size, forms, x))
+    return contests
+
+
+def lengths(size: dict[str, int], device: torch.device, dtype: torch.dtype) -> list[Contest]:
+    """A training step of an LSTM on sequences of many lengths, in no order."""
+    mine, peer, x, y = _recurrent("LSTM", size, device, dtype)
+    real = torch.randint(1, size["t"] + 1, (size["b"],))
+    real[-1] = size["t"]
+
+    def packed(module):
+        pack = pack_padded_sequence(x, real, batch_first=True, enforce_sorted=False)
+        out = pad_packed_sequence(module(pack)[0], batch_first=True, total_length=size["t"])[0]
+        return F.mse_loss(out, y)
+
+    return [
+        _training(
+            "LSTM with lengths", size, "torch.nn",
+            (mine, lambda m: F.mse_loss(m(x, lengths=real)[0], y)),
+            (peer, packed),
+            others={LOOP: (mine, lambda m: F.mse_loss(m.loop(x, lengths=real)[0], y))},
+        )
+    ]  # fmt: skip
+
+
+def bidirectional(size: dict[str, int], device: torch.device, dtype: torch.dtype) -> list[Contest]:
+    """A training step of two LSTMs, one of which reads backwards; as one layer, and as two."""
+    from nnlib.sequence.bidirectional import Bidirectional
+    from nnlib.sequence.lstm import LSTM
+
+    one, peer, x, _ = _recurrent("LSTM", size, device, dtype, bidirectional=True)
+    two = Bidirectional(*(LSTM(size["d"], size["h"], device=device, dtype=dtype) for _ in "12"))
+    weights = one.state_dict()
+    for layer, end in ((two.forward_layer, ""), (two.backward_layer, "_reverse")):
+        layer.load_state_dict({name: weights[name + end] for name in layer.state_dict()})
+    y = torch.randn(size["b"], size["t"], 2 * size["h"]).to(device, dtype)
+
+    def loss(module):
+        return F.mse_loss(module(x)[0], y)
+
+    return [
+        _training(
+            "two-way LSTM", size, "torch.nn", (two, loss), (peer, loss),
+            others={"nnlib in one layer": (one, loss)},
+        )
+    ]  # fmt: skip
+
+
+def min_gru(size: dict[str, int], device: torch.device, dtype: torch.dtype) -> list[Contest]:
+    """A training step of minGRU, all of time at once; step by step; and of a GRU as wide."""
+    from nnlib.sequence.gru import MinGRU
+
+    _, gru, x, y = _recurrent("GRU", size, device, dtype)
+    mine = MinGRU(size["d"], size["h"]).to(device, dtype)
+
+    def by_steps(module):
+        state, out = None, []
+        for now in x.unbind(1):
+            state = module.step(now, state)
+            out.append(state)
+        return F.mse_loss(torch.stack(out, 1), y)
+
+    others = {"step by step": (mine, by_steps)}
+    contest = _training(
+        "minGRU training step", size, "", (mine, lambda m: F.mse_loss(m(x), y)), others=others
+    )
+    contest.runs["GRU of torch.nn"], _ = _step(gru, lambda m: F.mse_loss(m(x)[0], y))
+    return [contest]
+
+
+def seq2seq(size: dict[str, int], device: torch.device, dtype: torch.dtype) -> list[Contest]:
+    """A training step of a translator, with one context vector and with attention.
+
+    The peer is put together from torch.nn's parts, under the same names.
+    """
+    from nnlib.sequence.seq2seq import Seq2Seq
+
+    b, t, v = size["b"], size["t"], size["v"]
+    source, target, wanted = torch.randint(v, (3, b, t)).to(device).unbind(0)
+    contests = []
+    for kind, name in (("every", "seq2seq, one context"), ("attention", "seq2seq, attention")):
+        mine = Seq2Seq(v, v, size["e"], size["h"], context=kind)
+        peer = _Translator(v, size["e"], size["h"], kind == "attention")
+        peer.load_state_dict(mine.state_dict())
+
+        def loss(module):
+            return F.cross_entropy(module(source, target).flatten(0, 1), wanted.flatten())
+
+        sides = (mine.to(device, dtype), loss), (peer.to(device, dtype), loss)
+        contests.append(_training(name, size, "torch.nn", *sides))
+    return contests
+
+
+def echo_state(size: dict[str, int], device: torch.device, dtype: torch.dtype) -> list[Contest]:
+    """Fit, prediction and free run of a reservoir, dense and with a tenth of its connections.
+
+    Both sides hold the same matrices, in float64; the peer's sparse ones are scipy's, as it draws
+    them itself. The peer knows no GPU, so there is nothing to compare on one.
+    """
+    if device.type != "cpu":
+        return []
+    from reservoirpy.nodes import Reservoir, Ridge
+    from scipy.sparse import csr_array
+
+    from nnlib.data.series import mackey_glass
+    from nnlib.sequence.echo_state import EchoStateNetwork
+
+    t, washout, ahead = size["t"], 100, size["t"] // 4
+    series = mackey_glass(t + 1)[:, None] - 0.93
+    x, y = series[:-1], series[1:]
+    one, ones = np.ones(1), np.ones((t, 1))
+    contests = []
+    for density, name in ((1.0, "echo state"), (0.1, "sparse echo state")):
+        network = EchoStateNetwork(1, size["h"], ridge=1e-6, bias_scaling=0.2, density=density)
+        drawn = network.recurrent.numpy()
+        pool = Reservoir(
+            W=drawn if density == 1 else csr_array(drawn),
+            Win=network.input.numpy(), bias=network.bias.numpy(),
+        )  # fmt: skip
+        pool.initialize(x.numpy())
+        ridge = Ridge(ridge=1e-6, fit_bias=False)
+        network.fit(x, y, washout)
+        same = Ridge(Wout=network.readout.T.numpy(), bias=np.zeros(1))  # for the free run
+        same.initialize(np.ones((1, size["h"] + 2)), one[None])
+        start = network.state.clone(), network.last.clone()
+
+        def columns(pool=pool):
+            pool.reset()
+            return np.hstack([pool.run(x.numpy()), x.numpy(), ones])
+
+        def fitted(columns=columns, ridge=ridge):
+            return torch.from_numpy(ridge.fit(columns(), y.numpy(), warmup=washout).Wout)
+
+        def predicted(columns=columns, same=same):
+            return torch.from_numpy(same.run(columns()))
+
+        def mine_ahead(network=network, start=start):
+            network.state, network.last = start
+            return network.generate(ahead)
+
+        def peer_ahead(pool=pool, same=same, start=start):
+            pool.state, now, run = {"out": start[0].numpy()}, start[1].numpy(), []
+            for _ in range(ahead):
+                now = same.step(np.concatenate([pool.step(now), now, one]))
+                run.append(now)
+            return torch.from_numpy(np.stack(run))
+
+        for what, mine, peer in (
+            ("fit", lambda n=network: n.fit(x, y, washout).readout.T, fitted),
+            ("prediction", lambda n=network: n.predict(x), predicted),
+            ("free run", mine_ahead, peer_ahead),
+        ):
+            runs = {"nnlib": mine, "reservoirpy": peer}
+            told = {side: (lambda run=run: {"result": run()}) for side, run in runs.items()}
+            contests.append(Contest(f"{name}, {what}", size, runs, told))
+    return contests
+
+
 CASES: dict[str, Callable[[dict[str, int], torch.device, torch.dtype], list[Contest]]] = {
     "attention": attention,
     "layer_norm": layer_norm,
@@ -185,11 +367,32 @@ CASES: dict[str, Callable[[dict[str, int], torch.device, torch.dtype], list[Cont
     "gpt": gpt,
     "bert": bert,
     "generation": generation,
+    "recurrent": recurrent,
+    "lengths": lengths,
+    "bidirectional": bidirectional,
+    "min_gru": min_gru,
+    "seq2seq": seq2seq,
+    "echo_state": echo_state,
 }
 
 
 def sizes(name: str, *, quick: bool, gpu: bool) -> list[dict[str, int]]:
-    """Return the sizes of a case: b batch, t tokens, e width, h heads, L layers, v vocabulary."""
+    """Return the sizes of a case, by letter.
+
+    b batch, t tokens, e width, h heads, L layers, v vocabulary; of what walks through time: t
+    steps, d features of the input, e width of an embedding, h units of the state.
+    """
+    if name in ("recurrent", "lengths", "bidirectional", "min_gru"):
+        b, t, h = (64, (64, 256, 1024), 512) if gpu else (16, (16, 64, 256, 1024), 128)
+        walks = [{"b": b, "t": steps, "d": h, "h": h} for steps in t]
+        some = walks if name in ("recurrent", "min_gru") else [walks[0], walks[-2]]
+        return some[: 1 if quick else None]
+    if name == "seq2seq":
+        told = [(64, 64, 256, 512, 8192), (64, 256, 256, 512, 8192)]
+        told = told if gpu else [(16, 16, 64, 128, 64), (16, 64, 64, 128, 1024)]
+        return [dict(zip("btehv", size, strict=True)) for size in told[: 1 if quick else None]]
+    if name == "echo_state":
+        return [{"t": 2000, "h": h} for h in (100, 300, 1000)][: 1 if quick else None]
     if gpu:
         block = [(8, 512, 768, 12), (8, 2048, 1024, 16), (2, 8192, 2048, 16)]
         model = [(8, 512, 512, 8, 6, 8192), (8, 1024, 768, 12, 12, 50257)]
@@ -243,10 +446,16 @@ def run(
     return rows
 
 
-def ratio(row: dict[str, Any]) -> float:
-    """Return nnlib's time over the best peer's."""
+def ratio(row: dict[str, Any]) -> float | None:
+    """Return nnlib's time over the best peer's; None where no other library does the same."""
     peers = [seconds for name, seconds in row["seconds"].items() if name in PEERS]
-    return row["seconds"]["nnlib"] / min(peers)
+    return row["seconds"]["nnlib"] / min(peers) if peers else None
+
+
+def is_late(row: dict[str, Any]) -> bool:
+    """Return whether the row misses the goal; without a peer there is none to miss."""
+    found = ratio(row)
+    return found is not None and found > GOAL
 
 
 def _line(row: dict[str, Any]) -> str:
@@ -256,7 +465,7 @@ def _line(row: dict[str, Any]) -> str:
         for name, seconds in row["seconds"].items()
         if name != "nnlib"
     )
-    late = "" if ratio(row) <= GOAL else f"   SLOWER than {GOAL} times the peer"
+    late = f"   SLOWER than {GOAL} times the peer" if is_late(row) else ""
     return f"{row['what']:28s} {shape:32s} nnlib {1e3 * mine:.2f} ms, {others}{late}"
 
 
@@ -296,28 +505,102 @@ def _norm(what, mine_class, peer_class, size, device, dtype) -> Contest:
     return pair.contest(what, {k: size[k] for k in "bte"})
 
 
-def _training(what: str, size: dict[str, int], peer: str, *sides) -> Contest:
-    """Return the contest of two training steps; a side is a module and its loss."""
+def _training(
+    what: str,
+    size: dict[str, int],
+    peer: str,
+    *sides: Side,
+    others: dict[str, Side] | None = None,
+) -> Contest:
+    """Return the contest of training steps.
+
+    Args:
+        what: the row's name.
+        size: its sizes.
+        peer: the name of the second of `sides`.
+        sides: nnlib's, and the peer's where there is one.
+        others: further forms of the same work, by name.
+    """
     runs, results = {}, {}
-    for name, (module, loss) in zip(("nnlib", peer), sides, strict=True):
-        twin = copy.deepcopy(module)  # stays as it is, so that results may be asked for again
-        optimizer = torch.optim.AdamW(module.parameters(), lr=1e-4, fused=True)
-
-        def step(module=module, loss=loss, optimizer=optimizer):
-            optimizer.zero_grad(set_to_none=True)
-            value = loss(module)
-            value.backward()
-            optimizer.step()
-
-        def told(twin=twin, loss=loss):
-            twin.zero_grad(set_to_none=True)
-            value = loss(twin)
-            value.backward()
-            norm = torch.stack([p.grad.norm() for p in twin.parameters() if p.grad is not None])
-            return {"loss": value.detach(), "length of the gradient": norm.norm()}
-
-        runs[name], results[name] = step, told
+    named = dict(zip(("nnlib", peer), sides, strict=False))
+    for name, (module, loss) in (others or {}).items():  # often nnlib's module, used otherwise
+        named[name] = copy.deepcopy(module), loss
+    for name, side in named.items():
+        runs[name], results[name] = _step(*side)
     return Contest(what, size, runs, results)
+
+
+def _step(module: nn.Module, loss: Callable[[nn.Module], Tensor]):
+    """Return a training step, and what tells the loss and its gradient."""
+    twin = copy.deepcopy(module)  # stays as it is, so that results may be asked for again
+    optimizer = torch.optim.AdamW(module.parameters(), lr=1e-4, fused=True)
+
+    def step():
+        optimizer.zero_grad(set_to_none=True)
+        value = loss(module)
+        value.backward()
+        optimizer.step()
+
+    def told():
+        twin.zero_grad(set_to_none=True)
+        value = loss(twin)
+        value.backward()
+        norm = torch.stack([p.grad.norm() for p in twin.parameters() if p.grad is not None])
+        return {"loss": value.detach(), "length of the gradient": norm.norm()}
+
+    return step, told
+
+
+def _recurrent(kind: str, size: dict[str, int], device, dtype, **settings):
+    """Return nnlib's layer and torch's with its weights, an input, and a target for its outputs."""
+    from nnlib.sequence.gru import GRU
+    from nnlib.sequence.lstm import LSTM
+    from nnlib.sequence.rnn import RNN
+
+    b, t, d, h = size["b"], size["t"], size["d"], size["h"]
+    peer = getattr(nn, kind)(d, h, batch_first=True, **settings)
+    mine = {"RNN": RNN, "LSTM": LSTM, "GRU": GRU}[kind](d, h, **settings)
+    mine.load_state_dict(peer.state_dict())
+    x, y = (torch.randn(b, t, width).to(device, dtype) for width in (d, h))
+    return mine.to(device, dtype), peer.to(device, dtype), x, y
+
+
+def _reading(what: str, size: dict[str, int], forms: dict[str, Callable], x: Tensor) -> Contest:
+    """Return the contest of passes without gradients: outputs and final states."""
+
+    @torch.no_grad()
+    def told(form):
+        y, state = form(x)
+        parts = (state,) if isinstance(state, Tensor) else state
+        return {"y": y} | {f"state {i}": part for i, part in enumerate(parts)}
+
+    runs = {name: torch.no_grad()(lambda form=form: form(x)) for name, form in forms.items()}
+    results = {name: (lambda form=form: told(form)) for name, form in forms.items()}
+    return Contest(what, size, runs, results)
+
+
+class _Translator(nn.Module):
+    """The layers of `Seq2Seq` from torch.nn, under the same names."""
+
+    def __init__(self, v: int, e: int, h: int, attention: bool):
+        super().__init__()
+        self.embed_source, self.embed_target = nn.Embedding(v, e), nn.Embedding(v, e)
+        self.encoder = nn.GRU(e, h, batch_first=True)
+        self.decoder = nn.GRU(e if attention else e + h, h, batch_first=True)
+        self.look = nn.ParameterDict({"weight": torch.empty(h, h)}) if attention else None
+        self.mix, self.to_logits = nn.Linear(2 * h, h), nn.Linear(h, v)
+
+    def forward(self, source: Tensor, target: Tensor) -> Tensor:
+        seen, state = self.encoder(self.embed_source(source))
+        given = self.embed_target(target)
+        if self.look is None:
+            context = state[0][:, None].expand(-1, target.shape[1], -1)
+            h, _ = self.decoder(torch.cat([given, context], -1), state)
+        else:
+            h, _ = self.decoder(given, state)
+            asked = h @ self.look["weight"]
+            context = F.scaled_dot_product_attention(asked, seen, seen, scale=1.0)
+        return self.to_logits(torch.tanh(self.mix(torch.cat([context, h], -1))))
 
 
 def _gpt2(size: dict[str, int], tokens: int):
@@ -365,8 +648,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
-    late = [row["what"] for row in rows if ratio(row) > GOAL]
-    print(f"{len(rows) - len(late)} of {len(rows)} rows within {GOAL} times the peer")
+    held = [row for row in rows if ratio(row) is not None]
+    late = [row for row in held if is_late(row)]
+    print(f"{len(held) - len(late)} of {len(held)} rows within {GOAL} times the peer")
     if not given.names and not given.quick:
         content = {"threads": given.threads, "rows": rows}
         path = measure.save("models", content, given.device, given.folder)

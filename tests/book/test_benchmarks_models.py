@@ -10,6 +10,7 @@ from benchmarks import measure, models
 from tests.support import refuses
 
 QUICK = {"device": "cpu", "quick": True, "budget": 0.01}
+WALKS = ("recurrent", "lengths", "bidirectional", "min_gru", "seq2seq", "echo_state")
 
 
 @pytest.mark.parametrize("name", models.CASES)
@@ -21,8 +22,41 @@ def test_both_sides_do_the_same_work_and_are_timed(name):
         assert set(row) == {"what", "shape", "seconds"}
         assert all(seconds > 0 for seconds in row["seconds"].values())
         assert next(iter(row["seconds"])) == "nnlib"
-        assert models.ratio(row) > 0
+        if name == "min_gru":  # nobody else has it
+            assert models.ratio(row) is None
+        else:
+            assert models.ratio(row) > 0
         json.dumps(row)
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("recurrent", models.LOOP),
+        ("lengths", models.LOOP),
+        ("bidirectional", "nnlib in one layer"),
+        ("min_gru", "step by step"),
+    ],
+)
+def test_the_readable_forms_are_held_to_the_fast_ones(name, other):
+    (size,) = models.sizes(name, quick=True, gpu=False)
+    for contest in models.CASES[name](size, torch.device("cpu"), torch.float32):
+        assert other in contest.runs
+        told = contest.results[other]
+        contest.results[other] = lambda told=told: {k: v + 1 for k, v in told().items()}
+        with pytest.raises(AssertionError, match=f"of {other} is not that of nnlib"):
+            models._hold_equal(contest, torch.float32)
+
+
+def test_a_gru_beside_a_mingru_is_timed_and_not_held_to_it():
+    (size,) = models.sizes("min_gru", quick=True, gpu=False)
+    (contest,) = models.min_gru(size, torch.device("cpu"), torch.float32)
+    assert set(contest.runs) - set(contest.results) == {"GRU of torch.nn"}
+
+
+def test_reservoirpy_knows_no_gpu():
+    (size,) = models.sizes("echo_state", quick=True, gpu=True)
+    assert models.echo_state(size, torch.device("cuda"), torch.bfloat16) == []
 
 
 def test_a_side_that_computes_something_else_is_refused():
@@ -51,6 +85,10 @@ def test_the_ratio_is_to_the_faster_peer_and_slow_rows_are_named():
     }
     assert models.ratio(row) == 1.5
     assert models._line(row).endswith("SLOWER than 1.2 times the peer")
+    del row["seconds"]["torch.nn"], row["seconds"]["transformers"]
+    assert models.ratio(row) is None
+    assert not models.is_late(row)
+    assert "SLOWER" not in models._line(row)
 
 
 def test_an_unknown_name_is_refused_with_those_there_are(capsys):
@@ -84,5 +122,5 @@ def test_every_case_has_growing_sizes():
         for gpu in (False, True):
             told = models.sizes(name, quick=False, gpu=gpu)
             assert len(told) >= 2
-            assert all(size["e"] % size["h"] == 0 for size in told)
+            assert name in WALKS or all(size["e"] % size["h"] == 0 for size in told)
             assert models.sizes(name, quick=True, gpu=gpu) == told[:1]
