@@ -8,7 +8,8 @@ PY = $(BIN)/python
 SHELL = /bin/sh
 .DEFAULT_GOAL = help
 .NOTPARALLEL:
-.PHONY: help book test test-slow chapter figures sweep sync new truth lint serve clean lock address venv
+.PHONY: help book test test-slow chapter figures sweep cluster freshness sync new truth lint serve clean lock \
+	address venv
 
 # The same text and the same numbers on every machine.
 export PYTHONUTF8 = 1
@@ -45,6 +46,12 @@ figures: venv ## write figures as SVG and PNG: [CHAPTER=family/name] [PARAMS="st
 
 sweep: venv ## run a grid of parameters and seeds: CHAPTER=family/name GRID=grid.yaml [PRESET=] [PROFILE=]
 	@$(PY) -m pipeline.sweep "$(CHAPTER)" "$(GRID)" --preset '$(PRESET)' --profile '$(PROFILE)'
+
+cluster: venv ## install what PROFILE=slurm and PROFILE=kubernetes need, pinned
+	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-cluster.txt
+
+freshness: venv ## build the book against the newest releases, name what broke: [KEEP="torch==2.13.0"]
+	@$(PY) -m pipeline.freshness --keep '$(KEEP)'
 
 sync: venv ## pair each chapter's .md and .ipynb, refresh the outputs that are checked: [CHAPTER=…]
 	@$(PY) -m pipeline.pairs sync $(CHAPTER)

@@ -1,14 +1,18 @@
 # The book as a graph of files. `make book` runs it through pipeline/book.py, which shows progress;
-# `snakemake -n` tells what would run, and `snakemake --executor slurm …` runs it on a cluster.
+# `snakemake -n` tells what would run; a folder of `profiles` takes it to a cluster.
 # A new chapter needs no line here: chapters are found, and so are the files they import.
+import json
 import sys
 from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
-from pipeline import dependencies
+from pipeline import dependencies, run_chapter
 from pipeline import preset as presets
+from pipeline import vendor as browser_files
 
 shell.prefix("exec 2>&1; ")  # what a step says is shown; Snakemake's own words go to the log
+# On another machine it speaks into its log, and pipeline/book.py listens there.
+SAY = "exec &>" if workflow.remote_exec else ":"
 
 PYTHON = sys.executable
 ROOT = Path(workflow.basedir)
@@ -32,15 +36,32 @@ TESTS = [f for f in found("tests/**/*.py") if not f.startswith(("tests/book/", "
 
 # A stamp says that a step is done; without the step's product it lies.
 SITE, VENDOR = f"{WORK}/stamps/site", "_build/stamps/vendor"
-for product, stamp in {f"{WORK}/html/index.html": SITE, "_extra/vendor": VENDOR}.items():
-    if not Path(product).exists():
-        Path(stamp).unlink(missing_ok=True)
+# So does a result that somebody, or a failing disk, has changed. A job elsewhere must not look: it
+# would find what others are just writing.
+if not workflow.remote_exec:
+    if not Path(f"{WORK}/html/index.html").exists():
+        Path(SITE).unlink(missing_ok=True)
+    if not browser_files.complete(Path("_extra/vendor"), browser_files.MANIFEST.read_text("utf8")):
+        Path(VENDOR).unlink(missing_ok=True)
+    for notebook in Path(f"{WORK}/executed/chapters").glob("*/*.ipynb"):
+        if not run_chapter.intact(notebook):
+            print(f"{notebook} is damaged: its chapter runs again", flush=True)
+            notebook.unlink()
 
 
 def what_a_chapter_reads(wildcards):
     chapter = f"chapters/{wildcards.family}/{wildcards.name}.ipynb"
     results = RESULTS if wildcards.family == "kernels" else []
     return [chapter, *GRAPH.files(ROOT / chapter), *results, "pipeline/run_chapter.py", "requirements.txt"]
+
+
+# What a cluster is asked for; a machine of one's own takes no notice. A larger run is for a GPU,
+# and for a night. A profile may ask otherwise, with set-resources.
+def gpus(values):
+    return int(values.get("device", "cpu") != "cpu")
+
+
+MEMORY, MINUTES = (16000, 720) if BLOCKS else (4000, 30)
 
 
 localrules: book, pairs, vendor, pages, site
@@ -59,9 +80,13 @@ rule execute:
     params:
         preset=f"--preset={PRESET}",
         values=lambda wildcards: presets.values(BLOCKS, f"{wildcards.family}/{wildcards.name}"),
+    log: "_build/said/{family}/{name}.log"
     threads: 1
-    resources: mem_mb=4000
-    shell: "{PYTHON:q} -m pipeline.run_chapter {wildcards.family}/{wildcards.name} {params.preset:q}"
+    resources:
+        mem_mb=MEMORY,
+        runtime=MINUTES,
+        gpu=lambda wildcards: gpus(presets.values(BLOCKS, f"{wildcards.family}/{wildcards.name}")),
+    shell: "{SAY} {log:q}; {PYTHON:q} -m pipeline.run_chapter {wildcards.family}/{wildcards.name} {params.preset:q} --to {output[0]:q}"
 
 
 # One run of a sweep (pipeline/sweep.py writes what it runs with, and gathers the records).
@@ -70,9 +95,13 @@ rule point:
         "_build/sweeps/{family}/{name}/{grid}/points/{point}.json",
         what_a_chapter_reads,
     output: "_build/sweeps/{family}/{name}/{grid}/runs/{point}.json"
+    log: "_build/said/{family}/{name}/{grid}/{point}.log"
     threads: 1
-    resources: mem_mb=4000
-    shell: "{PYTHON:q} -m pipeline.sweep --point {input[0]:q}"
+    resources:
+        mem_mb=16000,
+        runtime=720,
+        gpu=lambda wildcards, input: gpus(json.loads(Path(input[0]).read_text("utf8"))["parameters"]),
+    shell: "{SAY} {log:q}; {PYTHON:q} -m pipeline.sweep --point {input[0]:q}"
 
 
 # The two files of every chapter agree.
@@ -94,6 +123,7 @@ rule truth:
     input: TEXTS, LIBRARY, TESTS, "pipeline/truth.py"
     output: "_build/truth.json"
     log: "_build/truth.log"
+    resources: mem_mb=8000, runtime=60
     shell: "echo '… tests of the equations'; {PYTHON:q} -m pipeline.truth --report {output} > {log} 2>&1 || {{ cat {log}; false; }}"
 
 

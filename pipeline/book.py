@@ -6,8 +6,10 @@ process, so that nothing needs unlocking after a crash.
 
 import argparse
 import fcntl
+import importlib.util
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,8 +19,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+import yaml
+
 from pipeline import preset as presets
-from pipeline import times
+from pipeline import said, times
 from pipeline.parameters import BadParameter
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -58,13 +62,21 @@ def where(profile: str, root: Path = ROOT) -> list[str]:
     """Return Snakemake's options for a profile, a folder of `profiles`; none is this machine.
 
     Raises:
-        BadParameter: there is no such profile.
+        BadParameter: there is no such profile, or it cannot be used here.
     """
     if not profile:
         return []
     known = sorted(file.parent.name for file in (root / "profiles").glob("*/config.yaml"))
     if profile not in known:
         raise BadParameter(f"PROFILE={profile!r} is unknown; there is {', '.join(known)}")
+    content = yaml.safe_load((root / "profiles" / profile / "config.yaml").read_text("utf8")) or {}
+    executor = content.get("executor", "local")
+    if executor not in ("local", "dryrun", "touch"):  # these are Snakemake's own
+        plugin = f"snakemake-executor-plugin-{executor}"
+        if importlib.util.find_spec(plugin.replace("-", "_")) is None:
+            raise BadParameter(f"PROFILE={profile} needs {plugin}: `make cluster` installs it")
+    if executor == "slurm" and not shutil.which("sbatch"):
+        raise BadParameter(f"PROFILE={profile}: there is no sbatch here, so no Slurm to submit to")
     return ["--workflow-profile", str(root / "profiles" / profile)]
 
 
@@ -93,9 +105,14 @@ def _snakemake(
 ) -> tuple[int, list[str]]:
     """Return Snakemake's status and the chapters that failed."""
     log = root / "_build" / "snakemake.log"
-    command = [sys.executable, "-m", "snakemake", "--cores", cores, "--keep-going"]
+    command = [sys.executable, "-m", "snakemake", "--keep-going"]
+    remote = "--workflow-profile" in options
+    # A profile says itself how much may run at once.
+    command += [] if remote else ["--cores", cores]
     # Our lock stands in for Snakemake's, which outlives a killed process.
     command += ["--nolock", "--rerun-incomplete", "--nocolor", *options, "--", *targets]
+    words = root / "_build" / "said"
+    shutil.rmtree(words, ignore_errors=True)
     with log.open("w", encoding="utf8") as noise:
         process = subprocess.Popen(
             command,
@@ -114,7 +131,7 @@ def _snakemake(
         signal.signal(signal.SIGTERM, lambda *_: process.terminate())
         failed, spoke, done = [], False, 0
         try:
-            for line in process.stdout:
+            for line in said.lines(process, words, log) if remote else process.stdout:
                 spoke = True
                 mark, _, rest = line.rstrip("\n").partition(" ")
                 chapter = re.match(r"[\w-]+/[\w-]+(?= |$)", rest)

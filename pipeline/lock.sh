@@ -15,5 +15,15 @@ printf 'torch==2.13.0\ntriton==3.7.1\njupyter-book==1.0.4.post1\n' >"$work/const
     # Without local versions such as +cpu, which only some machines' indexes have.
     sed -e '/^#/d' -e '/^--/d' -e '/^$/d' -e 's/+[A-Za-z0-9.]*$//' "$work/out.txt"
 } >"$work/requirements.txt"
+# What a cluster needs comes on top of these, so it must agree with them.
+"$bin/pip-compile" --quiet --upgrade --extra cluster --allow-unsafe --strip-extras \
+    --no-annotate --no-header --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
+    --constraint "$work/requirements.txt" --output-file "$work/cluster.txt" pyproject.toml
+{
+    echo "# On top of requirements.txt, for PROFILE=slurm and kubernetes: \`make cluster\` installs it. Do not edit."
+    sed -e '/^#/d' -e '/^--/d' -e '/^$/d' -e 's/+[A-Za-z0-9.]*$//' "$work/cluster.txt" |
+        grep -vxF -f "$work/requirements.txt"
+} >"$work/requirements-cluster.txt"
+mv "$work/requirements-cluster.txt" requirements-cluster.txt
 mv "$work/requirements.txt" requirements.txt
 echo "requirements.txt: $(grep -c == requirements.txt) packages"

@@ -7,6 +7,7 @@ notebook is kept in `_build/failed`.
 
 import argparse
 import difflib
+import hashlib
 import json
 import os
 import resource
@@ -84,7 +85,9 @@ def run(
             "bands": bands,
             "broken": broken,
         }
-        publish(partial.read_bytes(), target)
+        content = partial.read_bytes()
+        record["sha256"] = hashlib.sha256(content).hexdigest()
+        publish(content, target)
     publish((json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode(), _json(target))
     failed.unlink(missing_ok=True)
     return record
@@ -109,6 +112,15 @@ def find(chapter: str, root: Path = ROOT) -> Path:
     near += [name for name in known if name.split("/")[1] == chapter and name not in near]
     told = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}"
     raise ChapterError(f"there is no chapter {chapter!r} (family/name); {told}")
+
+
+def intact(notebook: Path) -> bool:
+    """Tell whether an executed notebook is the one that its record was written with."""
+    try:
+        record = json.loads(_json(notebook).read_text("utf8"))
+        return record["sha256"] == hashlib.sha256(notebook.read_bytes()).hexdigest()
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def promises(notebook: dict[str, Any]) -> tuple[list[str], list[str]]:
@@ -245,6 +257,8 @@ def main() -> int:
     parser.add_argument("-p", nargs=2, action="append", metavar=("NAME", "VALUE"), default=[])
     parser.add_argument("--set", default="", help="the same as one text: 'steps=5 device=cuda'")
     parser.add_argument("--preset", default="", help="a file of pipeline/presets")
+    parser.add_argument("--into", type=Path, help="folder of the result")
+    parser.add_argument("--to", type=Path, help="file of the result, in the place of one in --into")
     parser.add_argument("--root", type=Path, default=ROOT, help="the repository's folder")
     args = parser.parse_args()
     # An orderly end, which removes what is temporary and stops the kernel.
@@ -252,14 +266,14 @@ def main() -> int:
     try:
         find(args.chapter, args.root)
         given = split(args.set) | dict(args.p)
-        into = None
+        into, to = args.into and args.into.resolve(), args.to and args.to.resolve()
         blocks = presets.load(args.preset, args.root) if args.preset else {}
         if args.preset not in ("", presets.QUICK):
             # A larger run may miss a band that holds for the defaults; it is told, not raised.
             given = {"strict": False} | presets.values(blocks, args.chapter) | given
-            into = presets.folder(args.preset, args.root.resolve()) / "executed"
+            into = into or presets.folder(args.preset, args.root.resolve()) / "executed"
         print(f"… {args.chapter}", flush=True)
-        record = run(args.chapter, given, root=args.root.resolve(), into=into)
+        record = run(args.chapter, given, root=args.root.resolve(), into=into, target=to)
     except (ChapterError, BadParameter) as error:
         print(f"✗ {error}", flush=True)
         return 1

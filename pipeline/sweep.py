@@ -201,7 +201,9 @@ def _row(sweep: Sweep, point: str, values: Mapping[str, Any]) -> dict[str, Any]:
         taken = {*row, *seconds}
         found = {(f"result {n}" if n in taken else n): v for n, v in record["scalars"].items()}
         return row | {"status": "done", **found, **seconds}
-    lines = story.read_text("utf8").splitlines() if story.exists() else ["it did not run"]
+    lines = (
+        story.read_text("utf8").splitlines() if story.exists() else ["it did not run to its end"]
+    )
     return row | {"error": " ".join(line.strip() for line in lines[:2])}
 
 

@@ -48,6 +48,7 @@ def settle(root: Path = ROOT) -> None:
             f"{record['cpu_seconds']:.1f} s of CPU beside others, {alone['cpu_seconds']:.1f} alone"
         )
         print(f"{chapter}: {told}", flush=True)
+        alone["sha256"] = record["sha256"]  # of the notebook that stays
         file.write_text(json.dumps(alone, indent=1, ensure_ascii=False) + "\n", "utf8")
 
 

@@ -41,11 +41,13 @@ def vendor(root: Path = ROOT, manifest: Path = MANIFEST) -> bool:
     text = manifest.read_text("utf8")
     packages = json.loads(text)["packages"]
     target = root / "_extra" / "vendor"
-    if _complete(target, text):
+    if complete(target, text):
         return False
     cache = root / ".cache" / "vendor"
     cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache, prefix="unpack-") as scratch:
+    work = root / "_build"  # on the same disk as the target, as .cache need not be
+    work.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=work, prefix="unpack-") as scratch:
         fresh = Path(scratch) / "fresh"
         for package in packages:
             content = tarball(package, cache)
@@ -132,24 +134,28 @@ def _notice(packages: list[dict[str, Any]]) -> str:
 
 
 def _stamp(folder: Path, manifest: str) -> str:
-    sizes = {
-        file.relative_to(folder).as_posix(): file.stat().st_size
+    files = {
+        file.relative_to(folder).as_posix(): _digest(file.read_bytes())
         for file in sorted(folder.rglob("*"))
         if file.is_file()
     }
-    digest = hashlib.sha256(manifest.encode()).hexdigest()
-    return json.dumps({"manifest": digest, "bytes": sizes}, indent=1) + "\n"
+    return json.dumps({"manifest": _digest(manifest.encode()), "files": files}, indent=1) + "\n"
 
 
-def _complete(target: Path, manifest: str) -> bool:
+def complete(target: Path, manifest: str) -> bool:
+    """Tell whether every file is there, and is what it was when it was made from the manifest."""
     try:
         stamp = json.loads((target / STAMP).read_text("utf8"))
-    except (OSError, ValueError):
+        return stamp["manifest"] == _digest(manifest.encode()) and all(
+            _digest((target / name).read_bytes()) == digest
+            for name, digest in stamp["files"].items()
+        )
+    except (OSError, ValueError, KeyError):
         return False
-    return stamp["manifest"] == hashlib.sha256(manifest.encode()).hexdigest() and all(
-        (target / name).is_file() and (target / name).stat().st_size == size
-        for name, size in stamp["bytes"].items()
-    )
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def main() -> int:

@@ -46,7 +46,8 @@ def run(model=None, **kwargs):
 
 def launch(folder: Path, *names: str) -> None:
     """Run this file in two processes that talk over gloo; they write what they end with."""
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    command = [sys.executable, "-m", "accelerate.commands.launch"]
+    command += ["--multi_gpu", "--num_processes", "2"]
     command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
     command += ["--main_process_port", "0", __file__, str(folder), *names]
     env = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "MASTER_PORT": "0"}
@@ -76,6 +77,7 @@ def main(folder: Path, names: list[str]) -> None:
         process.wait_for_everyone()
 
 
+@pytest.mark.equation("optimizers-shared-batch")
 @pytest.mark.parametrize("parts", [2, 3, 7, 15])
 def test_a_batch_read_in_parts_takes_the_step_of_the_whole(parts):
     (wanted, wanted_loss), (got, got_loss) = run(), run(accumulate=parts)

@@ -4,9 +4,11 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nbformat
+import psutil
 from nbformat import v4
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -118,3 +120,18 @@ class Scratch:
     def page(self, chapter: str) -> str:
         """Return a page of the site as it stands."""
         return (self.root / "_build" / "html" / "chapters" / f"{chapter}.html").read_text("utf8")
+
+
+def kernels(book):
+    """Return the kernels that run in the copy's environment."""
+    here = str(book.root / ".venv")
+    lines = [process.info["cmdline"] or [""] for process in psutil.process_iter(["cmdline"])]
+    return [line for line in lines if here in line[0] and "ipykernel_launcher" in line]
+
+
+def wait_for(condition, what, seconds=60):
+    """Wait until a condition holds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"waited {seconds} s for {what}"
+        time.sleep(0.2)

@@ -11,7 +11,10 @@ from pipeline import truth
 ROOT = Path(truth.ROOT)
 DECISIONS = sorted((ROOT / "decisions").glob("[0-9]*.md"))
 DOCUMENTS = [
-    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *(
+        ROOT / name
+        for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "profiles/README.md")
+    ),
     *sorted((ROOT / "decisions").glob("*.md")),
     *sorted((ROOT / "chapters").glob("*.md")),
 ]

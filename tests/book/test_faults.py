@@ -10,9 +10,8 @@ import signal
 import subprocess
 import time
 
-import psutil
 import pytest
-from scratch import Scratch
+from scratch import Scratch, kernels, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -157,18 +156,3 @@ try:
     socket.create_connection(("192.0.2.1", 80), timeout=5)
 except OSError as error:
     assert "unreachable" in str(error), error"""
-
-
-def kernels(book):
-    """Return the kernels that run in the copy's environment."""
-    here = str(book.root / ".venv")
-    lines = [process.info["cmdline"] or [""] for process in psutil.process_iter(["cmdline"])]
-    return [line for line in lines if here in line[0] and "ipykernel_launcher" in line]
-
-
-def wait_for(condition, what, seconds=60):
-    """Wait until a condition holds."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"waited {seconds} s for {what}"
-        time.sleep(0.2)

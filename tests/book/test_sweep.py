@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from scratch import Scratch
-from test_faults import kernels, wait_for
+from scratch import Scratch, kernels, wait_for
 
 from nnlib.notebook import band
 from pipeline import sweep
