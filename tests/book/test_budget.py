@@ -56,6 +56,22 @@ def test_a_chapter_that_seems_slow_is_timed_again_alone(book, monkeypatch, capsy
         return {"chapter": chapter, "cpu_seconds": 12.0, "wall_seconds": 14.0}
 
     monkeypatch.setattr("pipeline.run_chapter.run", alone)
+    monkeypatch.setattr(times, "slowness", lambda: 1.0)
     times.settle(book)
     assert capsys.readouterr().out == "tiny/slow: 21.0 s of CPU beside others, 12.0 alone\n"
     assert times.over(book) == []
+
+
+@pytest.mark.parametrize(("slowness", "late"), [(1.0, True), (1.5, True), (2.5, False)])
+def test_seconds_of_a_slow_machine_count_for_less(book, monkeypatch, slowness, late):
+    def alone(chapter, *, root, into):
+        return {"chapter": chapter, "cpu_seconds": 40.0, "wall_seconds": 50.0}
+
+    monkeypatch.setattr("pipeline.run_chapter.run", alone)
+    monkeypatch.setattr(times, "slowness", lambda: slowness)
+    times.settle(book)
+    assert bool(times.over(book)) == late
+
+
+def test_the_yardstick_never_tightens_the_budget():
+    assert times.slowness() >= 1.0
