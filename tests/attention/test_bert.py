@@ -285,7 +285,8 @@ def test_both_sides_are_read():
     h = x
     for layer in model.layers:
         h = layer(h)
-    h[0, 4].sum().backward()
+    # Not the plain sum of the vector: after a layer norm that is always the same.
+    (h[0, 4] * torch.arange(h.shape[-1])).sum().backward()
     reached = x.grad[0].abs().sum(-1) > 0
     assert reached.all(), "every token, left and right, moves the vector of token 4"
 
