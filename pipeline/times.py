@@ -1,23 +1,21 @@
 """The table of seconds per chapter, from the records of the last runs: `python -m pipeline.times`.
 
-`over(root)` names the chapters that take more than the book allows. `--settle` times those again,
-alone: side by side, two chapters share caches and cost each other seconds that are not theirs. And
-it times a yardstick beside them: on a rented machine whose neighbours are busy, the same work may
-cost several times the seconds, and such seconds count for less.
+`over(root)` names the chapters that take more than the book allows. `--settle` looks at those
+again. It times a yardstick: where the same work costs more seconds than it should, seconds count
+for less. Who is still late is run again, alone: side by side, two chapters share caches and cost
+each other seconds that are not theirs.
 """
 
 import json
-import resource
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from pipeline.yardstick import slowness
+
 ROOT = Path(__file__).resolve().parents[1]
 CPU_SECONDS, WALL_SECONDS = 20.0, 30.0  # of one chapter at its defaults
-YARDSTICK = ("-c", "import torch")
-YARDSTICK_SECONDS = 2.0  # of CPU that it takes on the machine that the budget is meant for
 
 
 def records(root: Path = ROOT, work: Path | None = None) -> list[dict[str, Any]]:
@@ -29,52 +27,65 @@ def records(root: Path = ROOT, work: Path | None = None) -> list[dict[str, Any]]
 
 def over(root: Path = ROOT) -> list[str]:
     """Return one sentence for each chapter beyond its budget."""
-    return [
-        f"{record['chapter']} took {record[kind]:.1f} {words}, {most:.0f} are allowed"
-        for record in records(root)
+    late = []
+    for record in records(root):
         for kind, words, most in (
             ("cpu_seconds", "CPU-seconds", CPU_SECONDS),
             ("wall_seconds", "seconds", WALL_SECONDS),
-        )
-        if record[kind] > most * record.get("slowness", 1.0)
-    ]
-
-
-def slowness() -> float:
-    """Return how many times longer the yardstick takes than it should, the best of three; ≥ 1."""
-    taken = []
-    for _ in range(3):
-        before = _children_seconds()
-        subprocess.run([sys.executable, *YARDSTICK], check=True)
-        taken.append(_children_seconds() - before)
-    return max(1.0, min(taken) / YARDSTICK_SECONDS)
-
-
-def _children_seconds() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+        ):
+            allowed = most * record.get("slowness", 1.0)
+            if record[kind] > allowed:
+                took = f"{record['chapter']} took {record[kind]:.1f} {words}"
+                late.append(f"{took}, {allowed:.0f} are allowed")
+    return late
 
 
 def settle(root: Path = ROOT) -> None:
-    """Run each chapter that seems too slow once more, by itself; that record counts."""
+    """Hold each chapter that seems too slow to this machine's speed, and time it again if need be.
+
+    The yardstick stands before and after each run; the mean of the two counts, and that record.
+    """
+    late = list(dict.fromkeys(line.split(" took ")[0] for line in over(root)))
+    if not late:
+        return
+    now = slowness()
+    print(f"the yardstick takes {now:.2f} times as long as it should")
+    for chapter in late:
+        record = _read(root, chapter)
+        record["slowness"] = round(now, 2)
+        _write(root, chapter, record)
+    for chapter in late:
+        if not any(line.startswith(f"{chapter} ") for line in over(root)):
+            continue
+        record = _read(root, chapter)
+        alone = _alone(root, chapter)
+        before, now = now, slowness()
+        alone["slowness"] = round((before + now) / 2, 2)
+        alone["sha256"] = record.get("sha256", "")  # of the notebook that stays
+        _write(root, chapter, alone)
+        told = f"{record['cpu_seconds']:.1f} s of CPU beside others"
+        told += f", {alone['cpu_seconds']:.1f} alone"
+        print(f"{chapter}: {told}, at {alone['slowness']:.2f} times the yardstick", flush=True)
+
+
+def _alone(root: Path, chapter: str) -> dict[str, Any]:
     from pipeline.run_chapter import run
 
-    late = [line.split(" took ")[0] for line in over(root)]
-    for chapter in dict.fromkeys(late):
-        file = root / "_build" / "executed" / "chapters" / f"{chapter}.json"
-        record = json.loads(file.read_text("utf8"))
-        slow = slowness()
-        with tempfile.TemporaryDirectory() as folder:
-            alone = run(chapter, root=root, into=Path(folder))
-        told = (
-            f"{record['cpu_seconds']:.1f} s of CPU beside others, {alone['cpu_seconds']:.1f} alone"
-        )
-        alone["slowness"] = round(min(slow, slowness()), 2)
-        if alone["slowness"] > 1:
-            told += f"; everything takes {alone['slowness']:.1f} times as long here now"
-        print(f"{chapter}: {told}", flush=True)
-        alone["sha256"] = record.get("sha256", "")  # of the notebook that stays
-        file.write_text(json.dumps(alone, indent=1, ensure_ascii=False) + "\n", "utf8")
+    with tempfile.TemporaryDirectory() as folder:
+        return run(chapter, root=root, into=Path(folder))
+
+
+def _file(root: Path, chapter: str) -> Path:
+    return root / "_build" / "executed" / "chapters" / f"{chapter}.json"
+
+
+def _read(root: Path, chapter: str) -> dict[str, Any]:
+    return json.loads(_file(root, chapter).read_text("utf8"))
+
+
+def _write(root: Path, chapter: str, record: dict[str, Any]) -> None:
+    text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
+    _file(root, chapter).write_text(text, "utf8")
 
 
 def table(root: Path = ROOT, work: Path | None = None) -> str:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from pipeline import times
+from pipeline import times, yardstick
 from pipeline.dependencies import chapters
 
 
@@ -51,27 +51,55 @@ def test_a_book_that_never_ran_says_so(tmp_path):
     assert times.table(tmp_path) == "no chapter has been executed"
 
 
-def test_a_chapter_that_seems_slow_is_timed_again_alone(book, monkeypatch, capsys):
+def settled(book, monkeypatch, slowness, cpu, wall):
+    """Settle the book on a machine of this slowness, where a run alone takes so long."""
+    ran = []
+
     def alone(chapter, *, root, into):
-        return {"chapter": chapter, "cpu_seconds": 12.0, "wall_seconds": 14.0}
-
-    monkeypatch.setattr("pipeline.run_chapter.run", alone)
-    monkeypatch.setattr(times, "slowness", lambda: 1.0)
-    times.settle(book)
-    assert capsys.readouterr().out == "tiny/slow: 21.0 s of CPU beside others, 12.0 alone\n"
-    assert times.over(book) == []
-
-
-@pytest.mark.parametrize(("slowness", "late"), [(1.0, True), (1.5, True), (2.5, False)])
-def test_seconds_of_a_slow_machine_count_for_less(book, monkeypatch, slowness, late):
-    def alone(chapter, *, root, into):
-        return {"chapter": chapter, "cpu_seconds": 40.0, "wall_seconds": 50.0}
+        ran.append(chapter)
+        return {"chapter": chapter, "cpu_seconds": cpu, "wall_seconds": wall}
 
     monkeypatch.setattr("pipeline.run_chapter.run", alone)
     monkeypatch.setattr(times, "slowness", lambda: slowness)
     times.settle(book)
-    assert bool(times.over(book)) == late
+    return ran
 
 
-def test_the_yardstick_never_tightens_the_budget():
-    assert times.slowness() >= 1.0
+def test_a_chapter_that_seems_slow_is_timed_again_alone(book, monkeypatch, capsys):
+    assert settled(book, monkeypatch, 1.0, 12.0, 14.0) == ["tiny/slow"]
+    assert "tiny/slow: 21.0 s of CPU beside others, 12.0 alone" in capsys.readouterr().out
+    assert times.over(book) == []
+
+
+@pytest.mark.parametrize(("slowness", "late"), [(1.03, True), (1.04, True), (1.06, False)])
+def test_seconds_of_a_slow_machine_count_for_less(book, monkeypatch, slowness, late):
+    ran = settled(book, monkeypatch, slowness, 22.0, 20.0)
+    # 21 and 31 seconds are within the budget of a machine that is 1.05 times as slow.
+    assert bool(times.over(book)) == late and ran == ["tiny/slow"] * late
+
+
+def test_a_chapter_that_is_slow_by_itself_stays_late(book, monkeypatch):
+    settled(book, monkeypatch, 1.5, 31.0, 20.0)
+    assert times.over(book) == []  # 21 seconds were enough
+    record = book / "_build/executed/chapters/tiny/slow.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"cpu_seconds": 32.0}))
+    settled(book, monkeypatch, 1.5, 31.0, 20.0)
+    assert times.over(book) == ["tiny/slow took 31.0 CPU-seconds, 30 are allowed"]
+
+
+def test_a_budget_that_holds_needs_no_yardstick(book, monkeypatch):
+    monkeypatch.setattr(times, "over", lambda root: [])
+    monkeypatch.setattr(times, "slowness", lambda: pytest.fail("nothing was late"))
+    times.settle(book)
+
+
+def test_the_yardstick_never_tightens_the_budget(monkeypatch):
+    taken = iter([0.0, 0.1, 0.1, 0.2, 0.2, 200.2, 200.2, 300.2])
+    monkeypatch.setattr(yardstick, "_children", lambda: next(taken))
+    monkeypatch.setattr(yardstick.subprocess, "run", lambda *_, **__: None)
+    assert yardstick.slowness() == 1.0
+    assert yardstick.slowness() == pytest.approx(100 / yardstick.SECONDS)
+
+
+def test_the_yardstick_does_what_chapters_do():
+    yardstick.work(steps=2, figures=1)
