@@ -8,7 +8,7 @@ PY = $(BIN)/python
 SHELL = /bin/sh
 .DEFAULT_GOAL = help
 .NOTPARALLEL:
-.PHONY: help book test test-slow chapter figures sweep cluster freshness sync new truth lint serve clean lock \
+.PHONY: help book test test-slow chapter figures sweep cluster freshness pdf zip sync new truth lint serve clean lock \
 	address venv
 
 # The same text and the same numbers on every machine.
@@ -52,6 +52,12 @@ cluster: venv ## install what PROFILE=slurm and PROFILE=kubernetes need, pinned
 
 freshness: venv ## build the book against the newest releases, name what broke: [KEEP="torch==2.13.0"]
 	@$(PY) -m pipeline.freshness --keep '$(KEEP)'
+
+pdf: book ## print the whole book into _build/forms, and link it from the site: [PRESET=gpu]
+	@$(PY) -m pipeline.pdf --preset '$(PRESET)'
+
+zip: venv ## pack the notebooks and what they need to run into _build/forms; `make book` does so too
+	@$(PY) -m pipeline.bundle
 
 sync: venv ## pair each chapter's .md and .ipynb, refresh the outputs that are checked: [CHAPTER=…]
 	@$(PY) -m pipeline.pairs sync $(CHAPTER)

@@ -139,8 +139,8 @@ rule site:
     input:
         [f"{WORK}/executed/chapters/{c}.ipynb" for c in CHAPTERS],
         [f"_build/stamps/{step}" for step in ("pairs", "vendor", "pages")],
-        found("_static/**/*", "pipeline/site.py", "pipeline/sphinx_*.py"),
-        TEXTS, LIBRARY, "_config.yml", "_toc.yml", "references.bib", "requirements.txt",
+        found("_static/**/*", "LICENSE*", *(f"pipeline/{step}.py" for step in ("site", "bundle", "forms", "sphinx_*"))),
+        TEXTS, LIBRARY, "_config.yml", "_toc.yml", "references.bib", "requirements.txt", "pyproject.toml",
     output: touch(SITE)
     params: preset=f"--preset={PRESET}"
     shell: "echo '… site'; {PYTHON:q} -m pipeline.site {params.preset:q}"

@@ -84,12 +84,12 @@ def run(
     targets: list[str], options: list[str] | None = None, *, cores: str = "all", root: Path = ROOT
 ) -> tuple[int, list[str]]:
     """Let Snakemake make the targets, telling progress; return its status and what failed."""
-    with _lock(root / "_build" / ".lock") as lock:
+    with locked(root / "_build" / ".lock") as lock:
         return _snakemake(cores, targets, options or [], lock, root)
 
 
 @contextmanager
-def _lock(file: Path) -> Iterator[TextIO]:
+def locked(file: Path) -> Iterator[TextIO]:
     file.parent.mkdir(exist_ok=True)
     with file.open("w") as lock:
         try:

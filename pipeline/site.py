@@ -22,6 +22,7 @@ from typing import Any
 
 import yaml
 
+from pipeline import bundle, forms
 from pipeline import preset as presets
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,7 +54,8 @@ def build(root: Path = ROOT, preset: str = "") -> Path:
     unfinished.touch()
     _jupyter_book(root, source, jb)
     unfinished.unlink()
-    return publish(jb / "_build" / "html", work)
+    bundle.build(root, work)
+    return publish(jb / "_build" / "html", work, root)
 
 
 def toc_pages(root: Path = ROOT) -> list[str]:
@@ -69,7 +71,7 @@ def toc_pages(root: Path = ROOT) -> list[str]:
                 if key in ("root", "file"):
                     found.append(re.sub(r"\.(md|ipynb)$", "", value))
                 elif key == "glob":
-                    found.extend(doc for doc in _matching(root, value) if doc not in found)
+                    found.extend(doc for doc in matching(root, value) if doc not in found)
                 else:
                     walk(value)
 
@@ -77,7 +79,7 @@ def toc_pages(root: Path = ROOT) -> list[str]:
     return found
 
 
-def _matching(root: Path, pattern: str) -> list[str]:
+def matching(root: Path, pattern: str) -> list[str]:
     """Return the written and generated pages that a `glob` entry stands for."""
     folders = (root, root / PAGES)
     files = ((folder, file) for folder in folders for file in folder.glob(f"{pattern}.md"))
@@ -194,8 +196,8 @@ def _told(log: str) -> str:
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
 
 
-def publish(html: Path, work: Path) -> Path:
-    """Copy the built pages aside and point `_build/html` at them in one step.
+def publish(html: Path, work: Path, root: Path = ROOT) -> Path:
+    """Copy the pages aside, add the book's other forms, and point `_build/html` there in one step.
 
     Raises:
         SiteError: `_build/html` is a real folder, or the build left no index.html.
@@ -211,6 +213,7 @@ def publish(html: Path, work: Path) -> Path:
     site = sites / stamp
     partial = sites / f".{stamp}.partial"
     shutil.copytree(html, partial, ignore=shutil.ignore_patterns(".buildinfo*"))
+    forms.place(partial, work, root)
     (partial / ".nojekyll").touch()  # GitHub Pages would hide folders that begin with `_`
     partial.rename(site)
     fresh = work / ".html.new"
