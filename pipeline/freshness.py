@@ -11,6 +11,7 @@ ones, the first k of them, and k is halved until one package makes the differenc
 """
 
 import argparse
+import difflib
 import json
 import os
 import re
@@ -56,14 +57,25 @@ def requirements(root: Path, keep: Sequence[str] = ()) -> list[str]:
     """Return what the library and the book ask for, without pins, but for what is kept.
 
     Raises:
-        BadParameter: something to keep is not of the form name==version.
+        BadParameter: something to keep is not of the form name==version, or not one of the pins.
     """
     project = tomllib.loads((root / "pyproject.toml").read_text("utf8"))["project"]
     wanted = [*project["dependencies"], *project["optional-dependencies"]["book"], "pytest"]
+    lines = (root / "requirements.txt").read_text("utf8").splitlines()
+    pinned = {_plain(line.split("==")[0]) for line in lines if "==" in line}
     for pin in keep:
         if not re.fullmatch(r"[\w.\-]+==[\w.+!]+", pin):
             raise BadParameter(f"KEEP has {pin!r}; it takes name==version, such as torch==2.13.0")
+        name = _plain(pin.split("==")[0])
+        if name not in pinned:
+            near = difflib.get_close_matches(name, pinned, n=1)
+            told = f"; did you mean {near[0]}?" if near else ""
+            raise BadParameter(f"KEEP has {name!r}, which the book does not use{told}")
     return [*wanted, *keep]
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "-")
 
 
 def install(root: Path, keep: Sequence[str], folder: Path) -> Path:
@@ -128,7 +140,7 @@ def _last(said: str) -> str:
 def newer(pinned: Path, fresh: Path) -> dict[str, tuple[str, str]]:
     """Return name -> versions of the packages that differ between two site-packages."""
     old, new = (
-        {d.name.lower().replace("_", "-"): d.version for d in metadata.distributions(path=[str(p)])}
+        {_plain(d.name): d.version for d in metadata.distributions(path=[str(p)])}
         for p in (pinned, fresh)
     )
     differ = {n: (old.get(n, ""), v) for n, v in sorted(new.items()) if old.get(n) != v}
@@ -140,7 +152,7 @@ def overlay(packages: Sequence[str], fresh: Path, folder: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for found in metadata.distributions(path=[str(fresh)]):
-        if found.name.lower().replace("_", "-") in packages:
+        if _plain(found.name) in packages:
             for top in {Path(file).parts[0] for file in found.files or ()} - {"..", "__pycache__"}:
                 if (fresh / top).exists() and not (folder / top).exists():
                     (folder / top).symlink_to(fresh / top)

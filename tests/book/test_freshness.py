@@ -27,6 +27,12 @@ def test_a_slip_in_what_is_kept_is_named(keep):
     assert done.returncode == 1 and keep in done.stdout
 
 
+def test_a_package_that_the_book_does_not_use_is_no_pin():
+    assert "torch==2.13.0" in freshness.requirements(ROOT, ["torch==2.13.0"])
+    with pytest.raises(BadParameter, match=r"'tourch', .* did you mean torch"):
+        freshness.requirements(ROOT, ["tourch==2.13.0"])
+
+
 @pytest.mark.parametrize("guilty", range(7))
 def test_halving_finds_the_package_in_few_runs(guilty):
     names, runs = list("abcdefg"), []
