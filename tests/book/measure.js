@@ -82,6 +82,16 @@
       .concat(`the page is ${document.scrollingElement.scrollWidth} px wide, the window ${width}`);
   };
 
+  /** Displayed equations that must be scrolled to be read. */
+  const cut = () =>
+    [...document.querySelectorAll("article div.math")]
+      .filter((maths) =>
+        [maths, ...maths.querySelectorAll(":scope > *")].some(
+          (e) => getComputedStyle(e).overflowX !== "visible" && e.scrollWidth > e.clientWidth + 1,
+        ),
+      )
+      .map((maths) => maths.id || maths.querySelector("[id]")?.id || maths.textContent.trim());
+
   const mathematics = () => {
     const written = [...document.querySelectorAll(".math")];
     const bare = written.filter((e) => !e.querySelector("mjx-container") && e.textContent.trim());
@@ -131,7 +141,7 @@
     return handle.getAttribute("aria-valuemax") - handle.getAttribute("aria-valuemin") + 1;
   };
 
-  window.nnMeasure = { faint, wide, mathematics, frame, frames };
+  window.nnMeasure = { faint, wide, cut, mathematics, frame, frames };
   const still = document.createElement("style");
   still.textContent = "*, *::before, *::after { transition: none !important; }";
   document.head.append(still);

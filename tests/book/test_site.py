@@ -62,6 +62,7 @@ def _look(visit: Visit, page: str) -> dict[str, Any]:
     seen["sliders"] = [_steps(tab, slider) for slider in tab.locator(".nn-slider").all()]
     tab.set_viewport_size({"width": 1280, "height": 900})
     seen["wide"][1280] = tab.evaluate("nnMeasure.wide()")
+    seen["cut"] = tab.evaluate("nnMeasure.cut()")
     tab.set_viewport_size({"width": 390, "height": 844})
     for name in ("foreign", "failed", "complaints"):
         seen[name] = list(getattr(visit, name))
@@ -106,6 +107,11 @@ def test_mathematics_is_rendered(page, looks):
 @pytest.mark.parametrize("page", PAGES)
 def test_page_does_not_scroll_sideways(page, width, looks):
     assert looks(page)["wide"][width] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_equations_fit_where_there_is_room(page, looks):
+    assert looks(page)["cut"] == []
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
