@@ -39,14 +39,17 @@ SITE, VENDOR = f"{WORK}/stamps/site", "_build/stamps/vendor"
 # So does a result that somebody, or a failing disk, has changed. A job elsewhere must not look: it
 # would find what others are just writing.
 if not workflow.remote_exec:
-    if not Path(f"{WORK}/html/index.html").exists():
-        Path(SITE).unlink(missing_ok=True)
+    lost = [] if Path(f"{WORK}/html/index.html").exists() else [SITE]
     if not browser_files.complete(Path("_extra/vendor"), browser_files.MANIFEST.read_text("utf8")):
-        Path(VENDOR).unlink(missing_ok=True)
-    for notebook in Path(f"{WORK}/executed/chapters").glob("*/*.ipynb"):
+        lost += [VENDOR]
+    for notebook in map(Path, (f"{WORK}/executed/chapters/{c}.ipynb" for c in CHAPTERS)):
         if not run_chapter.intact(notebook):
-            print(f"{notebook} is damaged: its chapter runs again", flush=True)
-            notebook.unlink()
+            if notebook.exists():
+                print(f"{notebook} is damaged: its chapter runs again", flush=True)
+            lost += [notebook]
+    # Snakemake leaves alone what is missing between a source and an end that is there.
+    for file in [*lost, SITE] if lost else []:
+        Path(file).unlink(missing_ok=True)
 
 
 def what_a_chapter_reads(wildcards):

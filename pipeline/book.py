@@ -53,6 +53,8 @@ def main() -> int:
         print(f"book: {page.relative_to(ROOT)}, {seconds}")
         return 0
     print(f"book not built, {seconds}" + (f"; failed: {', '.join(failed)}" if failed else ""))
+    if full := _full(ROOT):
+        print(full)
     if page.exists():
         print(f"{page.relative_to(ROOT)} still shows the last good site")
     return status if 0 < status < 128 else 1
@@ -146,6 +148,14 @@ def _snakemake(
     if status and not spoke:
         print(_tail(log, root))
     return status, failed
+
+
+def _full(root: Path, least: int = 10_000_000) -> str:
+    """Return a sentence about a disk with no room left; what went wrong may not say so itself."""
+    left = shutil.disk_usage(root).free
+    if left >= least:
+        return ""
+    return f"the disk has {left / 1e6:.1f} MB left: make room, then `make book` again goes on"
 
 
 def _planned(log: Path) -> str:

@@ -34,7 +34,8 @@ def book(tmp_path_factory):
 def whole(book: Scratch) -> dict[str, bytes]:
     """Return the site's pages, after asking that every file that they name is there."""
     html = (book.root / "_build" / "html").resolve()
-    pages = {str(file.relative_to(html)): file.read_bytes() for file in html.rglob("*.html")}
+    files = [file for file in html.rglob("*.html") if "_static" not in file.parts]  # fragments
+    pages = {str(file.relative_to(html)): file.read_bytes() for file in files}
     assert {"index.html", "chapters/tiny/one.html", "chapters/tiny/two.html"} <= set(pages)
     for name, content in pages.items():
         text = content.decode("utf8")
@@ -103,7 +104,7 @@ def test_a_full_disk(tmp_path, left):
         status, said = book.run("env", f"TMPDIR={disk}/tmp", "make", "book")
         print(f"--- {left} bytes left:\n{said}")
         assert status != 0
-        assert "No space left on device" in said, said
+        assert re.search(r"the disk has \d\.\d MB left: make room", said), said
         assert whole(book) == before
         (disk / "filler").unlink()
         ends_well(book, f"{left} left")
@@ -151,7 +152,7 @@ def test_a_removed_package_is_named_and_put_back(tmp_path):
     assert whole(book) == before
     status, said = book.run("make", "book")
     print(f"--- with one:\n{said}")
-    assert status == 0 and "mending it" in said, said
+    assert status == 0 and "installing requirements.txt" in said, said
     ends_well(book, "without papermill")
 
 
