@@ -1,6 +1,7 @@
 """The picture of a sweep: a panel for each result, points for runs, a line through their means."""
 
 import math
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from matplotlib import pyplot as plt
 
 from nnlib.plot.style import CYCLE, subplots
 
-PANELS = 6  # more would be too small to read
+PANELS = 6  # more would be too small to read; the tables have all
 
 
 def draw(results: Any, summary: Any, varied: list[str], file: Path) -> None:
@@ -25,10 +26,12 @@ def draw(results: Any, summary: Any, varied: list[str], file: Path) -> None:
     numeric = [name for name in several if results[name].dtype.kind in "if"]
     x = (numeric or several or [None])[0]
     others = [name for name in several if name != x]
-    scalars = list(summary["scalar"].unique())[:PANELS]
+    # What is the same everywhere needs no picture, as long as something else is not.
+    changes = summary.groupby("scalar", sort=False)["mean"].nunique() > 1
+    scalars = list(changes.index[changes] if changes.any() else changes.index)[:PANELS]
     cols = min(len(scalars), 3)
     rows = math.ceil(len(scalars) / cols)
-    figure, axes = subplots(rows, cols, width=3.2 * cols + 0.6, height=2.8 * rows, squeeze=False)
+    figure, axes = subplots(rows, cols, width=3.3 * cols + 0.6, height=2.9 * rows, squeeze=False)
     for ax in axes.flat[len(scalars) :]:
         ax.remove()
     done = results[results["status"] == "done"]
@@ -43,7 +46,8 @@ def draw(results: Any, summary: Any, varied: list[str], file: Path) -> None:
             ax.plot(where, line["mean"], color=color, label=name)
             low, high = line["mean"] - spread, line["mean"] + spread
             ax.fill_between(where, low, high, color=color, alpha=0.15, linewidth=0)
-        ax.set(title=scalar, xlabel=x or "")
+        ax.set_title(textwrap.fill(scalar, 30), fontsize=10)
+        ax.set_xlabel(x or "")
         if x in numeric:
             ax.set_xticks(sorted(runs[x].unique()))
     if others:
