@@ -150,6 +150,12 @@ def main() -> int:
     parser.add_argument("--root", type=Path, default=ROOT, help="the repository's folder")
     args = parser.parse_args()
     root = args.root.resolve()
+    for chapter in args.chapters:
+        try:
+            if not (root / "chapters" / f"{chapter}.md").is_file():  # its notebook may be to come
+                run_chapter.find(chapter, root)
+        except run_chapter.ChapterError as error:
+            parser.exit(1, f"✗ {error}\n")
     problems = check(root) if args.action == "check" else sync(root, args.chapters)
     for problem in problems:
         print(f"✗ {problem}")

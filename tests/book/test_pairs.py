@@ -93,3 +93,14 @@ def test_a_missing_half_is_named(book, lost):
 def test_a_plain_page_needs_no_notebook(book):
     (book / "chapters" / "tiny" / "index.md").write_text("# The family\n", "utf8")
     assert pairs.check(book) == []
+
+
+@pytest.mark.parametrize("action", ["check", "sync"])
+def test_a_misspelt_chapter_is_named(book, action, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["pairs", action, "--root", str(book), "tiny/onee"])
+    with pytest.raises(SystemExit) as left:
+        pairs.main()
+    assert left.value.code == 1
+    assert "there is no chapter 'tiny/onee' (family/name); did you mean tiny/one" in (
+        capsys.readouterr().err
+    )
