@@ -97,7 +97,7 @@ def test_a_plain_page_needs_no_notebook(book):
 
 @pytest.mark.parametrize("action", ["check", "sync"])
 def test_a_misspelt_chapter_is_named(book, action, monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["pairs", action, "--root", str(book), "tiny/onee"])
+    monkeypatch.setattr("sys.argv", ["pairs", action, "tiny/onee", "--root", str(book)])
     with pytest.raises(SystemExit) as left:
         pairs.main()
     assert left.value.code == 1
