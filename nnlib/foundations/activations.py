@@ -81,6 +81,11 @@ def relu(z: Elementwise) -> Elementwise:
     return F.threshold(z, 0.0, 0.0)  # eq. activations-relu: z above 0, else 0
 
 
+def _below(z: Tensor) -> Tensor:
+    r"""Return $\min(z, 0)$, with slope 1 at 0; that of `clamp` depends on torch's version."""
+    return z.masked_fill(z > 0, 0)
+
+
 def leaky_relu(z: Elementwise, alpha: float = 0.01) -> Elementwise:
     r"""Return $z$ above 0 and $\alpha z$ below (equation `activations-leaky-relu`).
 
@@ -99,7 +104,7 @@ def leaky_relu(z: Elementwise, alpha: float = 0.01) -> Elementwise:
         [-1.0, 3.0]
     """
     alpha = checks.number("alpha", alpha)
-    return relu(z) + alpha * z.clamp(max=0)  # eq. activations-leaky-relu, with no branch
+    return relu(z) + alpha * _below(z)  # eq. activations-leaky-relu, with no branch
 
 
 def elu(z: Elementwise, alpha: float = 1.0) -> Elementwise:
@@ -118,8 +123,8 @@ def elu(z: Elementwise, alpha: float = 1.0) -> Elementwise:
         [-2.0, 3.0]
     """
     alpha = checks.number("alpha", alpha)
-    # The clamp is for autograd too: were e^z to overflow unseen, its slope 0 · ∞ would be NaN.
-    return relu(z) + alpha * torch.expm1(z.clamp(max=0))  # eq. activations-elu, with no branch
+    # This is for autograd too: were e^z to overflow unseen, its slope 0 · ∞ would be NaN.
+    return relu(z) + alpha * torch.expm1(_below(z))  # eq. activations-elu, with no branch
 
 
 def gelu(z: Elementwise, approximate: str = "none") -> Elementwise:

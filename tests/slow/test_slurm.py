@@ -210,8 +210,9 @@ def test_an_interrupted_book_leaves_no_job_behind(book, slurm):
     os.killpg(process.pid, signal.SIGINT)
     said, _ = process.communicate(timeout=120)
     assert process.returncode != 0, said
-    (job,) = new_jobs(slurm, known)
-    assert job["JobState"] == "CANCELLED", said
+    # For some seconds after its end a job is still COMPLETING.
+    wait_for(lambda: new_jobs(slurm, known)[0]["JobState"] == "CANCELLED", f"the end; {said}")
+    assert len(new_jobs(slurm, known)) == 1
 
 
 def test_a_refused_job_is_told(book, slurm):
