@@ -29,8 +29,8 @@ def test_a_slip_in_what_is_kept_is_named(keep):
 
 def test_a_package_that_the_book_does_not_use_is_no_pin():
     assert "torch==2.13.0" in freshness.requirements(ROOT, ["torch==2.13.0"])
-    with pytest.raises(BadParameter, match=r"'tourch', .* did you mean torch"):
-        freshness.requirements(ROOT, ["tourch==2.13.0"])
+    with pytest.raises(BadParameter, match=r"'torchx', .* did you mean torch"):
+        freshness.requirements(ROOT, ["torchx==2.13.0"])
 
 
 @pytest.mark.parametrize("guilty", range(7))
