@@ -101,6 +101,20 @@ def tensor(
     return value
 
 
+def lengths(name: str, value: Any, batch: int, steps: int) -> Tensor:
+    """Return `value` when it holds the real steps of each sequence of a batch, 1 … `steps`.
+
+    Raises:
+        TypeError: not a tensor of integers.
+        ValueError: another number of sequences, or a length out of range.
+    """
+    tensor(name, value, shape=(batch,), floating=False, empty=False)
+    low, high = int(value.min()), int(value.max())
+    if low < 1 or high > steps:
+        raise ValueError(f"{name} must lie in 1 … {steps}, the steps of x, got {low} … {high}")
+    return value
+
+
 def labels(name: str, value: Any, classes: int, *, length: int | None = None) -> Tensor:
     """Return `value` when it is a vector of class numbers in 0 … `classes` − 1."""
     tensor(name, value, shape=("n" if length is None else length,), floating=False)

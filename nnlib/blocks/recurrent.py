@@ -62,14 +62,10 @@ class Recurrent(nn.Module):
         self.dropout = checks.number("dropout", dropout, least=0, most=1)
         self.bidirectional = checks.one_of("bidirectional", bidirectional, (True, False))
         self.directions = 1 + bidirectional
-        sizes = {"weight_ih": None, "weight_hh": (self.gates * h, h)}
-        if bias:
-            sizes |= {"bias_ih": (self.gates * h,), "bias_hh": (self.gates * h,)}
         for layer in range(self.num_layers):
             width = self.input_size if layer == 0 else h * self.directions
             for suffix in self._suffixes(layer):
-                for name, size in sizes.items():
-                    shape = size or (self.gates * h, width)
+                for name, shape in self._shapes(width).items():
                     value = torch.empty(shape, device=device, dtype=dtype)
                     self.register_parameter(name + suffix, nn.Parameter(value))
         self.reset_parameters()
@@ -267,12 +263,7 @@ class Recurrent(nn.Module):
         checks.tensor("x", x, shape=shape, floating=True, empty=False)
         batch, time = x.shape[:2] if self.batch_first else x.shape[1::-1]
         if lengths is not None:
-            checks.tensor("lengths", lengths, shape=(batch,), floating=False)
-            if int(lengths.min()) < 1 or int(lengths.max()) > time:
-                raise ValueError(
-                    f"lengths must lie in 1 … {time}, the steps of x, "
-                    f"got {int(lengths.min())} … {int(lengths.max())}"
-                )
+            checks.lengths("lengths", lengths, batch, time)
         return self._states(state, batch, x)
 
     def _states(self, state, batch: int, like: Tensor) -> State:
@@ -296,9 +287,14 @@ class Recurrent(nn.Module):
     def _suffixes(self, layer: int) -> list[str]:
         return [f"_l{layer}", f"_l{layer}_reverse"][: self.directions]
 
+    def _shapes(self, width: int) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of one layer's weights in one direction, for inputs of this width."""
+        rows, h = self.gates * self.hidden_size, self.hidden_size
+        biases = {"bias_ih": (rows,), "bias_hh": (rows,)} if self.bias else {}
+        return {"weight_ih": (rows, width), "weight_hh": (rows, h)} | biases
+
     def _weights(self, suffix: str) -> dict[str, Tensor]:
-        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")[: 4 if self.bias else 2]
-        return {name: getattr(self, name + suffix) for name in names}
+        return {name: getattr(self, name + suffix) for name in self._shapes(0)}
 
     def _flat(self) -> list[Tensor]:
         layers = range(self.num_layers)

@@ -5,7 +5,7 @@ Axes: b batch, t time, d input features, h hidden features, v vocabulary.
 """
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -21,14 +21,14 @@ MERGES = {
 
 
 def reverse(
-    x: Float[Tensor, "b t d"], lengths: Int[Tensor, " b"] | None = None
-) -> Float[Tensor, "b t d"]:
+    x: Shaped[Tensor, "b t *d"], lengths: Int[Tensor, " b"] | None = None
+) -> Shaped[Tensor, "b t *d"]:
     r"""Return each sequence from its last real step to its first; padding stays where it is.
 
     Step t of n takes the place n + 1 − t (equation `bidirectional-reverse`); twice is not at all.
 
     Args:
-        x: sequences, batch first.
+        x: sequences, batch first, of vectors or of tokens.
         lengths: real steps of each, 1 … t; None is all of them.
 
     Raises:
@@ -40,13 +40,13 @@ def reverse(
         >>> reverse(x, torch.tensor([2])).flatten().tolist()
         [2.0, 1.0, 0.0]
     """
-    checks.tensor("x", x, shape=("b", "t", "d"), floating=True)
+    checks.tensor("x", x, shape=("b", "t") if getattr(x, "ndim", 0) == 2 else ("b", "t", "d"))
     if lengths is None:
         return x.flip(1)
-    _check_lengths(lengths, x)
+    checks.lengths("lengths", lengths, *x.shape[:2])
     at, end = torch.arange(x.shape[1], device=x.device), lengths.to(x.device)[:, None]
     rows = torch.where(at < end, end - 1 - at, at)  # eq. bidirectional-reverse
-    return x.gather(1, rows[..., None].expand_as(x))
+    return x.gather(1, rows if x.ndim == 2 else rows[..., None].expand_as(x))
 
 
 class Bidirectional(nn.Module):
@@ -172,12 +172,3 @@ class GapFiller(nn.Module):
 def _before(states: Float[Tensor, "b t h"]) -> Float[Tensor, "b t h"]:
     """Return what was known just before each step: the state one step earlier, at first zero."""
     return F.pad(states[:, :-1], (0, 0, 1, 0))
-
-
-def _check_lengths(lengths: Tensor, x: Tensor) -> None:
-    checks.tensor("lengths", lengths, shape=(len(x),), floating=False, empty=False)
-    if int(lengths.min()) < 1 or int(lengths.max()) > x.shape[1]:
-        raise ValueError(
-            f"lengths must lie in 1 … {x.shape[1]}, the steps of x, "
-            f"got {int(lengths.min())} … {int(lengths.max())}"
-        )

@@ -145,28 +145,6 @@ class PeepholeLSTM(LSTM):
 
     fused = None
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bias: bool = True,
-        batch_first: bool = True,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        device=None,
-        dtype=None,
-    ):
-        super().__init__(
-            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
-            device, dtype,
-        )  # fmt: skip
-        for layer in range(self.num_layers):
-            for suffix in self._suffixes(layer):
-                peek = torch.empty(3, self.hidden_size, device=device, dtype=dtype)
-                nn.init.uniform_(peek, -(self.hidden_size**-0.5), self.hidden_size**-0.5)
-                self.register_parameter("weight_ch" + suffix, nn.Parameter(peek))
-
     def tick(self, projected: Tensor, state: State, weights: dict[str, Tensor]) -> Tick:
         """One tick, in which the gates look at the cell."""
         h, c = state
@@ -178,8 +156,8 @@ class PeepholeLSTM(LSTM):
         o = (o + peek_o * c).sigmoid()  # eq. lstm-peephole
         return Tick(i, f, g, o, c, o * c.tanh())
 
-    def _weights(self, suffix: str) -> dict[str, Tensor]:
-        return super()._weights(suffix) | {"weight_ch": getattr(self, "weight_ch" + suffix)}
+    def _shapes(self, width: int) -> dict[str, tuple[int, ...]]:
+        return super()._shapes(width) | {"weight_ch": (3, self.hidden_size)}
 
 
 @torch.no_grad()

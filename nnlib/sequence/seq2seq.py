@@ -286,28 +286,6 @@ class Seq2Seq(nn.Module):
             raise ValueError(f"{name} must hold tokens 0 … {size - 1}, got {low} … {high}")
 
 
-def reverse(
-    tokens: Int[Tensor, "b t"], lengths: Int[Tensor, " b"] | None = None
-) -> Int[Tensor, "b t"]:
-    """Return each row's real tokens backwards, its padding left where it is.
-
-    Args:
-        tokens: padded at the end.
-        lengths: real tokens of each row; None is all of them.
-
-    Example:
-        >>> reverse(torch.tensor([[1, 2, 3, 0], [4, 5, 0, 0]]), torch.tensor([3, 2])).tolist()
-        [[3, 2, 1, 0], [5, 4, 0, 0]]
-
-    Source: Sutskever, Vinyals and Le 2014, section 3.3.
-    """
-    if lengths is None:
-        return tokens.flip(1)
-    at = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
-    last = lengths[:, None] - 1
-    return tokens.gather(1, torch.where(at <= last, last - at, at))
-
-
 def _penalty(count: Tensor, alpha: float) -> Tensor:
     return ((5 + count) / 6) ** alpha  # eq. seq2seq-length-penalty
 

@@ -16,7 +16,8 @@ from transformers.models.t5.modeling_t5 import T5Attention, T5Block, T5Stack
 
 from nnlib.attention.transformer import TransformerDecoderLayer
 from nnlib.blocks.t5 import RelativePositionBias, T5Layer, relative_bucket
-from nnlib.sequence.seq2seq import Memory, Seq2Seq, reverse
+from nnlib.sequence.bidirectional import reverse
+from nnlib.sequence.seq2seq import Memory, Seq2Seq
 from tests.support import refuses
 
 CONTEXTS = ("start", "every", "attention")
@@ -266,6 +267,8 @@ def test_reversed_sources_are_turned_up_to_their_padding():
         assert torch.equal(got[row, n:], source[row, n:])
     torch.testing.assert_close(reverse(source), reverse(source, torch.full((5,), 7)))
     torch.testing.assert_close(reverse(got, lengths), source)
+    with refuses(ValueError, "lengths must lie in 1 … 7, the steps of x, got 8 … 8"):
+        reverse(source, torch.full((5,), 8))
 
 
 # ---------------------------------------------------------------- beam search
