@@ -123,7 +123,7 @@ def elu(z: Elementwise, alpha: float = 1.0) -> Elementwise:
         [-2.0, 3.0]
     """
     alpha = checks.number("alpha", alpha)
-    # This is for autograd too: were e^z to overflow unseen, its slope 0 · ∞ would be NaN.
+    # Cut off for autograd too: were e^z to overflow unseen, its slope 0 · ∞ would be NaN.
     return relu(z) + alpha * torch.expm1(_below(z))  # eq. activations-elu, with no branch
 
 

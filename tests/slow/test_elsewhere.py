@@ -17,12 +17,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.address import address
+from tests.book.browser import chromium
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests" / "book"))
-
-from browser import chromium  # noqa: E402
-
 CHAPTERS = sorted(ROOT.glob("chapters/*/*.ipynb"))
 SHIPPED = (
     "numpy", "scipy", "matplotlib", "torch", "pandas", "scikit-learn", "statsmodels", "tqdm",
