@@ -28,7 +28,7 @@ test: venv ## build the book, then check everything: style, library, pages, ever
 	@failed=; \
 	$(MAKE) --no-print-directory book || failed="$$failed book"; \
 	$(MAKE) --no-print-directory lint || failed="$$failed lint"; \
-	$(PY) -m pipeline.times --settle || failed="$$failed times"; \
+	$(PY) -m pipeline.checks.times --settle || failed="$$failed times"; \
 	$(PY) -m pytest -q -n 2 --dist loadfile || failed="$$failed tests"; \
 	$(PY) -m pytest -q -n 2 --dist loadfile -o addopts= -p nbval --nbval-lax --nbval-current-env \
 		--nbval-cell-timeout=600 chapters || failed="$$failed chapters"; \
@@ -39,34 +39,34 @@ test-slow: venv ## prove what takes long: clusters, faults, other installations,
 	@$(PY) -m pytest -q tests/slow
 
 chapter: venv ## execute one chapter and print its time: CHAPTER=family/name [PARAMS="steps=50"]
-	@$(PY) -m pipeline.run_chapter "$(CHAPTER)" --set '$(PARAMS)'
+	@$(PY) -m pipeline.execute.run_chapter "$(CHAPTER)" --set '$(PARAMS)'
 
 figures: venv ## write figures as SVG and PNG: [CHAPTER=family/name] [PARAMS="steps=50"] [PRESET=gpu]
-	@$(PY) -m pipeline.figures $(CHAPTER) --set '$(PARAMS)' --preset '$(PRESET)'
+	@$(PY) -m pipeline.execute.figures $(CHAPTER) --set '$(PARAMS)' --preset '$(PRESET)'
 
 sweep: venv ## run a grid of parameters and seeds: CHAPTER=family/name GRID=grid.yaml [PRESET=] [PROFILE=]
-	@$(PY) -m pipeline.sweep "$(CHAPTER)" "$(GRID)" --preset '$(PRESET)' --profile '$(PROFILE)'
+	@$(PY) -m pipeline.execute.sweep "$(CHAPTER)" "$(GRID)" --preset '$(PRESET)' --profile '$(PROFILE)'
 
 cluster: venv ## install what PROFILE=slurm and PROFILE=kubernetes need, pinned
 	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-cluster.txt
 
 freshness: venv ## build the book against the newest releases, name what broke: [KEEP="torch==2.13.0"]
-	@$(PY) -m pipeline.freshness --keep '$(KEEP)'
+	@$(PY) -m pipeline.checks.freshness --keep '$(KEEP)'
 
 pdf: book ## print the whole book into _build/forms, and link it from the site: [PRESET=gpu]
-	@$(PY) -m pipeline.pdf --preset '$(PRESET)'
+	@$(PY) -m pipeline.forms.pdf --preset '$(PRESET)'
 
 zip: venv ## pack the notebooks and what they need to run into _build/forms; `make book` does so too
-	@$(PY) -m pipeline.bundle
+	@$(PY) -m pipeline.forms.notebooks_zip
 
 sync: venv ## pair each chapter's .md and .ipynb, refresh the outputs that are checked: [CHAPTER=…]
-	@$(PY) -m pipeline.pairs sync $(CHAPTER)
+	@$(PY) -m pipeline.checks.pairing sync $(CHAPTER)
 
 new: venv ## begin a chapter, its module and its test: CHAPTER=family/name
-	@$(PY) -m pipeline.new "$(CHAPTER)"
+	@$(PY) -m pipeline.new_chapter "$(CHAPTER)"
 
 truth: venv ## print which equations are verified by which tests
-	@$(PY) -m pipeline.truth
+	@$(PY) -m pipeline.checks.equations
 
 lint: venv ## ruff, the direction of imports, spelling
 	@$(BIN)/ruff check --quiet .

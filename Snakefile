@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
-from pipeline import dependencies, run_chapter
-from pipeline import preset as presets
-from pipeline import vendor as browser_files
+from pipeline.execute import dependencies
+from pipeline.execute import run_chapter
+from pipeline.execute import presets
+from pipeline.site import vendor as browser_files
 
 shell.prefix("exec 2>&1; ")  # what a step says is shown; Snakemake's own words go to the log
 # On another machine it speaks into its log, and pipeline/book.py listens there.
@@ -55,7 +56,7 @@ if not workflow.remote_exec:
 def what_a_chapter_reads(wildcards):
     chapter = f"chapters/{wildcards.family}/{wildcards.name}.ipynb"
     results = RESULTS if wildcards.family == "kernels" else []
-    return [chapter, *GRAPH.files(ROOT / chapter), *results, "pipeline/run_chapter.py", "requirements.txt"]
+    return [chapter, *GRAPH.files(ROOT / chapter), *results, "pipeline/execute/run_chapter.py", "requirements.txt"]
 
 
 # What a cluster is asked for; a machine of one's own takes no notice. A larger run is for a GPU,
@@ -89,10 +90,10 @@ rule execute:
         mem_mb=MEMORY,
         runtime=MINUTES,
         gpu=lambda wildcards: gpus(presets.values(BLOCKS, f"{wildcards.family}/{wildcards.name}")),
-    shell: "{SAY} {log:q}; {PYTHON:q} -m pipeline.run_chapter {wildcards.family}/{wildcards.name} {params.preset:q} --to {output[0]:q}"
+    shell: "{SAY} {log:q}; {PYTHON:q} -m pipeline.execute.run_chapter {wildcards.family}/{wildcards.name} {params.preset:q} --to {output[0]:q}"
 
 
-# One run of a sweep (pipeline/sweep.py writes what it runs with, and gathers the records).
+# One run of a sweep (pipeline/execute/sweep.py writes what it runs with, and gathers the records).
 rule point:
     input:
         "_build/sweeps/{family}/{name}/{grid}/points/{point}.json",
@@ -104,37 +105,37 @@ rule point:
         mem_mb=16000,
         runtime=720,
         gpu=lambda wildcards, input: gpus(json.loads(Path(input[0]).read_text("utf8"))["parameters"]),
-    shell: "{SAY} {log:q}; {PYTHON:q} -m pipeline.sweep --point {input[0]:q}"
+    shell: "{SAY} {log:q}; {PYTHON:q} -m pipeline.execute.sweep --point {input[0]:q}"
 
 
 # The two files of every chapter agree.
 rule pairs:
-    input: TEXTS, [f"chapters/{c}.ipynb" for c in CHAPTERS], "pipeline/pairs.py"
+    input: TEXTS, [f"chapters/{c}.ipynb" for c in CHAPTERS], "pipeline/checks/pairing.py"
     output: touch("_build/stamps/pairs")
-    shell: "{PYTHON:q} -m pipeline.pairs check"
+    shell: "{PYTHON:q} -m pipeline.checks.pairing check"
 
 
 # Browser files of other projects, from npm once and from .cache afterwards.
 rule vendor:
-    input: "pipeline/vendor.py", "pipeline/vendor.json"
+    input: "pipeline/site/vendor.py", "pipeline/site/vendor.json"
     output: touch(VENDOR)
-    shell: "{PYTHON:q} -m pipeline.vendor"
+    shell: "{PYTHON:q} -m pipeline.site.vendor"
 
 
 # Which equation is verified by which test. A red test does not stop the book: the table shows it.
 rule truth:
-    input: TEXTS, LIBRARY, TESTS, "pipeline/truth.py"
+    input: TEXTS, LIBRARY, TESTS, "pipeline/checks/equations.py"
     output: "_build/truth.json"
     log: "_build/truth.log"
     resources: mem_mb=8000, runtime=60
-    shell: "echo '… tests of the equations'; {PYTHON:q} -m pipeline.truth --report {output} > {log} 2>&1 || {{ cat {log}; false; }}"
+    shell: "echo '… tests of the equations'; {PYTHON:q} -m pipeline.checks.equations --report {output} > {log} 2>&1 || {{ cat {log}; false; }}"
 
 
 # Pages made from the catalogue, the library and the tests.
 rule pages:
-    input: "_build/truth.json", TEXTS, LIBRARY, found("pipeline/pages.py", "pipeline/tree.py", "pipeline/truth.py"), "_toc.yml"
+    input: "_build/truth.json", TEXTS, LIBRARY, found("pipeline/site/generated_pages.py", "pipeline/site/family_tree.py", "pipeline/checks/equations.py"), "_toc.yml"
     output: touch("_build/stamps/pages")
-    shell: "{PYTHON:q} -m pipeline.pages"
+    shell: "{PYTHON:q} -m pipeline.site.generated_pages"
 
 
 # Built aside; _build/html is swapped in the last step, so it is no output that may be deleted.
@@ -146,4 +147,4 @@ rule site:
         TEXTS, LIBRARY, "_config.yml", "_toc.yml", "references.bib", "requirements.txt", "pyproject.toml",
     output: touch(SITE)
     params: preset=f"--preset={PRESET}"
-    shell: "echo '… site'; {PYTHON:q} -m pipeline.site {params.preset:q}"
+    shell: "echo '… site'; {PYTHON:q} -m pipeline.site.build {params.preset:q}"

@@ -29,8 +29,7 @@ from torch.nn import functional as F
 from benchmarks import measure
 from nnlib.device import pick_device
 from nnlib.kernels.cost import Cost
-
-ROOT = Path(__file__).parent.parent
+from pipeline import ROOT
 
 
 @dataclass

@@ -10,7 +10,8 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from pipeline import ROOT
+
 PLACEHOLDER = "https://github.com/your-organisation/executable-encyclopedia"
 _FORM = re.compile(r"https://github\.com/[\w.-]+/[\w.-]*[\w-]")
 

@@ -21,11 +21,11 @@ from typing import TextIO
 
 import yaml
 
-from pipeline import preset as presets
-from pipeline import said, times
-from pipeline.parameters import BadParameter
-
-ROOT = Path(__file__).resolve().parents[1]
+from pipeline import ROOT
+from pipeline.checks import times
+from pipeline.execute import presets
+from pipeline.execute import remote_logs as said
+from pipeline.execute.parameters import BadParameter
 
 
 def main() -> int:

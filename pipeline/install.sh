@@ -6,7 +6,7 @@ python=$1 venv=$2
 stamp=$venv/.installed
 sum=$(cat requirements.txt pyproject.toml | cksum)
 if [ "$(cat "$stamp" 2>/dev/null)" = "$sum" ] && [ -x "$venv/bin/python" ]; then
-    told=$("$venv/bin/python" -m pipeline.environment) && exit 0
+    told=$("$venv/bin/python" -m pipeline.checks.environment) && exit 0
     echo "$venv is not what requirements.txt says; mending it:"
     echo "$told" | head -n 5
 fi

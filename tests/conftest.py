@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import truth
+from pipeline.checks import equations as truth
 
 torch.set_num_threads(1)  # the same numbers on every machine, and no fight between workers
 

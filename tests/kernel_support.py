@@ -17,7 +17,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-ROOT = Path(__file__).parent.parent
+from pipeline import ROOT
+
 FLOOR = 1e-6  # a few roundings of float32, relative to the largest true value or to 1
 
 

@@ -3,15 +3,13 @@
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from pybtex.database import parse_file
-from support import refuses
 
 from nnlib import catalog
-
-ROOT = Path(__file__).parent.parent
+from pipeline import ROOT
+from tests.support import refuses
 
 
 def test_importing_it_imports_nothing_heavy():

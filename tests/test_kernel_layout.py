@@ -4,11 +4,11 @@ import ast
 import importlib
 import inspect
 import re
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from pipeline import ROOT
+
 NOT_OPERATIONS = {"cost", "roofline"}
 OPERATIONS = sorted(
     file.stem

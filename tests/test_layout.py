@@ -1,14 +1,13 @@
 """One name in three rooms: `chapters/f/x.md`, `nnlib/f/x.py`, `tests/f/test_x.py`."""
 
 import ast
-from pathlib import Path
 
 import pytest
 import yaml
 
 from nnlib import catalog
+from pipeline import ROOT
 
-ROOT = Path(__file__).parent.parent
 # Operations stand in nnlib/kernels one a file, whether or not a chapter is about them.
 FAMILIES = [family for family in catalog.FAMILIES if family != "kernels"]
 

@@ -3,7 +3,7 @@
 The same chapter runs on a laptop, on one GPU, or on several through `accelerate launch` or
 `notebook_launcher`: the loop asks Accelerate for the device, the precision and the processes, and
 knows nothing else of them. A batch is shared out among the processes, and each share may be read in
-several parts; either way the step is that of the whole batch (`tests/test_train_processes.py`).
+several parts; either way the step is that of the whole batch (`tests/train/test_processes.py`).
 """
 
 import math

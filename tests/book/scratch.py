@@ -11,7 +11,8 @@ import nbformat
 import psutil
 from nbformat import v4
 
-ROOT = Path(__file__).resolve().parents[2]
+from pipeline import ROOT
+
 FILES = (
     "Makefile", "Snakefile", "pyproject.toml", "requirements.txt", "jupytext.toml",
     "_config.yml", "references.bib",
@@ -51,7 +52,7 @@ class Scratch:
         (folder / "tests").mkdir()
         shutil.copy(ROOT / "tests" / "conftest.py", folder / "tests")
         # This book has no generated pages, so the step that makes them may do nothing.
-        (folder / "pipeline" / "pages.py").write_text("")
+        (folder / "pipeline" / "site" / "generated_pages.py").write_text("")
         (ROOT / ".cache").mkdir(exist_ok=True)
         (folder / ".cache").symlink_to(ROOT / ".cache")
         self._borrow_venv()

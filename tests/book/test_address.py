@@ -5,7 +5,7 @@ import re
 import pytest
 
 from pipeline import address as module
-from pipeline.dependencies import chapters
+from pipeline.execute.dependencies import chapters
 
 ADDRESS = module.address()
 PLACES = ["_config.yml", "README.md", "nnlib/notebook.py"]

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import ROOT
 from pipeline.address import address
 
-ROOT = Path(__file__).resolve().parents[2]
 CELL = next(
     "".join(cell["source"])
     for cell in json.loads((ROOT / "chapters/foundations/perceptron.ipynb").read_text())["cells"]

@@ -4,11 +4,12 @@ import json
 
 import pytest
 
-from pipeline import times, yardstick
-from pipeline.dependencies import chapters
+from pipeline import ROOT
+from pipeline.checks import times, yardstick
+from pipeline.execute.dependencies import chapters
 
 
-@pytest.mark.parametrize("chapter", chapters(times.ROOT))
+@pytest.mark.parametrize("chapter", chapters(ROOT))
 def test_a_chapter_is_within_its_budget(chapter):
     if chapter not in {record["chapter"] for record in times.records()}:
         pytest.skip("`make book` has not executed this chapter")
@@ -59,7 +60,7 @@ def settled(book, monkeypatch, slowness, cpu, wall):
         ran.append(chapter)
         return {"chapter": chapter, "cpu_seconds": cpu, "wall_seconds": wall}
 
-    monkeypatch.setattr("pipeline.run_chapter.run", alone)
+    monkeypatch.setattr("pipeline.execute.run_chapter.run", alone)
     monkeypatch.setattr(times, "slowness", lambda: slowness)
     times.settle(book)
     return ran

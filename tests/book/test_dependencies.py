@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from pipeline.dependencies import Graph, chapters
+from pipeline.execute.dependencies import Graph, chapters
 
 FILES = {
     "nnlib/__init__.py": "",

@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 from pybtex.database import parse_file
 
-from pipeline import truth
+from pipeline import ROOT
 
-ROOT = Path(truth.ROOT)
 DECISIONS = sorted((ROOT / "decisions").glob("[0-9]*.md"))
 DOCUMENTS = [
     *(

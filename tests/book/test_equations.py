@@ -8,9 +8,10 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from sources import EQUATIONS
 
-from pipeline import truth
+from pipeline import ROOT
+from pipeline.checks import equations as truth
+from tests.book.sources import EQUATIONS
 
 CHAPTERS = sorted({equation.chapter for equation in truth.equations()})
 SECTION_CHAPTER = {
@@ -102,10 +103,11 @@ RED = '@pytest.mark.equation("name-c")\ndef test_c():\n    assert 1 == 2\n'
 @pytest.fixture
 def scratch(tmp_path):
     """A book of one chapter with its own copy of the machinery."""
-    root = Path(truth.ROOT)
-    for folder in ("pipeline", "tests", "chapters/family"):
+    root = Path(ROOT)
+    for folder in ("pipeline/checks", "tests", "chapters/family"):
         (tmp_path / folder).mkdir(parents=True)
-    shutil.copy(root / "pipeline" / "truth.py", tmp_path / "pipeline")
+    for file in ("__init__.py", "checks/__init__.py", "checks/equations.py"):
+        shutil.copy(root / "pipeline" / file, tmp_path / "pipeline" / file)
     shutil.copy(root / "tests" / "conftest.py", tmp_path / "tests")
     settings = "[pytest]\npythonpath = .\nmarkers =\n    equation\n    gpu\n"
     (tmp_path / "pytest.ini").write_text(settings)
@@ -142,7 +144,7 @@ def test_each_gap_is_named_with_its_file(scratch, page, tests, told):
 
 def test_full_coverage_ends_with_the_total(scratch):
     _write(scratch, PAGE, GREEN)
-    ran = _run(scratch, "pipeline.truth")
+    ran = _run(scratch, "pipeline.checks.equations")
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert ran.stdout.splitlines()[-1] == "2 of 2 labelled equations tested (100 %)"
     entry = json.loads((scratch / "_build" / "truth.json").read_text())["name-a"]
@@ -155,13 +157,13 @@ def test_full_coverage_ends_with_the_total(scratch):
 def test_a_red_or_skipped_test_fails_the_table_but_not_the_report_for_the_book(scratch):
     skipped = '@pytest.mark.equation("name-e")\ndef test_e():\n    pytest.skip("no")\n'
     _write(scratch, PAGE + "\n$$e$$ (name-e)\n", f"{GREEN}\n\n{RED}\n\n{skipped}")
-    ran = _run(scratch, "pipeline.truth")
+    ran = _run(scratch, "pipeline.checks.equations")
     assert ran.returncode == 1
     assert "equation name-c: tests/test_name.py::test_c failed" in ran.stdout
     assert "equation name-e: every test of it was skipped" in ran.stdout
     assert ran.stdout.splitlines()[-1] == "1 of 3 labelled equations tested (33 %)"
 
-    ran = _run(scratch, "pipeline.truth", "--report", "_build/other.json")
+    ran = _run(scratch, "pipeline.checks.equations", "--report", "_build/other.json")
     assert ran.returncode == 0, ran.stdout + ran.stderr
     written = json.loads((scratch / "_build" / "other.json").read_text())
     assert {label: truth.holds(entry) for label, entry in written.items()} == {

@@ -11,7 +11,8 @@ import subprocess
 import time
 
 import pytest
-from scratch import Scratch, kernels, wait_for
+
+from tests.book.scratch import Scratch, kernels, wait_for
 
 pytestmark = pytest.mark.slow
 

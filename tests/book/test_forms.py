@@ -13,11 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import bundle, forms, pdf, site
-from pipeline.dependencies import chapters
+from pipeline import ROOT
+from pipeline.execute.dependencies import chapters
+from pipeline.forms import downloads as forms
+from pipeline.forms import notebooks_zip as bundle
+from pipeline.forms import pdf
+from pipeline.site import build as site
 from tests.book.test_bootstrap import bare_kernel
 
-ROOT = Path(__file__).resolve().parents[2]
 LANDING = "chapters/intro"
 
 
@@ -185,6 +188,6 @@ def test_without_a_site_it_says_what_to_do(tmp_path):
 
 
 def test_a_misspelt_preset_is_refused_by_name():
-    command = [sys.executable, "-m", "pipeline.pdf", "--preset", "gpuu"]
+    command = [sys.executable, "-m", "pipeline.forms.pdf", "--preset", "gpuu"]
     told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert told.returncode == 1 and "'gpuu' is unknown; there is" in told.stdout

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import freshness
-from pipeline.parameters import BadParameter
-
-ROOT = Path(__file__).resolve().parents[2]
+from pipeline import ROOT
+from pipeline.checks import freshness
+from pipeline.execute.parameters import BadParameter
 
 
 def test_nothing_is_pinned_but_what_is_kept():
@@ -22,7 +21,7 @@ def test_nothing_is_pinned_but_what_is_kept():
 def test_a_slip_in_what_is_kept_is_named(keep):
     with pytest.raises(BadParameter, match=r"it takes name==version, such as torch==2\.13\.0"):
         freshness.requirements(ROOT, [keep])
-    command = [sys.executable, "-m", "pipeline.freshness", "--keep", keep]
+    command = [sys.executable, "-m", "pipeline.checks.freshness", "--keep", keep]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1 and keep in done.stdout
 

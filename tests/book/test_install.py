@@ -3,11 +3,11 @@
 import os
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from pipeline import ROOT
+
 # Stands for Python and for its copy in the environment: it notes what it is asked to do.
 PYTHON = """\
 #!/bin/sh

@@ -3,14 +3,13 @@
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import jupytext
 import pytest
 
-from pipeline import new, truth
+from pipeline import ROOT
+from pipeline import new_chapter as new
 
-ROOT = Path(truth.ROOT)
 COPIED = ("nnlib", "pipeline", "tests", "chapters", "_toc.yml", "references.bib", "pyproject.toml")
 
 
@@ -25,7 +24,7 @@ def scratch(tmp_path_factory):
             shutil.copytree(source, target, ignore=ignored)
         else:
             shutil.copy(source, target)
-    ran = _python(root, "-m", "pipeline.new", "vision/squint")
+    ran = _python(root, "-m", "pipeline.new_chapter", "vision/squint")
     assert ran.returncode == 0, ran.stderr
     return root, ran.stdout
 

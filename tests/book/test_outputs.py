@@ -3,25 +3,27 @@
 import nbformat
 import pytest
 
-from pipeline import pairs, run_chapter
-from pipeline.dependencies import chapters
+from pipeline import ROOT
+from pipeline.checks import pairing as pairs
+from pipeline.execute import run_chapter
+from pipeline.execute.dependencies import chapters
 
-CHAPTERS = chapters(pairs.ROOT)
+CHAPTERS = chapters(ROOT)
 STDOUT = {"output_type": "stream", "name": "stdout", "text": "✓ equal\n"}
 TAGGED = {"tags": [pairs.CHECKED]}
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_only_checked_cells_store_outputs(chapter):
-    assert pairs.stored_output_problems(pairs.ROOT, chapter) == []
+    assert pairs.stored_output_problems(ROOT, chapter) == []
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_the_book_printed_what_is_stored(chapter):
-    executed = pairs.ROOT / "_build" / "executed" / "chapters" / f"{chapter}.ipynb"
+    executed = ROOT / "_build" / "executed" / "chapters" / f"{chapter}.ipynb"
     if not executed.exists():
         pytest.skip("`make book` has not executed this chapter")
-    stored = nbformat.read(pairs.ROOT / "chapters" / f"{chapter}.ipynb", 4).cells
+    stored = nbformat.read(ROOT / "chapters" / f"{chapter}.ipynb", 4).cells
     ran = nbformat.read(executed, 4).cells
     for at, (a, b) in enumerate(zip(stored, ran, strict=True), 1):
         if pairs.CHECKED in a.metadata.get("tags", []):
@@ -34,7 +36,7 @@ def printed(cell):
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_every_chapter_ends_with_a_verdict_that_is_checked(chapter):
-    cells = nbformat.read(pairs.ROOT / "chapters" / f"{chapter}.ipynb", 4).cells
+    cells = nbformat.read(ROOT / "chapters" / f"{chapter}.ipynb", 4).cells
     last = [cell for cell in cells if cell.cell_type == "code"][-1]
     assert "verdict()" in last.source and pairs.CHECKED in last.metadata.get("tags", [])
 

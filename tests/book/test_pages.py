@@ -9,7 +9,9 @@ from xml.etree import ElementTree
 import pytest
 
 from nnlib import catalog
-from pipeline import pages, tree, truth
+from pipeline import ROOT
+from pipeline.site import family_tree as tree
+from pipeline.site import generated_pages as pages
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +26,7 @@ def drawing():
 
 
 def test_every_generated_page_is_in_the_table_of_contents(made):
-    toc = (truth.ROOT / "_toc.yml").read_text(encoding="utf-8")
+    toc = (ROOT / "_toc.yml").read_text(encoding="utf-8")
     listed = re.findall(r"(?:file|glob): (\S+)", toc)
     names = [page.removesuffix(".md") for page in made]
     lost = [name for name in names if not any(fnmatch(name, pattern) for pattern in listed)]
@@ -69,8 +71,8 @@ def test_later_years_stand_further_right():
 
 def test_every_public_module_is_in_the_reference(made):
     text = "".join(made.values())
-    for file in (truth.ROOT / "nnlib").rglob("*.py"):
-        module = ".".join(file.relative_to(truth.ROOT).with_suffix("").parts)
+    for file in (ROOT / "nnlib").rglob("*.py"):
+        module = ".".join(file.relative_to(ROOT).with_suffix("").parts)
         if not file.stem.startswith("_"):
             assert f".. automodule:: {module}\n   :members:" in text
 

@@ -3,10 +3,11 @@
 import nbformat
 import pytest
 
-from pipeline import pairs
-from pipeline.dependencies import chapters, missing_halves
+from pipeline import ROOT
+from pipeline.checks import pairing as pairs
+from pipeline.execute.dependencies import chapters, missing_halves
 
-CHAPTERS = chapters(pairs.ROOT)
+CHAPTERS = chapters(ROOT)
 TEXT = """\
 ---
 jupytext:
@@ -51,12 +52,12 @@ def edit(book, change):
 
 
 def test_no_chapter_lacks_a_half():
-    assert missing_halves(pairs.ROOT) == []
+    assert missing_halves(ROOT) == []
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_text_and_notebook_agree(chapter):
-    assert pairs.disagreements(pairs.ROOT, chapter) == []
+    assert pairs.disagreements(ROOT, chapter) == []
 
 
 def test_an_agreeing_pair_passes(book):

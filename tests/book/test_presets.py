@@ -1,16 +1,14 @@
 """Presets: whole and checked before anything runs; each builds a book of its own."""
 
 import os
-from pathlib import Path
 
 import pytest
-from scratch import Scratch
 
-from pipeline import preset
-from pipeline.dependencies import chapters
-from pipeline.parameters import BadParameter, cells_of, declared
-
-ROOT = Path(__file__).resolve().parents[2]
+from pipeline import ROOT
+from pipeline.execute import presets as preset
+from pipeline.execute.dependencies import chapters
+from pipeline.execute.parameters import BadParameter, cells_of, declared
+from tests.book.scratch import Scratch
 
 
 @pytest.mark.parametrize("name", preset.names(ROOT))

@@ -10,10 +10,10 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from pipeline import book, said
-from pipeline.parameters import BadParameter
+from pipeline import ROOT, book
+from pipeline.execute import remote_logs as said
+from pipeline.execute.parameters import BadParameter
 
-ROOT = Path(__file__).resolve().parents[2]
 PROFILES = sorted(file.parent.name for file in (ROOT / "profiles").glob("*/config.yaml"))
 
 

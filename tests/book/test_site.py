@@ -9,10 +9,10 @@ from urllib.parse import unquote, urldefrag
 
 import pytest
 
-from pipeline.site import toc_pages
-from tests.book.browser import Visit, browsing, served, why_not
+from pipeline import ROOT
+from pipeline.site.browser import Visit, browsing, served, why_not
+from pipeline.site.build import toc_pages
 
-ROOT = Path(__file__).parents[2]
 SITE = ROOT / "_build" / "html"
 PAGES = [f"{doc}.html" for doc in toc_pages(ROOT)]
 CHAPTERS = [page for page in PAGES if (ROOT / page).with_suffix(".ipynb").exists()]

@@ -5,9 +5,9 @@ import os
 
 import pytest
 
-from pipeline import site
-from pipeline.site import SiteError
-from pipeline.sphinx_nnlib import to_rst
+from pipeline.site import build as site
+from pipeline.site.build import SiteError
+from pipeline.site.sphinx_nnlib import to_rst
 
 NOTEBOOK = {
     "cells": [{"cell_type": "code", "metadata": {"papermill": {"duration": 1}, "tags": ["x"]}}],

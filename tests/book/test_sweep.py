@@ -3,18 +3,17 @@
 import json
 import os
 import signal
-from pathlib import Path
 
 import pandas as pd
 import pytest
-from scratch import Scratch, kernels, wait_for
 
 from nnlib.notebook import band
-from pipeline import sweep
-from pipeline.parameters import BadParameter
-from pipeline.run_chapter import ChapterError
+from pipeline import ROOT
+from pipeline.execute import sweep
+from pipeline.execute.parameters import BadParameter
+from pipeline.execute.run_chapter import ChapterError
+from tests.book.scratch import Scratch, kernels, wait_for
 
-ROOT = Path(__file__).resolve().parents[2]
 CHAPTER = "foundations/mlp"
 MEASURE = """\
 import json, os, time

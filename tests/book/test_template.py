@@ -8,15 +8,14 @@ import re
 import statistics
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import jupytext
 import pytest
 from pybtex.database import parse_file
 
-from pipeline import truth
+from pipeline import ROOT
+from pipeline.checks import equations as truth
 
-ROOT = Path(truth.ROOT)
 CHAPTERS = sorted(
     file.relative_to(ROOT / "chapters").with_suffix("").as_posix()
     for file in (ROOT / "chapters").glob("*/*.md")

@@ -8,8 +8,8 @@ import tarfile
 
 import pytest
 
-from pipeline import vendor
-from pipeline.vendor import MANIFEST, VendorError, integrity
+from pipeline.site import vendor
+from pipeline.site.vendor import MANIFEST, VendorError, integrity
 
 
 def pack(**files: str) -> bytes:

@@ -1,6 +1,6 @@
 """The LSTM against torch.nn, autograd, finite differences, closed forms and loops over numbers.
 
-What RNN, LSTM and GRU share stands in tests/test_recurrent.py.
+What RNN, LSTM and GRU share stands in tests/blocks/test_recurrent.py.
 """
 
 import math

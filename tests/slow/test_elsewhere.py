@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import ROOT
 from pipeline.address import address
-from tests.book.browser import chromium
+from pipeline.site.browser import chromium
 
-ROOT = Path(__file__).resolve().parents[2]
 CHAPTERS = sorted(ROOT.glob("chapters/*/*.ipynb"))
 SHIPPED = (
     "numpy", "scipy", "matplotlib", "torch", "pandas", "scikit-learn", "statsmodels", "tqdm",
@@ -185,7 +185,9 @@ def test_jupyterlab_opens_the_text_as_a_notebook_and_saves_both(lab):
     both = page.read_text("utf8"), page.with_suffix(".ipynb").read_text("utf8")
     assert all("A sentence written in JupyterLab." in text for text in both)
     env = os.environ | {"PYTHONPATH": str(copy)}
-    said = run(sys.executable, "-m", "pipeline.pairs", "check", "--root", str(copy), env=env)
+    said = run(
+        sys.executable, "-m", "pipeline.checks.pairing", "check", "--root", str(copy), env=env
+    )
     print(said)
     changed = run("git", "diff", "--stat", cwd=copy)
     print(changed)

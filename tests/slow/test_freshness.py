@@ -1,15 +1,11 @@
 """`make freshness` in a small copy: a chapter that a newer package breaks, and its name."""
 
 import json
-import sys
 from importlib.metadata import version
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "book"))
-
-from scratch import Scratch
+from tests.book.scratch import Scratch
 
 # Stands for a chapter that uses what a package has dropped.
 PICKY = """\

@@ -4,22 +4,18 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
-from pathlib import Path
 
 import pandas as pd
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "book"))
+from tests.book.scratch import Scratch
+from tests.slow.kubernetes_host import kubernetes
 
-from kubernetes_host import kubernetes
-from scratch import Scratch
-
-ROOT = Path(__file__).resolve().parents[2]
 PLUGINS = ("snakemake_executor_plugin_kubernetes", "snakemake_storage_plugin_fs")
 
 
 MEASURE = """\
+from pipeline import ROOT
 from nnlib.notebook import band
 if steps == 13:
     raise RuntimeError("thirteen")

@@ -15,9 +15,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "book"))
-
-from scratch import Scratch, kernels, wait_for
+from tests.book.scratch import Scratch, kernels, wait_for
 
 KILLS = 10
 

@@ -13,19 +13,16 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import psutil
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "book"))
+from pipeline import ROOT
+from pipeline.forms import downloads as forms
+from pipeline.forms import pdf
+from pipeline.site.browser import why_not
+from tests.book.scratch import Scratch, wait_for
 
-from scratch import Scratch, wait_for
-
-from pipeline import forms, pdf
-from tests.book.browser import why_not
-
-ROOT = Path(__file__).resolve().parents[2]
 SITE = ROOT / "_build" / "html"
 MEGABYTES = 40
 pypdf = pytest.importorskip("pypdf")
@@ -288,7 +285,7 @@ def test_a_lost_link_stops_the_pdf_and_is_named(copy):
 def _alone(copy, env: dict[str, str]) -> tuple[int, str]:
     paths = os.pathsep.join(filter(None, [str(copy.root), env.get("PYTHONPATH")]))
     told = subprocess.run(
-        [sys.executable, "-m", "pipeline.pdf"],
+        [sys.executable, "-m", "pipeline.forms.pdf"],
         cwd=copy.root,
         env=env | {"PYTHONPATH": paths},
         capture_output=True,

@@ -8,19 +8,14 @@ import json
 import os
 import shutil
 import signal
-import sys
-from pathlib import Path
 
 import nbformat
 import pandas as pd
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "book"))
+from tests.book.scratch import Scratch, wait_for
+from tests.slow import slurm_host
 
-import slurm_host
-from scratch import Scratch, wait_for
-
-ROOT = Path(__file__).resolve().parents[2]
 REAL = ("foundations/perceptron", "foundations/mlp")
 PLUGIN = "snakemake_executor_plugin_slurm"
 
@@ -28,6 +23,7 @@ PLUGIN = "snakemake_executor_plugin_slurm"
 # A chapter small enough for a sweep.
 TRAINING = """\
 import torch
+from pipeline import ROOT
 from nnlib.foundations.mlp import MLP
 from nnlib.notebook import band
 torch.manual_seed(seed)

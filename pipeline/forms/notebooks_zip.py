@@ -1,4 +1,4 @@
-"""The notebooks and what they need to run, as one zip: `python -m pipeline.bundle`.
+"""The notebooks and what they need to run, as one zip: `python -m pipeline.forms.notebooks_zip`.
 
 The notebooks are those of the repository, so they hold only the outputs that are compared. Their
 first cell finds `nnlib` above them, as in a clone. The same files make the same bytes.
@@ -10,11 +10,11 @@ import sys
 import zipfile
 from pathlib import Path
 
-from pipeline import forms
+from pipeline import ROOT
 from pipeline.address import address
-from pipeline.dependencies import chapters
+from pipeline.execute.dependencies import chapters
+from pipeline.forms import downloads as forms
 
-ROOT = Path(__file__).resolve().parents[1]
 TOP = forms.ZIP.removesuffix(".zip")  # the one folder that it unpacks into
 # nnlib, the measurements that chapters read, the exact set of packages, the licences.
 BESIDE = (

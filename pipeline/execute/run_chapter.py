@@ -1,4 +1,4 @@
-"""Execute one chapter with papermill: `python -m pipeline.run_chapter foundations/mlp -p steps 5`.
+"""Execute one chapter with papermill: `python -m pipeline.execute.run_chapter foundations/mlp`.
 
 At its defaults the result goes to `_build/executed` and becomes a page of the book; with a preset
 it goes to `_build/presets/<preset>/executed`, with other parameters to `_build/custom`. A failed
@@ -19,10 +19,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline import preset as presets
-from pipeline.parameters import BadParameter, cells_of, checked, split
+from pipeline import ROOT
+from pipeline.execute import presets
+from pipeline.execute.parameters import BadParameter, cells_of, checked, split
 
-ROOT = Path(__file__).resolve().parents[1]
 SCALARS = "scalars.jsonl"  # what `nnlib.notebook.band` measured, a pair a line
 CELL_SECONDS = 600  # of a cell at its defaults: a chapter that hangs must not hang the book
 

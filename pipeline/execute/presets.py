@@ -10,10 +10,10 @@ from typing import Any
 
 import yaml
 
-from pipeline.dependencies import chapters
-from pipeline.parameters import BadParameter, cells_of, checked
+from pipeline import ROOT
+from pipeline.execute.dependencies import chapters
+from pipeline.execute.parameters import BadParameter, cells_of, checked
 
-ROOT = Path(__file__).resolve().parents[1]
 QUICK = "quick"  # the chapters' own defaults: the book that readers see
 
 Blocks = dict[str, dict[str, Any]]

@@ -1,4 +1,4 @@
-"""Pictures of pages for people who review: `python -m pipeline.screenshots OUT page.html ...`.
+"""Pictures of pages for people who review: `python -m pipeline.site.screenshots OUT page.html ...`.
 
 Each page is taken at 1280 and at 390 pixels, in light and in dark.
 """
@@ -7,7 +7,8 @@ import argparse
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from pipeline import ROOT
+
 WIDTHS = {"desktop": (1280, 900, 1), "phone": (390, 844, 2)}
 
 
@@ -20,15 +21,14 @@ def main() -> int:
     parser.add_argument("--at", help="a CSS selector to scroll to; implies --fold")
     chosen = parser.parse_args()
 
-    sys.path.insert(0, str(ROOT))
-    from tests.book.browser import Visit, browsing, served, why_not
+    from pipeline.site.browser import Visit, browsing, served, why_not
 
     if reason := why_not(chosen.site):
         print(f"screenshots: {reason}", file=sys.stderr)
         return 1
     pages = chosen.pages
     if pages == ["all"]:
-        from pipeline.site import toc_pages
+        from pipeline.site.build import toc_pages
 
         pages = [f"{doc}.html" for doc in toc_pages(ROOT)]
     chosen.out.mkdir(parents=True, exist_ok=True)

@@ -11,9 +11,9 @@ from pathlib import Path
 import jupytext
 
 from nnlib import catalog
-from pipeline.truth import prefix
+from pipeline import ROOT
+from pipeline.checks.equations import prefix
 
-ROOT = Path(__file__).resolve().parent.parent
 TEMPLATES = Path(__file__).resolve().parent / "template"
 
 FILES = {
@@ -123,7 +123,7 @@ def instructions(chapter: str, root: Path = ROOT) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.new", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m pipeline.new_chapter", description=__doc__)
     parser.add_argument("chapter", metavar="family/name")
     chapter = parser.parse_args(arguments).chapter
     try:

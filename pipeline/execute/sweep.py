@@ -1,4 +1,4 @@
-"""Run one chapter over a grid of parameters and seeds: `python -m pipeline.sweep CHAPTER GRID`.
+"""Run one chapter over a grid of parameters and seeds: `python -m pipeline.execute.sweep`.
 
     parameters:            # every combination of these …
       hidden: [16, 32]
@@ -27,11 +27,10 @@ from typing import Any
 
 import yaml
 
-from pipeline import book, run_chapter
-from pipeline import preset as presets
-from pipeline.parameters import BadParameter, cells_of, checked
+from pipeline import ROOT, book
+from pipeline.execute import presets, run_chapter
+from pipeline.execute.parameters import BadParameter, cells_of, checked
 
-ROOT = Path(__file__).resolve().parents[1]
 KEYS = ("parameters", "seeds", "fixed")
 RESERVED = ("seed", "figures_dir", "strict")  # of these the sweep itself takes care
 
@@ -174,7 +173,7 @@ def gather(sweep: Sweep, root: Path = ROOT) -> dict[str, Any]:
         run_chapter.publish(table.to_csv(index=False).encode(), sweep.folder / f"{name}.csv")
         run_chapter.publish(table.to_parquet(index=False), sweep.folder / f"{name}.parquet")
     if len(summary):
-        from pipeline.sweep_plot import draw
+        from pipeline.execute.sweep_plot import draw
 
         draw(results, summary, list(sweep.varied), sweep.folder / "sweep")
     return {"results": results, "summary": summary}

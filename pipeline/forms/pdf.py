@@ -1,4 +1,4 @@
-"""The whole book as one PDF, printed by Chromium from the site: `python -m pipeline.pdf`.
+"""The whole book as one PDF, printed by Chromium from the site: `python -m pipeline.forms.pdf`.
 
 The pages of the site become one document (pdf.js), styled for paper (pdf.css). It is printed twice,
 because the page numbers within the text are known only after the first time. Whatever goes wrong,
@@ -18,14 +18,14 @@ from typing import Any
 import pikepdf
 import yaml
 
-from pipeline import book, forms
-from pipeline import preset as presets
-from pipeline import site as sites
+from pipeline import ROOT, book
 from pipeline.address import address
 from pipeline.address import pages as published
-from pipeline.parameters import BadParameter
+from pipeline.execute import presets
+from pipeline.execute.parameters import BadParameter
+from pipeline.forms import downloads as forms
+from pipeline.site import build as sites
 
-ROOT = Path(__file__).resolve().parents[1]
 OLDEST = 131  # the Chromium that learned to print CSS's page numbers
 SHELL = """<!doctype html>
 <html lang="en" data-theme="light" data-mode="light"><meta charset="utf-8"><title>book</title>
@@ -116,8 +116,7 @@ def _commit(root: Path) -> str:
 
 def _printed(site: Path, listed: list[Entry], cover: dict[str, Any]) -> tuple[bytes, int]:
     """Return the PDF and its number of pages."""
-    sys.path.insert(0, str(ROOT))
-    from tests.book.browser import Visit, browsing, served, why_not
+    from pipeline.site.browser import Visit, browsing, served, why_not
 
     if reason := why_not(site):
         raise PdfError(reason)
@@ -181,7 +180,7 @@ def _finished(
                 item.is_closed = True
         pdf.Root.PageMode = pikepdf.Name.UseOutlines
         pdf.docinfo["/Title"], pdf.docinfo["/Author"] = cover["title"], cover["author"]
-        pdf.docinfo["/Creator"] = "pipeline/pdf.py"
+        pdf.docinfo["/Creator"] = "pipeline/forms/pdf.py"
         held = io.BytesIO()
         # Half of what Chromium writes are the small objects of the tags, which pack well.
         pdf.save(held, object_stream_mode=pikepdf.ObjectStreamMode.generate)

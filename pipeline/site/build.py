@@ -1,4 +1,4 @@
-"""Stage the book, build it, publish it by one swap of a symlink: `python -m pipeline.site`.
+"""Stage the book, build it, publish it by one swap of a symlink: `python -m pipeline.site.build`.
 
     executed notebooks + pages + config -> _build/src -> _build/jb -> _build/sites/<stamp>
                                                             _build/html -> sites/<stamp>
@@ -22,13 +22,14 @@ from typing import Any
 
 import yaml
 
-from pipeline import bundle, forms
-from pipeline import preset as presets
+from pipeline import ROOT
+from pipeline.execute import presets
+from pipeline.forms import downloads as forms
+from pipeline.forms import notebooks_zip as bundle
 
-ROOT = Path(__file__).resolve().parents[1]
 PAGES = Path("_build/pages")  # generated pages
 # What shapes every page but stands in no page: a change of it makes Sphinx read the whole book.
-GLOBAL = ("_config.yml", "references.bib", "pipeline/sphinx_nnlib.py", "requirements.txt")
+GLOBAL = ("_config.yml", "references.bib", "pipeline/site/sphinx_nnlib.py", "requirements.txt")
 _FRAME = re.compile(
     r"Running Jupyter-Book|(Source|Output) Folder:|(Config|Output) Path:|=+$|Building "
 )

@@ -1,6 +1,6 @@
 """Write the named figures of the chapters as SVG and PNG, at any size of run.
 
-python -m pipeline.figures foundations/optimizers --set "steps=50" --preset gpu
+python -m pipeline.execute.figures foundations/optimizers --set "steps=50" --preset gpu
 """
 
 import argparse
@@ -8,12 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pipeline import preset as presets
-from pipeline import run_chapter
-from pipeline.dependencies import chapters
-from pipeline.parameters import BadParameter, cells_of, checked, split
-
-ROOT = Path(__file__).resolve().parents[1]
+from pipeline import ROOT
+from pipeline.execute import presets, run_chapter
+from pipeline.execute.dependencies import chapters
+from pipeline.execute.parameters import BadParameter, cells_of, checked, split
 
 
 def draw(chapter: str, given: dict[str, Any], root: Path = ROOT) -> bool:

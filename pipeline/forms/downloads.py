@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.run_chapter import publish
+from pipeline.execute.run_chapter import publish
 
 FOLDER = "forms"  # in `_build`, and in a site
 PDF = "executable-encyclopedia.pdf"
@@ -25,7 +25,12 @@ _MARK = re.compile(
     re.S,
 )
 # What the PDF is made by, beside the pages themselves.
-_MAKERS = ("pipeline/pdf.py", "pipeline/pdf.js", "pipeline/pdf.css", "pipeline/sphinx_nnlib.py")
+_MAKERS = (
+    "pipeline/forms/pdf.py",
+    "pipeline/forms/pdf.js",
+    "pipeline/forms/pdf.css",
+    "pipeline/site/sphinx_nnlib.py",
+)
 
 
 def place(site: Path, work: Path, root: Path) -> None:

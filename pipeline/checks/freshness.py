@@ -1,7 +1,7 @@
 """Build the book against the newest releases, and name the package that broke a chapter.
 
-    python -m pipeline.freshness                        everything at its newest
-    python -m pipeline.freshness --keep torch==2.13.0   but for this
+    python -m pipeline.checks.freshness                        everything at its newest
+    python -m pipeline.checks.freshness --keep torch==2.13.0   but for this
 
 In `_build/freshness`: an environment without pins, a copy of the project that is built with it, and
 `index.html` and `status.json`, which tell how each chapter fared. The book itself is not touched.
@@ -26,11 +26,11 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 
-from pipeline import run_chapter
-from pipeline.dependencies import chapters
-from pipeline.parameters import BadParameter
+from pipeline import ROOT
+from pipeline.execute import run_chapter
+from pipeline.execute.dependencies import chapters
+from pipeline.execute.parameters import BadParameter
 
-ROOT = Path(__file__).resolve().parents[1]
 LEAVE = {"_build", "_extra", ".git", ".venv", ".cache", ".snakemake", "__pycache__"}
 
 
@@ -183,7 +183,7 @@ def blame(root: Path, status: Status, fresh: Path, work: Path) -> str:
     def error(packages: Sequence[str]) -> str:
         folder = overlay(packages, fresh, work / "overlay")
         env = os.environ | {"PYTHONPATH": os.pathsep.join([str(root), str(folder)])}
-        command = [sys.executable, "-m", "pipeline.run_chapter", status.name]
+        command = [sys.executable, "-m", "pipeline.execute.run_chapter", status.name]
         command += ["--root", str(root), "--into", str(work / "trial")]
         done = subprocess.run(command, cwd=root, env=env, text=True, capture_output=True)
         return _error(status.name, done.stdout) if done.returncode else ""

@@ -2,8 +2,8 @@
 
 Every displayed equation of a chapter carries a label; `@pytest.mark.equation("label")` marks a test
 that verifies it against something independent. This module reads both sides without running
-anything; `python -m pipeline.truth` also runs the tests and prints the table. `tests/conftest.py`
-writes the report.
+anything; `python -m pipeline.checks.equations` also runs the tests and prints the
+table. `tests/conftest.py` writes the report.
 """
 
 import argparse
@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).resolve().parent.parent
+from pipeline import ROOT
+
 REPORT = Path("_build/truth.json")
 
 _FENCE = re.compile(r"^\s*(?P<fence>`{3,}|~{3,}|:{3,})\s*(?P<info>\S*)")
@@ -243,7 +244,9 @@ def table(truth: dict[str, dict]) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.truth", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.checks.equations", description=__doc__
+    )
     parser.add_argument(
         "--report",
         type=Path,

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import grimp
 
-ROOT = Path(__file__).resolve().parents[1]
+from pipeline import ROOT
+
 PACKAGE = "nnlib"
 
 

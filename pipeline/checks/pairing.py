@@ -1,9 +1,9 @@
 """A chapter is two files that must agree: `.md`, which people edit, and `.ipynb`, which runs.
 
-`python -m pipeline.pairs check` names what differs; `sync` pairs all chapters from the newer file
-and refreshes the outputs that nbval compares. Only cells tagged `nbval-check-output` store
-outputs, with execution_count 1: without a count nbval fails them, without outputs it compares
-nothing and stays silent.
+`python -m pipeline.checks.pairing check` names what differs; `sync` pairs all chapters from the
+newer file and refreshes the outputs that nbval compares. Only cells tagged
+`nbval-check-output` store outputs, with execution_count 1: without a count nbval fails them,
+without outputs it compares nothing and stays silent.
 """
 
 import argparse
@@ -16,10 +16,10 @@ from typing import Any
 import jupytext
 import nbformat
 
-from pipeline import run_chapter
-from pipeline.dependencies import Graph, chapters, is_executable, missing_halves
+from pipeline import ROOT
+from pipeline.execute import run_chapter
+from pipeline.execute.dependencies import Graph, chapters, is_executable, missing_halves
 
-ROOT = Path(__file__).resolve().parents[1]
 CHECKED = "nbval-check-output"
 
 

@@ -1,6 +1,6 @@
 """Past one process: shares of a batch, read at once or in parts, take the step of the whole batch.
 
-Run as a program (`accelerate launch … tests/test_train_processes.py FOLDER NAME`) it is one of
+Run as a program (`accelerate launch … tests/train/test_processes.py FOLDER NAME`) it is one of
 several processes that train together; the tests start it so.
 """
 
@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
 

@@ -1,4 +1,4 @@
-"""Fetch the site's browser files from pinned npm packages: `python -m pipeline.vendor`.
+"""Fetch the site's browser files from pinned npm packages: `python -m pipeline.site.vendor`.
 
 The book calls no third party, so MathJax, require.js, the widget manager and the fonts are served
 from the site itself. They come from npm tarballs whose SHA-512 stands in `vendor.json`; tarballs
@@ -22,7 +22,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+from pipeline import ROOT
+
 MANIFEST = Path(__file__).with_name("vendor.json")
 STAMP = "manifest.json"  # a copy of the manifest that the files were made from
 

@@ -1,4 +1,4 @@
-"""The table of seconds per chapter, from the records of the last runs: `python -m pipeline.times`.
+"""The table of seconds per chapter, from the last runs: `python -m pipeline.checks.times`.
 
 `over(root)` names the chapters that take more than the book allows. `--settle` looks at those
 again. It times a yardstick: where the same work costs more seconds than it should, seconds count
@@ -12,9 +12,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from pipeline.yardstick import slowness
+from pipeline import ROOT
+from pipeline.checks.yardstick import slowness
 
-ROOT = Path(__file__).resolve().parents[1]
 CPU_SECONDS, WALL_SECONDS = 20.0, 30.0  # of one chapter at its defaults
 
 
@@ -69,7 +69,7 @@ def settle(root: Path = ROOT) -> None:
 
 
 def _alone(root: Path, chapter: str) -> dict[str, Any]:
-    from pipeline.run_chapter import run
+    from pipeline.execute.run_chapter import run
 
     with tempfile.TemporaryDirectory() as folder:
         return run(chapter, root=root, into=Path(folder))

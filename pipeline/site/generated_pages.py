@@ -15,9 +15,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from nnlib import catalog
-from pipeline import tree, truth
+from pipeline import ROOT
+from pipeline.checks import equations as truth
+from pipeline.site import family_tree as tree
 
-ROOT = truth.ROOT
 PAGES = Path("_build/pages")
 LOOSE = "notebook"  # the page of the modules that stand directly in nnlib
 MARKS = {"passed": "✓", "failed": "✗", "skipped": "–"}
@@ -256,7 +257,9 @@ def _api(name: str, modules: list[str]) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.pages", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.site.generated_pages", description=__doc__
+    )
     parser.parse_args(arguments)
     for path in write():
         print(f"wrote {re.sub(r'^.*/_build/', '_build/', path.as_posix())}")

@@ -1,4 +1,4 @@
-"""Say which pinned packages are not installed: `python -m pipeline.environment`.
+"""Say which pinned packages are not installed: `python -m pipeline.checks.environment`.
 
 `install.sh` asks at every `make`, since a package that somebody removed or changed by hand would
 otherwise show as an error deep inside a chapter. It reads names and versions, not files.
@@ -8,7 +8,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from pipeline import ROOT
 
 
 def lacking(pins: Path = ROOT / "requirements.txt") -> list[str]:

@@ -1,0 +1,1 @@
+"""Run chapters: one, all, with presets, as figures or over a grid."""

@@ -1,0 +1,1 @@
+"""The book's other forms: one PDF, and a zip of its notebooks."""
