@@ -1,7 +1,9 @@
 """Argument checks whose errors name the argument, what it got and what it takes.
 
 Every public constructor and function calls these first, so that nothing fails later with a message
-about the shapes of a matrix product that a user must decode.
+about the shapes of a matrix product that a user must decode. The policy, for the whole package: an
+argument of the wrong kind raises `TypeError`, one out of its range or of the wrong shape
+`ValueError`. A docstring lists what it raises only where that surprises.
 """
 
 import math
@@ -48,6 +50,13 @@ def number(
     return value
 
 
+def flag(name: str, value: Any) -> bool:
+    """Return `value` when it is True or False, and nothing that only equals them."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name}={value!r} must be True or False")
+    return value
+
+
 def one_of(name: str, value: Any, choices: Iterable[Any]) -> Any:
     """Return `value` when it is among `choices`."""
     choices = list(choices)
@@ -83,7 +92,9 @@ def tensor(
         raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
     if floating is True and not value.is_floating_point():
         raise TypeError(f"{name} must be floating point, got {value.dtype}")
-    if floating is False and (value.is_floating_point() or value.dtype == torch.bool):
+    if floating is False and (
+        value.is_floating_point() or value.is_complex() or value.dtype == torch.bool
+    ):
         raise TypeError(f"{name} must hold integers, got {value.dtype}")
     if shape is not None:
         fits = value.ndim == len(shape) and all(
@@ -101,6 +112,63 @@ def tensor(
     return value
 
 
+def readable(value: Tensor) -> bool:
+    """Return whether looking at the numbers of `value` costs nothing but the look.
+
+    On an accelerator it would wait for all that is queued; while compiling, or on the meta device,
+    there are no numbers.
+    """
+    return value.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def tokens(
+    name: str,
+    value: Any,
+    vocab_size: int,
+    *,
+    shape: tuple[int | str | None, ...] = ("b", "t"),
+    empty: bool = False,
+) -> Tensor:
+    """Return `value` when it holds token ids in 0 … `vocab_size` − 1."""
+    tensor(name, value, shape=shape, floating=False, empty=empty)
+    if value.dtype not in (torch.int32, torch.int64):
+        raise TypeError(f"{name} must hold int64 or int32, got {value.dtype}")
+    if readable(value) and value.numel():
+        low, high = map(int, value.aminmax())
+        if low < 0 or high >= vocab_size:
+            raise ValueError(
+                f"{name} must be 0 … {vocab_size - 1} (vocab_size), got {low} … {high}"
+            )
+    return value
+
+
+def mask(name: str, value: Any, shape: tuple[int, ...]) -> Tensor:
+    """Return `value` when it says who may look: True where one may, or numbers added to scores.
+
+    Args:
+        name: the argument's name, for the message.
+        value: what was given.
+        shape: what it must broadcast to.
+    """
+    tensor(name, value)
+    if value.dtype != torch.bool and not value.is_floating_point():
+        raise TypeError(
+            f"{name} must be True where one may look, or numbers added, got {value.dtype}"
+        )
+    sizes = zip(value.shape[::-1], shape[::-1], strict=False)
+    if value.ndim > len(shape) or any(got not in (1, want) for got, want in sizes):
+        raise ValueError(f"{name} must broadcast to {shape}, got {tuple(value.shape)}")
+    return value
+
+
+def key_mask(name: str, value: Any, shape: tuple[int | str, ...]) -> Tensor:
+    """Return `value` when it is True at real tokens and False at padding."""
+    tensor(name, value, shape=shape)
+    if value.dtype != torch.bool:
+        raise TypeError(f"{name} must hold True at real tokens, got {value.dtype}")
+    return value
+
+
 def lengths(name: str, value: Any, batch: int, steps: int) -> Tensor:
     """Return `value` when it holds the real steps of each sequence of a batch, 1 … `steps`.
 
@@ -109,6 +177,8 @@ def lengths(name: str, value: Any, batch: int, steps: int) -> Tensor:
         ValueError: another number of sequences, or a length out of range.
     """
     tensor(name, value, shape=(batch,), floating=False, empty=False)
+    if not readable(value):
+        return value
     low, high = int(value.min()), int(value.max())
     if low < 1 or high > steps:
         raise ValueError(f"{name} must lie in 1 … {steps}, the steps of x, got {low} … {high}")
@@ -118,7 +188,7 @@ def lengths(name: str, value: Any, batch: int, steps: int) -> Tensor:
 def labels(name: str, value: Any, classes: int, *, length: int | None = None) -> Tensor:
     """Return `value` when it is a vector of class numbers in 0 … `classes` − 1."""
     tensor(name, value, shape=("n" if length is None else length,), floating=False)
-    if value.numel() and (int(value.min()) < 0 or int(value.max()) >= classes):
+    if readable(value) and value.numel() and (int(value.min()) < 0 or int(value.max()) >= classes):
         raise ValueError(
             f"{name} must hold classes 0 … {classes - 1}, "
             f"got {int(value.min())} … {int(value.max())}"

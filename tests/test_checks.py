@@ -94,3 +94,56 @@ def test_device_is_picked_or_named():
         pick_device("gpu")
     with refuses(ValueError, "device='cuda:99' is not present here"):
         pick_device("cuda:99")
+
+
+@pytest.mark.parametrize("value", [0, 1, 0.0, 1.0, None, "True"])
+def test_a_flag_is_no_number_that_equals_one(value):
+    assert checks.flag("on", True) is True and checks.flag("on", False) is False
+    with refuses(TypeError, f"on={value!r} must be True or False"):
+        checks.flag("on", value)
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "message"),
+    [
+        ([[0]], TypeError, "ids must be a torch.Tensor"),
+        (torch.zeros(1, 2), TypeError, "ids must hold integers"),
+        (torch.zeros(1, 2, dtype=torch.complex64), TypeError, "ids must hold integers"),
+        (torch.zeros(1, 2, dtype=torch.int16), TypeError, "ids must hold int64 or int32"),
+        (torch.zeros(2, dtype=torch.long), ValueError, "ids must have shape (b, t), got (2,)"),
+        (torch.zeros(0, 2, dtype=torch.long), ValueError, "ids must not be empty"),
+        (torch.tensor([[0, 3]]), ValueError, "ids must be 0 … 2 (vocab_size), got 0 … 3"),
+        (torch.tensor([[-1, 0]]), ValueError, "ids must be 0 … 2 (vocab_size), got -1 … 0"),
+    ],
+)
+def test_tokens_are_ids_of_the_vocabulary(value, error, message):
+    with refuses(error, message):
+        checks.tokens("ids", value, 3)
+
+
+def test_tokens_off_the_cpu_are_not_read():
+    ids = torch.full((1, 2), 9, device="meta")
+    assert checks.tokens("ids", ids, 3) is ids
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "message"),
+    [
+        (None, TypeError, "mask must be a torch.Tensor"),
+        (torch.ones(2, 2, dtype=torch.long), TypeError, "True where one may look"),
+        (torch.ones(3, 2, dtype=torch.bool), ValueError, "must broadcast to (4, 2, 2), got (3, 2)"),
+        (torch.ones(1, 4, 2, 2, dtype=torch.bool), ValueError, "must broadcast to (4, 2, 2)"),
+    ],
+)
+def test_mask_says_who_may_look(value, error, message):
+    with refuses(error, message):
+        checks.mask("mask", value, (4, 2, 2))
+
+
+def test_mask_and_key_mask_that_fit_come_back():
+    for seen in (torch.ones(2, 2, dtype=torch.bool), torch.zeros(4, 1, 2)):
+        assert checks.mask("mask", seen, (4, 2, 2)) is seen
+    real = torch.ones(2, 3, dtype=torch.bool)
+    assert checks.key_mask("key_mask", real, (2, "t")) is real
+    with refuses(TypeError, "key_mask must hold True at real tokens, got torch.int64"):
+        checks.key_mask("key_mask", real.long(), (2, 3))

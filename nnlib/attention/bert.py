@@ -99,7 +99,7 @@ class BERT(nn.Module):
         eps = checks.number("layer_norm_eps", layer_norm_eps, least=0)
         for name, value in (("pooler", pooler), ("masked_head", masked_head)):
             checks.one_of(name, value, (True, False))
-        if checks.one_of("next_head", next_head, (True, False)) and not pooler:
+        if checks.flag("next_head", next_head) and not pooler:
             raise ValueError("next_head=True reads the pooled vector, got pooler=False")
         dropout = checks.number("dropout", dropout, least=0, most=1)
 

@@ -214,7 +214,7 @@ class GPT(nn.Module):
         """
         new = checks.count("max_new_tokens", max_new_tokens)
         rule = _check_sampling(temperature, top_k, top_p, min_p, self.vocab_size)
-        checks.one_of("use_cache", use_cache, (True, False))
+        checks.flag("use_cache", use_cache)
         if stop is not None and checks.count("stop", stop, least=0) >= self.vocab_size:
             raise ValueError(f"stop={stop} must be below vocab_size={self.vocab_size}")
         self._check(ids, key_mask, None)
@@ -409,7 +409,7 @@ def token_flops(
     """
     v, e = checks.count("vocab_size", vocab_size), checks.count("embed_dim", embed_dim)
     depth, t = checks.count("num_layers", num_layers), checks.count("length", length)
-    positions = 1 if checks.one_of("use_cache", use_cache, (True, False)) else t
+    positions = 1 if checks.flag("use_cache", use_cache) else t
     return positions * depth * (24 * e * e + 4 * e * t) + 2 * v * e
 
 

@@ -60,7 +60,7 @@ class _Layer(nn.Module):
             )
             self.norm3 = LayerNorm(embed_dim, eps=layer_norm_eps, bias=bias)
         self.activation = checks.one_of("activation", activation, ACTIVATIONS)
-        self.norm_first = checks.one_of("norm_first", norm_first, (True, False))
+        self.norm_first = checks.flag("norm_first", norm_first)
         self.dropout = nn.Dropout(dropout)
 
     def _add(self, x: Tensor, norm: nn.Module, part: Callable[[Tensor], Tensor]) -> Tensor:
@@ -242,7 +242,7 @@ class _Stack(nn.Module):
             self.layer(embed_dim, num_heads, *shared, **more)
             for _ in range(checks.count("num_layers", num_layers))
         )
-        ends = checks.one_of("final_norm", final_norm, (True, False))
+        ends = checks.flag("final_norm", final_norm)
         self.norm = LayerNorm(embed_dim, eps=layer_norm_eps, bias=bias) if ends else None
 
     @classmethod

@@ -73,8 +73,8 @@ class _BatchNorm(nn.Module):
         if momentum is not None:
             momentum = checks.number("momentum", momentum, least=0, most=1)
         self.momentum = momentum
-        self.affine = checks.one_of("affine", affine, (True, False))
-        track = checks.one_of("track_running_stats", track_running_stats, (True, False))
+        self.affine = checks.flag("affine", affine)
+        track = checks.flag("track_running_stats", track_running_stats)
         self.track_running_stats = track
         like = {"device": device, "dtype": dtype}
         self.weight = nn.Parameter(torch.ones(c, **like)) if affine else None

@@ -86,7 +86,7 @@ class LayerNorm(nn.Module):
         affine = self.elementwise_affine = checks.one_of(
             "elementwise_affine", elementwise_affine, (True, False)
         )
-        shift = checks.one_of("bias", bias, (True, False)) and affine
+        shift = checks.flag("bias", bias) and affine
         like = {"device": device, "dtype": dtype}
         self.weight = nn.Parameter(torch.ones(self.normalized_shape, **like)) if affine else None
         self.bias = nn.Parameter(torch.zeros(self.normalized_shape, **like)) if shift else None

@@ -71,7 +71,7 @@ class MultiHeadAttention(nn.Module):
         self.rotary_base = rotary_base
         self.window = None if window is None else checks.count("window", window)
         self.dropout = checks.number("dropout", dropout, least=0, most=1)
-        checks.one_of("bias", bias, (True, False))
+        checks.flag("bias", bias)
         self.widths = (e, g * self.head_dim, g * self.head_dim)  # of queries, keys, values
         self.in_proj_weight = nn.Parameter(torch.empty(sum(self.widths), e))
         self.in_proj_bias = nn.Parameter(torch.zeros(sum(self.widths))) if bias else None

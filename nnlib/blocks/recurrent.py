@@ -57,10 +57,10 @@ class Recurrent(nn.Module):
         self.input_size = checks.count("input_size", input_size)
         self.hidden_size = h = checks.count("hidden_size", hidden_size)
         self.num_layers = checks.count("num_layers", num_layers)
-        self.bias = checks.one_of("bias", bias, (True, False))
-        self.batch_first = checks.one_of("batch_first", batch_first, (True, False))
+        self.bias = checks.flag("bias", bias)
+        self.batch_first = checks.flag("batch_first", batch_first)
         self.dropout = checks.number("dropout", dropout, least=0, most=1)
-        self.bidirectional = checks.one_of("bidirectional", bidirectional, (True, False))
+        self.bidirectional = checks.flag("bidirectional", bidirectional)
         self.directions = 1 + bidirectional
         for layer in range(self.num_layers):
             width = self.input_size if layer == 0 else h * self.directions

@@ -45,7 +45,7 @@ def relative_bucket(
     Source: Raffel et al. 2020, section 2.1, with the numbers of its code.
     """
     checks.tensor("offset", offset, floating=False)
-    checks.one_of("bidirectional", bidirectional, (True, False))
+    checks.flag("bidirectional", bidirectional)
     if checks.count("buckets", buckets, least=4) % 2:
         raise ValueError(f"buckets={buckets} must be even")
     each = buckets // 2 if bidirectional else buckets  # of one direction
@@ -144,7 +144,7 @@ class T5Layer(nn.Module):
     ):
         super().__init__()
         e, f = embed_dim, checks.count("dim_feedforward", dim_feedforward)
-        self.reads_memory = checks.one_of("reads_memory", reads_memory, (True, False))
+        self.reads_memory = checks.flag("reads_memory", reads_memory)
         self.self_attn = MultiHeadAttention(e, num_heads, bias=False, dropout=dropout)
         self.norm1 = RMSNorm(e, eps=eps)
         if reads_memory:

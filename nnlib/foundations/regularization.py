@@ -114,7 +114,7 @@ class Dropout(nn.Module):
     def __init__(self, p: float = 0.5, inplace: bool = False):
         super().__init__()
         self.p = checks.number("p", p, least=0, most=1)
-        self.inplace = checks.one_of("inplace", inplace, (True, False))
+        self.inplace = checks.flag("inplace", inplace)
 
     def forward(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """Return `x` with a fresh mask in training, `x` itself in evaluation."""

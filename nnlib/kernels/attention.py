@@ -710,7 +710,7 @@ def _check(q, k, v, is_causal, window, scale, mask) -> None:
         raise ValueError("the heads of q must be 1 wide or more, got d = 0")
     if k.shape[1] == 0 or h % k.shape[1]:
         raise ValueError(f"the {k.shape[1]} heads of k do not divide the {h} heads of q")
-    checks.one_of("is_causal", is_causal, (True, False))
+    checks.flag("is_causal", is_causal)
     if window is not None:
         checks.count("window", window)
     if scale is not None:

@@ -251,4 +251,4 @@ def _check(x, positions, base, interleaved) -> None:
     if positions.device != x.device:
         raise ValueError(f"positions must be on {x.device} like x, got {positions.device}")
     checks.number("base", base, above=0)
-    checks.one_of("interleaved", interleaved, (True, False))
+    checks.flag("interleaved", interleaved)
