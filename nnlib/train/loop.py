@@ -19,6 +19,7 @@ from torch.optim import AdamW, Optimizer
 from nnlib import checks
 from nnlib.device import pick_device
 from nnlib.train import checkpoint as checkpoints
+from nnlib.train.evaluating import evaluating
 from nnlib.train.history import History
 from nnlib.train.schedules import Schedule, constant
 
@@ -207,9 +208,7 @@ def _measure(
 ) -> None:
     if not measures:
         return
-    model.eval()
-    with torch.no_grad():
+    with torch.no_grad(), evaluating(model):
         for name, measure in measures.items():
             history.measures.setdefault(name, []).append(float(measure(model)))
     history.at.append(step)
-    model.train()

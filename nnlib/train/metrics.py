@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from nnlib import checks
+from nnlib.train.evaluating import evaluating
 
 
 @torch.no_grad()
@@ -14,17 +15,10 @@ def accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
         model: gives scores of shape (n, classes).
         x: inputs, n rows.
         y: classes, n integers.
-
-    Raises:
-        TypeError: `y` holds no integers.
-        ValueError: `y` is empty or not as long as `x`.
     """
     checks.tensor("y", y, shape=(len(x),), floating=False, empty=False)
-    was_training = model.training
-    model.eval()
-    right = (model(x).argmax(-1) == y).double().mean().item()
-    model.train(was_training)
-    return right
+    with evaluating(model):
+        return (model(x).argmax(-1) == y).double().mean().item()
 
 
 def parameter_count(model: nn.Module) -> int:
