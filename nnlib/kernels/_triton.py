@@ -1,18 +1,20 @@
 """Triton, imported when a kernel first runs: it does not exist on macOS and Windows.
 
 `jit` marks a kernel as `triton.jit` does, and `tl` stands for `triton.language` in its text, which
-Triton reads rather than runs; only the annotation `tl.constexpr` is met before that.
+Triton reads rather than runs; only the annotation `tl.constexpr` is met before that. `operation`
+registers what launches kernels.
 """
 
 import functools
 import importlib.util
 import inspect
-import logging
 import os
 import types
+from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch._library.triton as _registry
 
 # Stands in for triton.language; each kernel's own copy of its globals receives the real one.
 tl: Any = types.SimpleNamespace(constexpr="constexpr")
@@ -29,8 +31,23 @@ def present() -> bool:
     return importlib.util.find_spec("triton") is not None
 
 
-if not present():  # torch would say so for every operation that is registered
-    logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
+def operation(name: str) -> Callable[[Callable[..., Any]], Any]:
+    """Register the function that follows as an operation of torch, by `torch.library.triton_op`.
+
+    Newer ones read the function's text in search of kernels, and import Triton and torch's compiler
+    for that, which takes longer than importing torch. They would find none: ours stand behind
+    `Kernel`. So the search is left out.
+    """
+
+    def register(function: Callable[..., Any]) -> Any:
+        search = vars(_registry).get("get_inner_triton_kernels")
+        vars(_registry)["get_inner_triton_kernels"] = lambda fn: []
+        try:
+            return torch.library.triton_op(name, function, mutates_args=())
+        finally:
+            vars(_registry)["get_inner_triton_kernels"] = search
+
+    return register
 
 
 class Kernel:

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from nnlib import checks
 from nnlib.kernels import _dispatch, _triton
-from nnlib.kernels._triton import jit, tl
+from nnlib.kernels._triton import jit, operation, tl
 from nnlib.kernels.cost import Cost
 
 WIDEST = 128  # of a head that the kernels take
@@ -476,7 +476,7 @@ def _weights(q, k, lse, is_causal, window, scale) -> Tensor:
     return (scores - torch.where(lse == -math.inf, math.inf, lse)[..., None]).exp()
 
 
-@torch.library.triton_op("nnlib::attention", mutates_args=())
+@operation("nnlib::attention")
 def _attention(
     q: Tensor, k: Tensor, v: Tensor, is_causal: bool, window: int | None, scale: float
 ) -> tuple[Tensor, Tensor]:
@@ -488,7 +488,7 @@ def _attention(
     return torch.empty_like(q).copy_(out.reshape(q.shape)), lse
 
 
-@torch.library.triton_op("nnlib::attention_backward", mutates_args=())
+@operation("nnlib::attention_backward")
 def _attention_backward(
     q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, dout: Tensor,
     is_causal: bool, window: int | None, scale: float,

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from nnlib import checks
 from nnlib.kernels import _dispatch
-from nnlib.kernels._triton import jit, tl
+from nnlib.kernels._triton import jit, operation, tl
 from nnlib.kernels.cost import Cost
 
 
@@ -132,7 +132,7 @@ def gradient(
     return dx
 
 
-@torch.library.triton_op("nnlib::cross_entropy", mutates_args=())
+@operation("nnlib::cross_entropy")
 def _losses(
     x: Tensor, target: Tensor, ignore_index: int, label_smoothing: float
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -149,7 +149,7 @@ def _losses(
     return torch.where(kept, loss, 0.0), m, log_total
 
 
-@torch.library.triton_op("nnlib::cross_entropy_backward", mutates_args=())
+@operation("nnlib::cross_entropy_backward")
 def _losses_backward(
     x: Tensor, target: Tensor, m: Tensor, log_total: Tensor, dloss: Tensor,
     ignore_index: int, label_smoothing: float,

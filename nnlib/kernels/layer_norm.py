@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nnlib.kernels import _dispatch, _rows
-from nnlib.kernels._triton import jit, tl
+from nnlib.kernels._triton import jit, operation, tl
 from nnlib.kernels.cost import Cost
 
 
@@ -149,7 +149,7 @@ def _backward_kernel(
             tl.store(dbias_ptr + own + cols, dbias, mask=cols < columns)
 
 
-@torch.library.triton_op("nnlib::layer_norm", mutates_args=())
+@operation("nnlib::layer_norm")
 def _layer_norm(
     x: Tensor, residual: Tensor | None, weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -185,7 +185,7 @@ def _layer_norm(
     return y.to(kind).contiguous(), total, mean, scale
 
 
-@torch.library.triton_op("nnlib::layer_norm_backward", mutates_args=())
+@operation("nnlib::layer_norm_backward")
 def _layer_norm_backward(
     s: Tensor, weight: Tensor | None, bias: Tensor | None, mean: Tensor, scale: Tensor, dy: Tensor,
     dtotal: Tensor | None,

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from nnlib import checks
 from nnlib.kernels import _dispatch
-from nnlib.kernels._triton import jit, tl
+from nnlib.kernels._triton import jit, operation, tl
 from nnlib.kernels.cost import Cost
 
 BLOCK = 64  # features of one program: one warp
@@ -245,14 +245,14 @@ def _(a, b, h0, reverse):
     return torch.empty_like(b, memory_format=torch.contiguous_format)
 
 
-@torch.library.triton_op("nnlib::linear_scan", mutates_args=())
+@operation("nnlib::linear_scan")
 def _scan(a: Tensor, b: Tensor, h0: Tensor | None, kernel: bool) -> Tensor:
     if kernel and _dispatch.runs_kernel(a):
         return _launch(a, b, h0, chunk_length(*a.shape))
     return torch.ops.nnlib.linear_scan_loop(a, b, h0, False)
 
 
-@torch.library.triton_op("nnlib::linear_scan_backward", mutates_args=())
+@operation("nnlib::linear_scan_backward")
 def _scan_backward(
     a: Tensor, h: Tensor, h0: Tensor | None, dh: Tensor, kernel: bool
 ) -> tuple[Tensor, Tensor, Tensor]:

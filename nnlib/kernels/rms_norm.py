@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nnlib.kernels import _dispatch, _rows
-from nnlib.kernels._triton import jit, tl
+from nnlib.kernels._triton import jit, operation, tl
 from nnlib.kernels.cost import Cost
 
 
@@ -117,7 +117,7 @@ def _backward_kernel(
         tl.store(dweight_ptr + own + cols, dweight, mask=cols < columns)
 
 
-@torch.library.triton_op("nnlib::rms_norm", mutates_args=())
+@operation("nnlib::rms_norm")
 def _rms_norm(
     x: Tensor, residual: Tensor | None, weight: Tensor | None, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -146,7 +146,7 @@ def _rms_norm(
     return (y if weight is None else y * weight).to(kind).contiguous(), total, scale
 
 
-@torch.library.triton_op("nnlib::rms_norm_backward", mutates_args=())
+@operation("nnlib::rms_norm_backward")
 def _rms_norm_backward(
     s: Tensor, weight: Tensor | None, scale: Tensor, dy: Tensor, dtotal: Tensor | None
 ) -> tuple[Tensor, Tensor]:

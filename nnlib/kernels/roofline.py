@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
 from nnlib import checks
 from nnlib.kernels import _triton
@@ -474,6 +473,8 @@ class _Watcher(TorchDispatchMode):
 
     @staticmethod
     def _flops(func, name, args, kwargs, out, given, written) -> int:
+        from torch.utils.flop_counter import flop_registry, sdpa_flop_count  # imports Triton
+
         packet = func._overloadpacket
         if packet in flop_registry:
             return int(flop_registry[packet](*args, **kwargs, out_val=out))

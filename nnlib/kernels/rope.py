@@ -19,7 +19,7 @@ from torch import Tensor
 
 from nnlib import checks
 from nnlib.kernels import _dispatch
-from nnlib.kernels._triton import jit, tl
+from nnlib.kernels._triton import jit, operation, tl
 from nnlib.kernels.cost import Cost
 
 
@@ -121,7 +121,7 @@ def _launch(x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool, back: bool) 
     return y
 
 
-@torch.library.triton_op("nnlib::rope", mutates_args=())
+@operation("nnlib::rope")
 def _rope(x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool, back: bool) -> Tensor:
     """Turn by the angles of a table `t half` or `b t half`, or back by them."""
     if _dispatch.runs_kernel(x):

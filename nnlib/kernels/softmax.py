@@ -16,7 +16,7 @@ from torch import Tensor
 
 from nnlib import checks
 from nnlib.kernels import _dispatch
-from nnlib.kernels._triton import jit, tl
+from nnlib.kernels._triton import jit, operation, tl
 from nnlib.kernels.cost import Cost
 
 
@@ -88,14 +88,14 @@ def _launch(kernel, *tensors: Tensor, log: bool) -> Tensor:
     return out
 
 
-@torch.library.triton_op("nnlib::softmax", mutates_args=())
+@operation("nnlib::softmax")
 def _softmax(x: Tensor, log: bool) -> Tensor:
     if _dispatch.runs_kernel(x):
         return _launch(_forward_kernel, x, log=log)
     return (x.log_softmax(-1) if log else x.softmax(-1)).contiguous()
 
 
-@torch.library.triton_op("nnlib::softmax_backward", mutates_args=())
+@operation("nnlib::softmax_backward")
 def _softmax_backward(y: Tensor, dy: Tensor, log: bool) -> Tensor:
     if _dispatch.runs_kernel(y):
         return _launch(_backward_kernel, y, dy, log=log)

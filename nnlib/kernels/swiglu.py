@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from nnlib import checks
 from nnlib.kernels import _dispatch
-from nnlib.kernels._triton import jit, tl
+from nnlib.kernels._triton import jit, operation, tl
 from nnlib.kernels.cost import Cost
 
 
@@ -97,14 +97,14 @@ def _launch(kernel, *tensors: Tensor, outputs: int, gelu: bool) -> list[Tensor]:
 _BLOCK = 1024  # numbers a program: eight a thread
 
 
-@torch.library.triton_op("nnlib::gated", mutates_args=())
+@operation("nnlib::gated")
 def _gated(a: Tensor, b: Tensor, gelu: bool) -> Tensor:
     if _dispatch.runs_kernel(a):
         return _launch(_forward_kernel, a, b, outputs=1, gelu=gelu)[0]
     return ((F.gelu(a) if gelu else F.silu(a)) * b).contiguous()
 
 
-@torch.library.triton_op("nnlib::gated_backward", mutates_args=())
+@operation("nnlib::gated_backward")
 def _gated_backward(a: Tensor, b: Tensor, dy: Tensor, gelu: bool) -> tuple[Tensor, Tensor]:
     if _dispatch.runs_kernel(a):
         da, db = _launch(_backward_kernel, a, b, dy, outputs=2, gelu=gelu)
