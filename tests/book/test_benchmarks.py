@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks import kernels, measure
-from nnlib.kernels.roofline import placed
+from nnlib.kernels.placed import placed
 from tests.support import refuses
 
 

@@ -20,7 +20,9 @@ from nnlib.kernels.attention import (
     attention_triton,
     visible,
 )
-from nnlib.kernels.roofline import moved, placed, trace
+from nnlib.kernels.placed import placed
+from nnlib.kernels.trace import trace
+from nnlib.kernels.traffic import moved
 
 CHAPTER = Path(module.__file__).parents[2] / "chapters/kernels/flash_attention.md"
 
