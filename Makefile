@@ -9,7 +9,7 @@ SHELL = /bin/sh
 .DEFAULT_GOAL = help
 .NOTPARALLEL:
 .PHONY: help book test test-slow chapter figures sweep cluster freshness pdf zip sync new truth lint serve clean lock \
-	address venv
+	venv
 
 # The same text and the same numbers on every machine.
 export PYTHONUTF8 = 1
@@ -83,9 +83,6 @@ clean: ## delete what was built; downloads and .venv stay
 
 lock: venv ## compile requirements.txt anew from the ranges of pyproject.toml
 	@sh pipeline/lock.sh $(BIN)
-
-address: venv ## write the repository's address everywhere: URL=https://github.com/who/what
-	@$(PY) -m pipeline.address $(URL)
 
 # Installed when the pins or the package's metadata differ from the last finished installation.
 venv:

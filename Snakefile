@@ -144,7 +144,7 @@ rule site:
         [f"{WORK}/executed/chapters/{c}.ipynb" for c in CHAPTERS],
         [f"_build/stamps/{step}" for step in ("pairs", "vendor", "pages")],
         found("_static/**/*", "LICENSE*", *(f"pipeline/{step}.py" for step in ("site", "bundle", "forms", "sphinx_*"))),
-        TEXTS, LIBRARY, "_config.yml", "_toc.yml", "references.bib", "requirements.txt", "pyproject.toml",
+        TEXTS, LIBRARY, found("references.bib", "chapters/*/references.bib"), "_config.yml", "_toc.yml", "requirements.txt", "pyproject.toml",
     output: touch(SITE)
     params: preset=f"--preset={PRESET}"
     shell: "echo '… site'; {PYTHON:q} -m pipeline.site.build {params.preset:q}"

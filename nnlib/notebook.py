@@ -23,12 +23,12 @@ from IPython.display import HTML, Markdown, display
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from nnlib import catalog
+from nnlib import catalog, distribution
 from nnlib.device import pick_device
 from nnlib.plot import style
 from nnlib.plot.svg import inline_svg, share_glyphs
 
-REPOSITORY = "https://github.com/your-organisation/executable-encyclopedia"
+REPOSITORY = distribution.repository()
 SLIDER_BYTES = 600_000
 
 
@@ -196,7 +196,7 @@ def show_source(*objects: Any, docstrings: bool = False) -> None:
         parts = [_without_docstrings(part) for part in parts]
     file = Path(inspect.getsourcefile(inspect.unwrap(objects[0])) or "")
     path = file.as_posix()[file.as_posix().rfind("nnlib/") :]
-    say(f"[`{path}`]({REPOSITORY}/blob/main/{path})")
+    say(f"[`{path}`]({REPOSITORY}/blob/main/{path})" if REPOSITORY else f"`{path}`")
     say("```python\n" + "\n\n".join(part.strip() for part in parts) + "\n```")
 
 
@@ -356,7 +356,9 @@ def card(name: str) -> None:
     entry = catalog.get(name)
     file = entry.module.replace(".", "/") + ".py"
     test = f"tests/{entry.family}/test_{name}.py"
-    code = [f'<a href="{REPOSITORY}/blob/main/{p}"><code>{p}</code></a>' for p in (file, test)]
+    code = [f"<code>{p}</code>" for p in (file, test)]
+    if REPOSITORY:
+        code = [f'<a href="{REPOSITORY}/blob/main/{p}"><code>{p}</code></a>' for p in (file, test)]
     api = f'<a href="../../api/{entry.family}.html#module-{entry.module}">API reference</a>'
     rows = {
         "Year": str(entry.year),

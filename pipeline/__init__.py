@@ -1,5 +1,23 @@
 """Execute the chapters, build the site and its other forms, and check both."""
 
+import tomllib
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]  # the repository
+
+
+def project(root: Path = ROOT) -> dict[str, Any]:
+    """Return what pyproject.toml says of the project."""
+    return tomllib.loads((root / "pyproject.toml").read_text("utf8"))["project"]
+
+
+def address(root: Path = ROOT) -> str:
+    """Return the repository's address, which stands in pyproject.toml alone."""
+    return project(root)["urls"]["repository"]
+
+
+def site_address(root: Path = ROOT) -> str:
+    """Return where GitHub publishes the site of that repository."""
+    owner, name = address(root).split("/")[-2:]
+    return f"https://{owner}.github.io/{name}"

@@ -12,6 +12,7 @@ import jupytext
 
 from nnlib import catalog
 from pipeline import ROOT
+from pipeline.checks import bootstrap
 from pipeline.checks.equations import prefix
 
 TEMPLATES = Path(__file__).resolve().parent / "template"
@@ -52,9 +53,7 @@ def create(chapter: str, root: Path = ROOT) -> list[Path]:
             wanted[target] = template
     words = _words(family, name)
     for target, template in wanted.items():
-        text = (TEMPLATES / template).read_text(encoding="utf-8")
-        for key, value in words.items():
-            text = text.replace(f"<<{key}>>", value)
+        text = bootstrap.filled((TEMPLATES / template).read_text(encoding="utf-8"), words)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text, encoding="utf-8")
     jupytext.write(jupytext.read(pair.with_suffix(".md")), pair)
@@ -84,7 +83,7 @@ def parse(chapter: str) -> tuple[str, str]:
 def _words(family: str, name: str) -> dict[str, str]:
     rows = [row for row in catalog.ARCHITECTURES if row.name == name]
     title, idea = catalog.FAMILIES[family]
-    return {
+    return bootstrap.words() | {
         "family": family,
         "name": name,
         "label": prefix(name).removesuffix("-"),

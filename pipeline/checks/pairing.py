@@ -17,6 +17,7 @@ import jupytext
 import nbformat
 
 from pipeline import ROOT
+from pipeline.checks import bootstrap
 from pipeline.execute import run_chapter
 from pipeline.execute.dependencies import Graph, chapters, is_executable, missing_halves
 
@@ -93,6 +94,8 @@ def sync(root: Path, only: list[str] | None = None) -> list[str]:
     problems, graph = [], Graph(root)
     for half in halves:
         chapter = _name(root, half)
+        if bootstrap.write(root, chapter):
+            print(f"✓ {chapter}: first cell written anew", flush=True)
         try:
             refresh(root, chapter, graph)
         except run_chapter.ChapterError as error:

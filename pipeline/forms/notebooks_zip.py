@@ -10,8 +10,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-from pipeline import ROOT
-from pipeline.address import address
+from pipeline import ROOT, address
 from pipeline.execute.dependencies import chapters
 from pipeline.forms import downloads as forms
 

@@ -18,9 +18,7 @@ from typing import Any
 import pikepdf
 import yaml
 
-from pipeline import ROOT, book
-from pipeline.address import address
-from pipeline.address import pages as published
+from pipeline import ROOT, book, site_address
 from pipeline.execute import presets
 from pipeline.execute.parameters import BadParameter
 from pipeline.forms import downloads as forms
@@ -89,7 +87,7 @@ def entries(root: Path) -> list[Entry]:
 def front(root: Path) -> dict[str, Any]:
     """Return what stands on the first page."""
     config = yaml.safe_load((root / "_config.yml").read_text("utf8"))
-    home = published(address(root))
+    home = site_address(root)
     state = _commit(root)
     link = f'<a href="{home}">{home.removeprefix("https://")}</a>'
     return {

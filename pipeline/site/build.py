@@ -22,14 +22,14 @@ from typing import Any
 
 import yaml
 
-from pipeline import ROOT
+from pipeline import ROOT, address
 from pipeline.execute import presets
 from pipeline.forms import downloads as forms
 from pipeline.forms import notebooks_zip as bundle
 
 PAGES = Path("_build/pages")  # generated pages
 # What shapes every page but stands in no page: a change of it makes Sphinx read the whole book.
-GLOBAL = ("_config.yml", "references.bib", "pipeline/site/sphinx_nnlib.py", "requirements.txt")
+GLOBAL = ("pipeline/site/sphinx_nnlib.py", "requirements.txt")
 _FRAME = re.compile(
     r"Running Jupyter-Book|(Source|Output) Folder:|(Config|Output) Path:|=+$|Building "
 )
@@ -108,7 +108,8 @@ def stage(root: Path, docs: Iterable[str], source: Path, executed: Path | None =
             "looked for _build/executed/<page>.ipynb where <page>.ipynb exists, "
             "else for <page>.md and _build/pages/<page>.md"
         )
-    for name in ("_config.yml", "_toc.yml", "references.bib"):
+    wanted["_config.yml"] = config(root)
+    for name in ("_toc.yml", *bibliographies(root)):
         wanted[name] = (root / name).read_bytes()
     folders = [(root / name, name) for name in ("_static", "_extra")]
     for folder, prefix in [*folders, (root / PAGES, "")]:
@@ -116,6 +117,20 @@ def stage(root: Path, docs: Iterable[str], source: Path, executed: Path | None =
             if file.is_file() and (prefix or file.suffix not in (".md", ".ipynb")):
                 wanted[str(Path(prefix) / file.relative_to(folder))] = file.read_bytes()
     _mirror(wanted, source)
+
+
+def config(root: Path) -> bytes:
+    """Return `_config.yml` with what stands elsewhere: the address, the files of references."""
+    told = yaml.safe_load((root / "_config.yml").read_text("utf8"))
+    told.setdefault("repository", {})["url"] = address(root)
+    told["bibtex_bibfiles"] = bibliographies(root)
+    return yaml.safe_dump(told, allow_unicode=True, sort_keys=False).encode()
+
+
+def bibliographies(root: Path = ROOT) -> list[str]:
+    """Return the files of references: those that families share, and those of each family."""
+    found = [root / "references.bib", *sorted((root / "chapters").glob("*/references.bib"))]
+    return [file.relative_to(root).as_posix() for file in found if file.is_file()]
 
 
 def page_source(root: Path, doc: str, executed: Path | None = None) -> Path | None:
@@ -157,8 +172,8 @@ def _forget_what_is_stale(root: Path, jb: Path) -> None:
     those as they are. After a failed or killed build everything is read again, since Sphinx would
     not repeat the warnings of pages that it has read.
     """
-    digest = hashlib.sha256()
-    for name in GLOBAL:
+    digest = hashlib.sha256(config(root))
+    for name in (*GLOBAL, *bibliographies(root)):
         file = root / name
         digest.update(file.read_bytes() if file.exists() else b"")
     record = jb / "digest.txt"

@@ -10,12 +10,11 @@ import json
 import re
 import subprocess
 import sys
-import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 
 from nnlib import catalog
-from pipeline import ROOT
+from pipeline import ROOT, address
 from pipeline.checks import equations as truth
 from pipeline.site import family_tree as tree
 
@@ -48,12 +47,6 @@ def write(root: Path = ROOT) -> list[Path]:
             path.write_text(text, encoding="utf-8")
             changed.append(path)
     return changed
-
-
-def repository(root: Path = ROOT) -> str:
-    """Return the repository's address, from the one place where it stands."""
-    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return project["urls"]["repository"]
 
 
 # ---------------------------------------------------------------- architectures
@@ -149,7 +142,7 @@ def truth_table(root: Path = ROOT) -> str:
         for equation in equations:
             entry = known.get(equation.label, empty)
             mark = "✓" if truth.holds(entry) else "✗" if entry["tests"] else "not run"
-            tested = "<br>".join(_tests(entry["tests"], lines, repository(root)))
+            tested = "<br>".join(_tests(entry["tests"], lines, address(root)))
             rows.append((mark, f"{{eq}}`{equation.label}`", f"${equation.maths}$", tested))
         text.append(_table(("", "", "Equation", "Verified by"), rows))
     return "\n\n".join(text) + "\n"

@@ -1,71 +1,107 @@
-"""The repository's address stands once, in pyproject.toml; every other mention repeats it."""
+"""The repository's address stands once, in pyproject.toml; what must repeat it agrees."""
 
+import json
 import re
+from email.message import Message
+from importlib import metadata
 
 import pytest
 
-from pipeline import address as module
+from nnlib import distribution, notebook
+from pipeline import ROOT, address, project, site_address
+from pipeline.checks import bootstrap
 from pipeline.execute.dependencies import chapters
 
-ADDRESS = module.address()
-PLACES = ["_config.yml", "README.md", "nnlib/notebook.py"]
-PLACES += [f"chapters/{chapter}{kind}" for chapter in chapters() for kind in (".md", ".ipynb")]
+FORM = re.compile(r"https://github\.com/[\w-]+/[\w.-]+(?<![.-])")
 
 
-def test_no_mention_is_stale():
-    others = {
-        f"{file}:{line} has {url}"
-        for file, line, url in module.mentions()
-        if url != ADDRESS and file not in ("pipeline/address.py", "tests/book/test_address.py")
-    }
-    assert not others, f"the address is {ADDRESS}; `make address URL=…` writes it everywhere"
+def test_it_is_the_address_of_a_repository_and_its_site_follows_from_it(tmp_path):
+    assert FORM.fullmatch(address())
+    text = '[project]\nname = "x"\nurls = {repository = "https://github.com/who/what"}\n'
+    (tmp_path / "pyproject.toml").write_text(text)
+    assert site_address(tmp_path) == "https://who.github.io/what"
 
 
-@pytest.mark.parametrize("place", PLACES)
-def test_a_place_that_needs_the_address_has_it(place):
-    assert ADDRESS in (module.ROOT / place).read_text("utf8")
+def test_the_read_me_repeats_it():
+    text = (ROOT / "README.md").read_text("utf8")
+    assert set(FORM.findall(text)) == {address()}
+    assert f'pip install "{project()["name"]} @ git+{address()}@main"' in text
 
 
 @pytest.mark.parametrize("chapter", chapters())
-def test_a_bare_kernel_installs_from_the_main_branch(chapter):
-    text = (module.ROOT / "chapters" / f"{chapter}.md").read_text("utf8")
-    assert re.findall(r"git\+[^\s\"']+", text) == [f"git+{ADDRESS}@main"]
+def test_the_first_cell_of_a_chapter_repeats_it(chapter):
+    for kind in ("md", "ipynb"):
+        text = (ROOT / "chapters" / f"{chapter}.{kind}").read_text("utf8")
+        told = f"chapters/{chapter}.{kind}: `make sync` writes the address of pyproject.toml"
+        assert re.findall(r"git\+([^\s\"'\\]+)@main", text) == [address()], told
+
+
+def test_no_other_file_holds_it():
+    """A second copy would go stale unseen."""
+    owner = address().split("/")[-2]
+    files = [f for folder in ("nnlib", "pipeline", "tests") for f in (ROOT / folder).rglob("*.py")]
+    files += [ROOT / "_config.yml", *(ROOT / "pipeline" / "template").iterdir()]
+    assert [str(f.relative_to(ROOT)) for f in files if owner in f.read_text("utf8")] == []
+
+
+def test_the_library_reads_it_in_a_clone_and_as_it_was_installed(tmp_path, monkeypatch):
+    assert project()["name"] == distribution.NAME
+    assert distribution.repository() == address()
+    monkeypatch.setattr(distribution, "__file__", str(tmp_path / "nnlib" / "distribution.py"))
+    told = Message()
+    told["Project-URL"] = f"repository, {address()}"
+    monkeypatch.setattr(distribution.metadata, "metadata", lambda name: told)
+    assert distribution.repository() == address()
+
+
+def test_where_nothing_tells_it_there_is_none(tmp_path, monkeypatch):
+    def unknown(name):
+        raise metadata.PackageNotFoundError(name)
+
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "of somebody else"\n')
+    monkeypatch.setattr(distribution, "__file__", str(tmp_path / "nnlib" / "distribution.py"))
+    monkeypatch.setattr(distribution.metadata, "metadata", unknown)
+    assert distribution.repository() == ""
 
 
 @pytest.fixture
-def project(tmp_path):
-    """A project that mentions its address, its site, and somebody else's repository."""
-    (tmp_path / "pyproject.toml").write_text(
-        f'[project]\nname = "x"\n[project.urls]\nrepository = "{module.PLACEHOLDER}"\n'
-    )
-    (tmp_path / "README.md").write_text(
-        f"{module.PLACEHOLDER}/issues\n{module.pages(module.PLACEHOLDER)}\n"
-        f"git+{module.PLACEHOLDER}@main\nhttps://github.com/pytorch/pytorch\n"
-    )
+def book(tmp_path):
+    """A book of one chapter at an old address."""
+    folder = tmp_path / "chapters" / "tiny"
+    folder.mkdir(parents=True)
+    chapter = ROOT / "chapters" / chapters()[0]
+    for kind in ("md", "ipynb"):
+        text = chapter.with_suffix(f".{kind}").read_text("utf8")
+        (folder / f"one.{kind}").write_text(text, "utf8")
+    moved = '[project]\nname = "book"\nurls = {repository = "https://github.com/who/what"}\n'
+    (tmp_path / "pyproject.toml").write_text(moved)
     return tmp_path
 
 
-def test_a_new_address_is_written_everywhere_and_to_no_other_project(project):
-    assert module.rewrite("https://github.com/who/what", project) == ["README.md", "pyproject.toml"]
-    assert (project / "README.md").read_text() == (
-        "https://github.com/who/what/issues\nhttps://who.github.io/what\n"
-        "git+https://github.com/who/what@main\nhttps://github.com/pytorch/pytorch\n"
-    )
-    assert {url for _, _, url in module.mentions(project)} == {"https://github.com/who/what"}
+def test_a_new_address_is_written_into_both_files_and_nothing_else_changes(book):
+    files = [book / "chapters" / "tiny" / f"one.{kind}" for kind in ("md", "ipynb")]
+    before = [file.read_text("utf8") for file in files]
+    assert bootstrap.write(book, "tiny/one")
+    old = f"{project()['name']}[all] @ git+{address()}@"
+    new = "book[all] @ git+https://github.com/who/what@"
+    after = [text.replace(old, new) for text in before]
+    assert [file.read_text("utf8") for file in files] == after
+    assert json.loads(after[1]) and not bootstrap.write(book, "tiny/one")
 
 
-def test_a_mention_left_behind_is_found(project):
-    module.rewrite("https://github.com/who/what", project)
-    (project / "late.md").write_text(
-        f"see {module.PLACEHOLDER}.\npip install git+https://github.com/a/b\n"
-    )
-    late = [(line, url) for file, line, url in module.mentions(project) if file == "late.md"]
-    assert late == [(1, module.PLACEHOLDER), (2, "https://github.com/a/b")]
+def test_a_chapter_without_that_cell_is_left_alone(book):
+    file = book / "chapters" / "tiny" / "one.ipynb"
+    text = file.read_text("utf8").replace("remove-cell", "keep-cell")
+    file.write_text(text, "utf8")
+    assert not bootstrap.write(book, "tiny/one")
+    assert file.read_text("utf8") == text
 
 
-@pytest.mark.parametrize(
-    "url", ["", "who/what", "https://example.org/who/what", "https://github.com/who"]
-)
-def test_what_is_no_address_is_refused(project, url):
-    with pytest.raises(ValueError, match="must look like https"):
-        module.rewrite(url, project)
+def test_without_an_address_code_is_named_and_not_linked(monkeypatch):
+    shown = []
+    monkeypatch.setattr(notebook, "REPOSITORY", "")
+    monkeypatch.setattr(notebook, "display", lambda thing: shown.append(thing.data))
+    notebook.card("perceptron")
+    notebook.show_source(bootstrap.filled)
+    assert "<code>nnlib/foundations/perceptron.py</code>" in shown[0]
+    assert "/blob/" not in "".join(shown)

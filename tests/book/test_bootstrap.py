@@ -1,20 +1,22 @@
-"""The first cell of a chapter: it finds nnlib in a clone, and else asks pip for it."""
+"""The first cell of a chapter: it finds our nnlib in a clone, and else asks pip for it."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from pipeline import ROOT
-from pipeline.address import address
+from pipeline import ROOT, address, project
+from pipeline.checks import bootstrap
 
-CELL = next(
-    "".join(cell["source"])
-    for cell in json.loads((ROOT / "chapters/foundations/perceptron.ipynb").read_text())["cells"]
-    if cell["cell_type"] == "code"
-)
+FAMILY = ROOT / "chapters" / "foundations"
+CELL = bootstrap.cell() + "\n"
+# Stands for the notebook's pip, which needs a network.
+PIP = """
+class get_ipython:
+    def run_line_magic(self, name, line): print(name, line)
+"""
+WANTED = f'pip install -q "{project()["name"]}[all] @ git+{address()}@main"'
 # A kernel of the same packages that does not know nnlib: no installation of it, no PYTHONPATH.
 BARE = """
 import os, sys
@@ -36,27 +38,51 @@ def bare_kernel(program: str, folder: Path, home: Path) -> subprocess.CompletedP
 
 
 def test_a_bare_kernel_does_not_know_nnlib(tmp_path):
-    told = bare_kernel("import nnlib", ROOT / "chapters" / "foundations", tmp_path)
+    told = bare_kernel("import nnlib", FAMILY, tmp_path)
     assert "No module named 'nnlib'" in told.stderr
 
 
 def test_in_a_clone_the_chapter_finds_the_library_above_it(tmp_path):
-    program = CELL + "\nfrom nnlib.foundations.perceptron import Perceptron\nimport nnlib\n"
-    told = bare_kernel(
-        program + "print(nnlib.__file__)", ROOT / "chapters" / "foundations", tmp_path
-    )
-    assert told.stdout.strip() == str(ROOT / "nnlib" / "__init__.py"), told.stderr
+    program = CELL + "from nnlib.foundations.perceptron import Perceptron\nimport nnlib\n"
+    told = bare_kernel(program + "print(nnlib.__file__)", FAMILY, tmp_path)
+    assert Path(told.stdout.strip()).resolve() == ROOT / "nnlib" / "__init__.py", told.stderr
 
 
 def test_elsewhere_it_asks_pip_for_the_repository(tmp_path):
-    pretend = "import subprocess\nsubprocess.check_call = print\n"
-    told = bare_kernel(pretend + CELL, tmp_path, tmp_path)
-    assert told.stdout.split()[-1].strip("']") == f"git+{address(ROOT)}@main", told.stderr
+    told = bare_kernel(PIP + CELL, tmp_path, tmp_path)
+    assert told.stdout.strip() == WANTED, told.stderr
+
+
+def test_another_package_of_that_name_does_not_pass_for_ours(tmp_path):
+    """An unrelated nnlib has been on PyPI since 2018."""
+    (tmp_path / "theirs" / "nnlib" / "utils").mkdir(parents=True)
+    (tmp_path / "theirs" / "nnlib" / "__init__.py").touch()
+    theirs = f"sys.path.append({str(tmp_path / 'theirs')!r})\n"
+    told = bare_kernel(theirs + PIP + CELL, tmp_path, tmp_path)
+    assert told.stdout.strip() == WANTED, told.stderr
+    told = bare_kernel(theirs + CELL + "print(nnlib.distribution.NAME)", FAMILY, tmp_path)
+    assert told.stdout.strip() == project()["name"], "a clone's own nnlib comes first"
+
+
+def test_once_pip_has_installed_ours_over_the_other_it_is_found(tmp_path):
+    """Both stand in one folder then, and the other's has been imported already."""
+    (tmp_path / "nnlib").mkdir()
+    (tmp_path / "nnlib" / "__init__.py").touch()
+    installs = f"""
+sys.path.append({str(tmp_path)!r})
+class get_ipython:
+    def run_line_magic(self, name, line):
+        shutil.copytree({str(ROOT / "nnlib")!r}, {str(tmp_path / "nnlib")!r}, dirs_exist_ok=True)
+import shutil
+"""
+    program = installs + CELL + "from nnlib import notebook\nprint(notebook.__file__)"
+    told = bare_kernel(program, tmp_path, tmp_path)
+    assert told.stdout.strip() == str(tmp_path / "nnlib" / "notebook.py"), told.stderr
 
 
 @pytest.mark.slow
 def test_a_whole_chapter_runs_in_a_bare_kernel_of_a_clone(tmp_path):
-    notebook = ROOT / "chapters" / "foundations" / "perceptron.ipynb"
+    notebook = FAMILY / "perceptron.ipynb"
     program = f"""
 import json
 from IPython.core.interactiveshell import InteractiveShell

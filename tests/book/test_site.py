@@ -2,14 +2,13 @@
 
 import html.parser
 import json
-import tomllib
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urldefrag
 
 import pytest
 
-from pipeline import ROOT
+from pipeline import ROOT, project
 from pipeline.site.browser import Visit, browsing, served, why_not
 from pipeline.site.build import toc_pages
 
@@ -231,10 +230,8 @@ def test_page_is_light(page):
 
 @pytest.mark.parametrize("page", CHAPTERS)
 def test_chapter_opens_in_colab_and_downloads(page, parsed):
-    with open(ROOT / "pyproject.toml", "rb") as file:
-        home = tomllib.load(file)["project"]["urls"]["repository"]
     notebook = page.removesuffix(".html") + ".ipynb"
-    owner = home.removeprefix("https://github.com/")
+    owner = project()["urls"]["repository"].removeprefix("https://github.com/")
     colab = f"https://colab.research.google.com/github/{owner}/blob/main/{notebook}"
     assert colab in parsed[page].links
     downloads = [link for link in parsed[page].links if link.endswith(f"_sources/{notebook}")]

@@ -4,11 +4,13 @@ import json
 import os
 
 import pytest
+import yaml
 
 from pipeline.site import build as site
 from pipeline.site.build import SiteError
 from pipeline.site.sphinx_nnlib import to_rst
 
+HOME = "https://github.com/who/what"
 NOTEBOOK = {
     "cells": [{"cell_type": "code", "metadata": {"papermill": {"duration": 1}, "tags": ["x"]}}],
     "metadata": {"papermill": {"input_path": "/somewhere/a.ipynb"}, "kernelspec": {}},
@@ -20,7 +22,9 @@ def book(tmp_path):
     """A repository with a page of each kind."""
     write(tmp_path / "_toc.yml", "root: intro\nchapters:\n- file: a/one\n- glob: api/*\n")
     write(tmp_path / "_config.yml", "title: T\n")
+    write(tmp_path / "pyproject.toml", f'[project]\nurls = {{repository = "{HOME}"}}\n')
     write(tmp_path / "references.bib", "")
+    write(tmp_path / "chapters/vision/references.bib", "")
     write(tmp_path / "_static/book.css", "")
     write(tmp_path / "_extra/vendor/x.js", "")
     write(tmp_path / "intro.md", "# Intro\n")
@@ -52,8 +56,14 @@ def test_only_what_sphinx_needs_is_staged(book):
     write(book / "_build/pages/stray.md", "# Not in the book\n")
     assert set(staged(book)) == {
         "_config.yml", "_toc.yml", "references.bib", "_static/book.css", "_extra/vendor/x.js",
-        "intro.md", "a/one.ipynb", "api/train.md", "tree.svg",
+        "intro.md", "a/one.ipynb", "api/train.md", "tree.svg", "chapters/vision/references.bib",
     }  # fmt: skip
+
+
+def test_the_staged_settings_know_the_address_and_every_familys_references(book):
+    settings = yaml.safe_load(staged(book)["_config.yml"].read_text())
+    assert settings["repository"]["url"] == HOME
+    assert settings["bibtex_bibfiles"] == ["references.bib", "chapters/vision/references.bib"]
 
 
 def test_published_notebook_holds_no_path_of_this_machine(book):

@@ -14,6 +14,7 @@ import pytest
 from pybtex.database import parse_file
 
 from pipeline import ROOT
+from pipeline.checks import bootstrap
 from pipeline.checks import equations as truth
 
 CHAPTERS = sorted(
@@ -131,10 +132,9 @@ def test_it_opens_with_title_idea_and_memory_hook(chapter):
 
 @every_chapter
 def test_its_first_cells_are_the_standard_ones(chapter):
-    template = jupytext.read(ROOT / "pipeline" / "template" / "chapter.md").cells
-    bootstrap = next(cell.source for cell in template if cell.cell_type == "code")
     first = code(chapter)[0]
-    assert first.source == bootstrap, f"{chapter}: the bootstrap cell differs from the template's"
+    told = f"{chapter}: the first cell is not the template's; `make sync` writes it"
+    assert first.source == bootstrap.cell(), told
     assert first.tags == {"remove-cell"}, f"{chapter}: the bootstrap cell is tagged {first.tags}"
     assert "parameters" in code(chapter)[1].tags, f"{chapter}: the second cell holds the parameters"
     calls_setup = [SETUP in " ".join(cell.source.split()) for cell in code(chapter)[:4]]
