@@ -98,10 +98,6 @@ class Recurrent(nn.Module):
         Returns:
             Outputs b t h (twice h for two directions), packed where `x` was; and the states after
             each sequence's last real step, each l b h.
-
-        Raises:
-            TypeError: an argument of the wrong kind, named.
-            ValueError: shapes or lengths that do not fit, named.
         """
         if isinstance(x, PackedSequence):
             return self._packed(x, state)

@@ -22,10 +22,6 @@ def shift_images(
         down: rows that each moves down, negative for up.
         right: columns that each moves to the right, negative for left.
 
-    Raises:
-        TypeError: an argument of the wrong kind, named.
-        ValueError: shapes that do not fit, named.
-
     Example:
         >>> shift_images(torch.tensor([[[1.0, 2.0]]]), torch.tensor([0]), torch.tensor([1]))
         tensor([[[0., 1.]]])

@@ -74,10 +74,6 @@ def date_pairs(
     Returns:
         The strings, their targets and their locales.
 
-    Raises:
-        TypeError: an argument of the wrong kind, named.
-        ValueError: an unknown split, style or locale, or a number out of range, named.
-
     Example:
         >>> pairs = date_pairs(2, locales=["en"], dates=1, years=(1977, 1977))
         >>> pairs.sources[0], pairs.targets[0]
@@ -119,10 +115,6 @@ def month_names(locale: str) -> tuple[str, ...]:
     Args:
         locale: name of a CLDR locale.
 
-    Raises:
-        TypeError: `locale` is no string.
-        ValueError: the locale is unknown.
-
     Example:
         >>> month_names("pt")[9]
         'outubro'
@@ -138,9 +130,6 @@ def padded(strings: Iterable[str], letters: Vocabulary) -> Int[Tensor, "n t"]:
     Args:
         strings: what to encode, character by character; at least one.
         letters: a vocabulary whose token 0 stands for "nothing here" and occurs in no string.
-
-    Raises:
-        ValueError: no strings, or a character outside the vocabulary.
 
     Example:
         >>> padded(["ab", "b"], Vocabulary(["", "a", "b"])).tolist()

@@ -30,9 +30,6 @@ def language_names(
         split: "train", "test" or "all".
         languages: codes that CLDR knows, two or more.
         test_share: share of things held out, between 0 and 1.
-
-    Raises:
-        ValueError: an unknown split or language, or a share out of its range.
     """
     checks.one_of("split", split, ("train", "test", "all"))
     share = checks.number("test_share", test_share, above=0, below=1)

@@ -34,10 +34,6 @@ def china(size: int = 64) -> Picture:
     Returns:
         The picture with its credit, which belongs beside it wherever it is shown.
 
-    Raises:
-        TypeError: `size` is no integer.
-        ValueError: `size` is out of range.
-
     Example:
         >>> china(32).pixels.shape
         torch.Size([32, 32, 3])

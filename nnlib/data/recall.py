@@ -48,10 +48,6 @@ def recall(
         values: distinct values, ≥ 1.
         seed: of the draw, ≥ 0.
 
-    Raises:
-        TypeError: an argument is no integer.
-        ValueError: an argument is out of its range.
-
     Example:
         >>> drawn = recall(2, pairs=3)
         >>> tuple(drawn.tokens.shape), tuple(drawn.answers.shape)
@@ -81,10 +77,6 @@ def most_repeated_share(pairs: int = 6, values: int = 16) -> float:
     Args:
         pairs: pairs shown, ≥ 1.
         values: distinct values, ≥ 1.
-
-    Raises:
-        TypeError: an argument is no integer.
-        ValueError: an argument is out of its range.
 
     Example:
         >>> print(f"{most_repeated_share(6, 16):.3f}")

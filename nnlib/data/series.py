@@ -47,10 +47,6 @@ def mackey_glass(
         washout: values dropped at the start, ≥ 0.
         substeps: steps of integration in a unit of time, ≥ 1.
 
-    Raises:
-        TypeError: an argument is no integer.
-        ValueError: an argument out of its range, named.
-
     Source: Mackey and Glass 1977.
     """
     length, tau = checks.count("length", length), checks.count("tau", tau)

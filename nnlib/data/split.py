@@ -39,9 +39,6 @@ def shuffled_halves(length: int, test_share: float, split: str) -> Tensor:
         length: examples in all, ≥ 2.
         test_share: share of the test split, in (0, 1).
         split: `train`, `test` or `all`.
-
-    Raises:
-        ValueError: unknown split, or a share outside (0, 1).
     """
     checks.one_of("split", split, ("train", "test", "all"))
     checks.number("test_share", test_share, above=0, below=1)

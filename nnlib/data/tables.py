@@ -18,9 +18,6 @@ def digits(split: str = "train", *, test_share: float = 0.25) -> Split:
     Returns:
         `x` float32 of shape (n, 64) in 0 … 1, `y` int64 in 0 … 9.
 
-    Raises:
-        ValueError: unknown split, or a share outside (0, 1).
-
     Example:
         >>> digits("test").x.shape
         torch.Size([449, 64])
@@ -40,9 +37,6 @@ def iris(split: str = "all", *, test_share: float = 0.25) -> Split:
 
     Returns:
         `x` float32 of shape (n, 4) in centimetres, `y` int64 in 0 … 2.
-
-    Raises:
-        ValueError: unknown split, or a share outside (0, 1).
     """
     from sklearn.datasets import load_iris
 
@@ -58,9 +52,6 @@ def wine(split: str = "all", *, test_share: float = 0.25) -> Split:
 
     Returns:
         `x` float32 of shape (n, 13), each in its own unit, `y` int64 in 0 … 2.
-
-    Raises:
-        ValueError: unknown split, or a share outside (0, 1).
     """
     from sklearn.datasets import load_wine
 
@@ -76,9 +67,6 @@ def breast_cancer(split: str = "train", *, test_share: float = 0.25) -> Split:
 
     Returns:
         `x` float32 of shape (n, 30), each in its own unit, `y` int64 in 0 … 1.
-
-    Raises:
-        ValueError: unknown split, or a share outside (0, 1).
     """
     from sklearn.datasets import load_breast_cancer
 

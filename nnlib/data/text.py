@@ -48,9 +48,6 @@ class Vocabulary:
         tokens: in the order of their numbers, each once.
         unknown: the token that stands for all others, one of `tokens`; None refuses others.
 
-    Raises:
-        ValueError: a token stands twice, or `unknown` is not among them.
-
     Example:
         >>> letters = Vocabulary("abc")
         >>> letters.encode("cab").tolist(), letters.decode([2, 0])
@@ -117,10 +114,6 @@ def windows(tokens: Int[Tensor, " n"], length: int, stride: int | None = None) -
     Returns:
         Rows in order; what is left at the end makes no row.
 
-    Raises:
-        TypeError: an argument of the wrong kind, named.
-        ValueError: a count below 1, or fewer tokens than one row.
-
     Example:
         >>> windows(torch.arange(7), 4, 2).tolist()
         [[0, 1, 2, 3], [2, 3, 4, 5]]
@@ -145,10 +138,6 @@ class NGram:
         order: n, the tokens of a count, ≥ 1.
         vocab_size: tokens v, ≥ 1, such that $v^n$ < 2⁶³.
         discount: δ, taken off every count, in [0, 1].
-
-    Raises:
-        TypeError: an argument of the wrong kind, named.
-        ValueError: an argument out of its range, named.
 
     Example:
         >>> bigrams = NGram(order=2, vocab_size=2).fit(torch.tensor([0, 1, 0, 1, 0, 1, 1]))

@@ -34,9 +34,6 @@ def sigmoid(z: Elementwise) -> Elementwise:
     Returns:
         Values in 0 … 1; half-way at 0. Not the step of the perceptron, which also goes by σ.
 
-    Raises:
-        TypeError: `z` is no floating-point tensor.
-
     Example:
         >>> sigmoid(torch.tensor([-1000.0, 0.0, 1000.0])).tolist()
         [0.0, 0.5, 1.0]
@@ -50,9 +47,6 @@ def tanh(z: Elementwise) -> Elementwise:
 
     Args:
         z: floating point, any shape.
-
-    Raises:
-        TypeError: `z` is no floating-point tensor.
 
     Example:
         >>> tanh(torch.tensor([-1000.0, 0.0, 1000.0])).tolist()
@@ -69,9 +63,6 @@ def relu(z: Elementwise) -> Elementwise:
 
     Args:
         z: floating point, any shape.
-
-    Raises:
-        TypeError: `z` is no floating-point tensor.
 
     Example:
         >>> relu(torch.tensor([-2.0, 3.0])).tolist()
@@ -95,10 +86,6 @@ def leaky_relu(z: Elementwise, alpha: float = 0.01) -> Elementwise:
         z: floating point, any shape.
         alpha: slope below zero, any finite number; torch calls it `negative_slope`.
 
-    Raises:
-        TypeError: `z` is no floating-point tensor, or `alpha` no number.
-        ValueError: `alpha` is not finite.
-
     Example:
         >>> leaky_relu(torch.tensor([-2.0, 3.0]), alpha=0.5).tolist()
         [-1.0, 3.0]
@@ -113,10 +100,6 @@ def elu(z: Elementwise, alpha: float = 1.0) -> Elementwise:
     Args:
         z: floating point, any shape.
         alpha: minus the value far below zero; the slope is continuous at 0 only for 1.
-
-    Raises:
-        TypeError: `z` is no floating-point tensor, or `alpha` no number.
-        ValueError: `alpha` is not finite.
 
     Example:
         >>> elu(torch.tensor([-1000.0, 3.0]), alpha=2.0).tolist()
@@ -137,10 +120,6 @@ def gelu(z: Elementwise, approximate: str = "none") -> Elementwise:
         z: floating point, any shape.
         approximate: `"none"` or `"tanh"`.
 
-    Raises:
-        TypeError: `z` is no floating-point tensor.
-        ValueError: `approximate` is neither.
-
     Example:
         >>> gelu(torch.tensor([-1000.0, 0.0, 1000.0])).tolist()
         [-0.0, 0.0, 1000.0]
@@ -160,9 +139,6 @@ def silu(z: Elementwise) -> Elementwise:
     Args:
         z: floating point, any shape.
 
-    Raises:
-        TypeError: `z` is no floating-point tensor.
-
     Example:
         >>> silu(torch.tensor([-1000.0, 0.0, 1000.0])).tolist()
         [-0.0, 0.0, 1000.0]
@@ -178,10 +154,6 @@ def softmax(z: Float[Tensor, "*n d"], dim: int = -1) -> Float[Tensor, "*n d"]:
     Args:
         z: scores, floating point, one axis or more; $-\infty$ is a score of probability 0.
         dim: the axis whose values will sum to 1.
-
-    Raises:
-        TypeError: `z` is no floating-point tensor, or `dim` no integer.
-        ValueError: `z` has no such axis, or that axis is empty.
 
     Example:
         >>> softmax(torch.tensor([1000.0, 1000.0, 0.0])).tolist()
@@ -200,9 +172,6 @@ def mish(z: Elementwise) -> Elementwise:
 
     Args:
         z: floating point, any shape.
-
-    Raises:
-        TypeError: `z` is no floating-point tensor.
 
     Example:
         >>> mish(torch.tensor([-1000.0, 0.0, 1000.0])).tolist()
@@ -224,10 +193,6 @@ def swiglu(a: Elementwise, b: Elementwise) -> Elementwise:
         a: the gate before its activation, floating point.
         b: the values, of the same shape.
 
-    Raises:
-        TypeError: an argument is no floating-point tensor.
-        ValueError: the shapes differ.
-
     Example:
         >>> swiglu(torch.tensor([-1000.0, 1000.0]), torch.tensor([5.0, 5.0])).tolist()
         [-0.0, 5000.0]
@@ -242,9 +207,6 @@ def activation(name: str) -> Activation:
 
     Args:
         name: one of the nine of the chapter, or `"identity"`.
-
-    Raises:
-        ValueError: no such function; the message names the choices.
 
     Example:
         >>> activation("relu")(torch.tensor([-1.0, 2.0])).tolist()
@@ -261,9 +223,6 @@ def derivative(name: str) -> Activation:
 
     Args:
         name: as `activation` takes it.
-
-    Raises:
-        ValueError: no such function; the message names the choices.
 
     Example:
         >>> derivative("relu")(torch.tensor([-1.0, 0.0, 2.0])).tolist()

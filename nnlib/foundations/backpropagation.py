@@ -33,9 +33,6 @@ def network_loss(
         biases: a vector (out,) for each layer.
         x: one row an example, finite.
         targets: classes 0 … c − 1.
-
-    Raises:
-        TypeError, ValueError: as for `backpropagate`.
     """
     _check_network(weights, biases, x)
     checks.labels("targets", targets, len(biases[-1]), length=len(x))
@@ -63,10 +60,6 @@ def backpropagate(
     Returns:
         The loss, the gradients of the weights, the gradients of the biases. At a kink of ReLU
         the slope is taken as 0, as torch does.
-
-    Raises:
-        TypeError: an argument of the wrong kind, named.
-        ValueError: layers that do not fit together, wrong shapes, no rows, NaN, unknown classes.
 
     Example:
         >>> w = [torch.tensor([[1.0, 1.0], [1.0, -1.0]]), torch.tensor([[2.0, 1.0], [1.0, -1.0]])]
@@ -124,9 +117,6 @@ def checkpointed(
         Loss and gradients as `backpropagate` has them; `kept`, the most numbers held at one time;
         `recomputed`, how many layers were computed a second time.
 
-    Raises:
-        TypeError, ValueError: as for `backpropagate`, or `every` < 1.
-
     Source: Griewank and Walther 2000; for networks Chen et al. 2016.
     """
     _check_network(weights, biases, x)
@@ -176,10 +166,6 @@ def finite_differences(
     Returns:
         An estimate for each parameter, of its shape.
 
-    Raises:
-        TypeError: an argument of the wrong kind, named.
-        ValueError: `step` is not above 0, or no parameters.
-
     Example:
         >>> t = torch.tensor([3.0], dtype=torch.float64)
         >>> [round(g.item(), 6) for g in finite_differences(lambda: (t**2).sum(), [t])]
@@ -224,9 +210,6 @@ def vector_jacobian(
         biases: a vector (out,) for each layer.
         x: one example, finite.
         v: a weight for each score.
-
-    Raises:
-        TypeError, ValueError: as for `backpropagate`.
     """
     _check_network(weights, biases, x, one=True)
     checks.tensor("v", v, shape=(len(biases[-1]),), floating=True)
@@ -248,9 +231,6 @@ def jacobian_vector(
         biases: a vector (out,) for each layer.
         x: one example, finite.
         u: a direction in the space of inputs.
-
-    Raises:
-        TypeError, ValueError: as for `backpropagate`.
     """
     _check_network(weights, biases, x, one=True)
     checks.tensor("u", u, shape=(len(x),), floating=True)
@@ -270,10 +250,6 @@ def softmax_vjp(p: Float[Tensor, "*n c"], v: Float[Tensor, "*n c"]) -> Float[Ten
     Args:
         p: softmax's output, the last axis sums to 1.
         v: the derivative of the loss in `p`.
-
-    Raises:
-        TypeError: an argument of the wrong kind, named.
-        ValueError: shapes that differ.
     """
     checks.tensor("p", p, floating=True)
     checks.tensor("v", v, shape=tuple(p.shape), floating=True)
@@ -289,10 +265,6 @@ def matmul_flops(sizes: Sequence[int], n: int = 1) -> tuple[int, int]:
     Args:
         sizes: the widths $n_0, \dots, n_L$, each ≥ 1.
         n: examples, ≥ 1.
-
-    Raises:
-        TypeError: a size is no integer.
-        ValueError: fewer than two sizes, or one below 1.
 
     Example:
         >>> matmul_flops([4] * 9)

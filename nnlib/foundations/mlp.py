@@ -57,10 +57,6 @@ class MLP(nn.Module):
     Attributes:
         sizes: as given, a tuple.
 
-    Raises:
-        TypeError: `sizes` is no sequence of integers, or `activation` neither name nor callable.
-        ValueError: fewer than two sizes, one below 1, or an unknown name.
-
     Example:
         >>> MLP([64, 128, 10])(torch.zeros(5, 64)).shape
         torch.Size([5, 10])
@@ -85,12 +81,7 @@ class MLP(nn.Module):
         return [self.get_submodule(str(2 * at)) for at in range(len(self.sizes) - 1)]
 
     def forward(self, x: Float[Tensor, "*n d"]) -> Float[Tensor, "*n c"]:
-        """Return the outputs of each row, before any output activation.
-
-        Raises:
-            TypeError: `x` is not of the weights' floating-point type.
-            ValueError: its last axis is not `sizes[0]` long.
-        """
+        """Return the outputs of each row, before any output activation."""
         *hidden, last = self.layers
         h = self._check_inputs(x)  # eq. mlp-input
         for affine in hidden:
@@ -141,10 +132,6 @@ def mse_loss(prediction: Float[Tensor, "n c"], target: Float[Tensor, "n c"]) -> 
         prediction: one row an example.
         target: as shaped as `prediction`.
 
-    Raises:
-        TypeError: an argument of the wrong kind, named.
-        ValueError: no rows, or shapes that differ.
-
     Example:
         >>> mse_loss(torch.zeros(2, 3), torch.ones(2, 3))
         tensor(3.)
@@ -166,11 +153,6 @@ def cross_entropy_loss(
     Args:
         logits: any real scores, one row an example, one column a class.
         target: the class of each row, or a distribution over the classes in each.
-
-    Raises:
-        TypeError: an argument of the wrong kind, named.
-        ValueError: no rows, shapes that do not fit, classes out of range, rows of `target` that
-            are no distribution.
 
     Example:
         >>> cross_entropy_loss(torch.tensor([[1000.0, 0.0]]), torch.tensor([1]))
@@ -200,10 +182,6 @@ def cost(sizes: Sequence[int]) -> Cost:
 
     A multiplication and an addition count as two; biases and activations, of lower order, are left
     out: $2\sum_l n_{l-1} n_l$ (equations `mlp-parameters` and `mlp-flops`).
-
-    Raises:
-        TypeError: `sizes` is no sequence of integers.
-        ValueError: fewer than two sizes, or one below 1.
 
     Example:
         >>> cost([64, 128, 10])
@@ -237,10 +215,6 @@ def spread_units(
 
     Returns:
         `model`.
-
-    Raises:
-        TypeError: an argument of the wrong kind, named.
-        ValueError: `points` is empty, not finite or of the wrong width; a sharpness ≤ 0.
     """
     checks.tensor("points", points, shape=("n", model.sizes[0]), finite=True, empty=False)
     low, high = (checks.number("sharpness", value, above=0) for value in sharpness)
@@ -271,10 +245,6 @@ def solve_output_layer(
 
     Returns:
         `model`.
-
-    Raises:
-        TypeError: an argument of the wrong kind, named.
-        ValueError: wrong shapes, no rows, NaN, `ridge` < 0.
     """
     ridge = checks.number("ridge", ridge, least=0)
     checks.tensor("x", x, shape=("n", model.sizes[0]), floating=True, finite=True, empty=False)

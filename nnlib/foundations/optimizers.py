@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nnlib import checks
-from nnlib.train.rule import Group, Rule, Slots
+from nnlib.foundations._rule import Group, Rule, Slots
 
 Params = Iterable[Any]  # tensors, (name, tensor) pairs, or dicts: one a group
 List = list[Tensor]
@@ -38,9 +38,6 @@ class SGD(Rule):
         weight_decay: $\lambda$ ≥ 0 of the penalty $\tfrac{\lambda}{2}\lVert\theta\rVert^2$.
         nesterov: whether to look ahead; needs momentum and no dampening.
         foreach: whether to take all tensors together; None does.
-
-    Raises:
-        TypeError, ValueError: an argument of the wrong kind or out of its range, named.
 
     Example:
         >>> w = torch.tensor(1.0, requires_grad=True)
@@ -70,7 +67,7 @@ class SGD(Rule):
         super()._check(group)
         checks.number("momentum", group["momentum"], least=0)
         checks.number("dampening", group["dampening"])
-        checks.one_of("nesterov", group["nesterov"], (True, False))
+        checks.flag("nesterov", group["nesterov"])
         if group["nesterov"] and (group["momentum"] == 0 or group["dampening"] != 0):
             got = f"got momentum={group['momentum']!r}, dampening={group['dampening']!r}"
             raise ValueError(f"nesterov=True needs momentum > 0 and dampening=0, {got}")
@@ -93,7 +90,7 @@ class SGD(Rule):
             bs = [state["momentum_buffer"] for state in states]
             torch._foreach_mul_(bs, mu)
             torch._foreach_add_(bs, gs, alpha=1 - group["dampening"])
-            gs = torch._foreach_add(gs, bs, alpha=mu) if group["nesterov"] else bs
+            gs = list(torch._foreach_add(gs, bs, alpha=mu)) if group["nesterov"] else bs
         torch._foreach_add_(thetas, gs, alpha=-group["lr"])
 
 
@@ -111,9 +108,6 @@ class Adagrad(Rule):
         initial_accumulator_value: $G$ before the first step, ≥ 0.
         eps: $\epsilon$ ≥ 0, outside the root.
         foreach: whether to take all tensors together; None does.
-
-    Raises:
-        TypeError, ValueError: an argument of the wrong kind or out of its range, named.
 
     Example:
         >>> w = torch.tensor(1.0, requires_grad=True)
@@ -180,9 +174,6 @@ class RMSprop(Rule):
         weight_decay: $\lambda$ ≥ 0 of the penalty $\tfrac{\lambda}{2}\lVert\theta\rVert^2$.
         foreach: whether to take all tensors together; None does.
 
-    Raises:
-        TypeError, ValueError: an argument of the wrong kind or out of its range, named.
-
     Example:
         >>> w = torch.tensor(1.0, requires_grad=True)
         >>> _ = w.square().backward(), RMSprop([w], lr=0.25, alpha=0.75).step()
@@ -245,9 +236,6 @@ class Adam(Rule):
         weight_decay: $\lambda$ ≥ 0, added to the gradient as $\lambda\theta$: an L2 penalty,
             which is *not* weight decay here; see `AdamW`.
         foreach: whether to take all tensors together; None does.
-
-    Raises:
-        TypeError, ValueError: an argument of the wrong kind or out of its range, named.
 
     Example:
         >>> w = torch.tensor(1.0, requires_grad=True)
@@ -321,9 +309,6 @@ class AdamW(Adam):
     Args:
         params, lr, betas, eps, foreach: as for `Adam`.
         weight_decay: $\lambda$ ≥ 0; a step shrinks every weight by the factor $1 - \eta\lambda$.
-
-    Raises:
-        TypeError, ValueError: an argument of the wrong kind or out of its range, named.
 
     Example:
         >>> w = torch.tensor(1.0, requires_grad=True)

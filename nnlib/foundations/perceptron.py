@@ -7,6 +7,7 @@ Axes: n examples, d input features.
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.types import Device
 
 from nnlib import checks
 
@@ -21,16 +22,13 @@ class Perceptron(nn.Module):
 
     Args:
         in_features: number of inputs $d$, ≥ 1.
-        learning_rate: the step $\eta$ > 0. From a zero start it scales the weights and changes
-            no decision.
+        lr: the step $\eta$ > 0. From a zero start it scales the weights and changes no decision.
+        device: of the weights.
+        dtype: of the weights. Scores are computed in the wider of it and the data's.
 
     Attributes:
         weight: $\mathbf{w}$ of shape (d,).
         bias: $b$, a scalar.
-
-    Raises:
-        TypeError: `in_features` is no integer, or `learning_rate` no number.
-        ValueError: either is out of its range.
 
     Example:
         >>> unit = Perceptron(in_features=2)
@@ -44,25 +42,27 @@ class Perceptron(nn.Module):
     weight: Tensor
     bias: Tensor
 
-    def __init__(self, in_features: int, learning_rate: float = 1.0):
+    def __init__(
+        self,
+        in_features: int,
+        lr: float = 1.0,
+        *,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
+    ):
         super().__init__()
         self.in_features = checks.count("in_features", in_features)
-        self.learning_rate = checks.number("learning_rate", learning_rate, above=0)
-        self.register_buffer("weight", torch.zeros(in_features))
-        self.register_buffer("bias", torch.zeros(()))
+        self.lr = checks.number("lr", lr, above=0)
+        self.register_buffer("weight", torch.zeros(in_features, device=device, dtype=dtype))
+        self.register_buffer("bias", torch.zeros((), device=device, dtype=dtype))
 
     def forward(self, x: Float[Tensor, "*n d"]) -> Float[Tensor, "*n"]:
         r"""Return the score $z = \mathbf{w}^\top\mathbf{x} + b$ of each row."""
         self._check_inputs(x)
-        return x @ self.weight + self.bias  # eq. perceptron-preactivation
+        return self._scores(x)
 
     def predict(self, x: Float[Tensor, "*n d"]) -> Int[Tensor, "*n"]:
-        """Return the class, 0 or 1, of each row; a score of exactly zero is class 1.
-
-        Raises:
-            TypeError: `x` is no floating-point tensor.
-            ValueError: its last axis is not `in_features` long, or it holds NaN.
-        """
+        """Return the class, 0 or 1, of each row; a score of exactly zero is class 1."""
         checks.tensor("x", x, floating=True, finite=True)
         return (self(x) >= 0).long()  # eq. perceptron-step
 
@@ -70,8 +70,8 @@ class Perceptron(nn.Module):
         """Apply the rule to one example; return whether it was a mistake."""
         error = y - int(self(x) >= 0)
         if error:
-            self.weight += self.learning_rate * error * x  # eq. perceptron-update-weight
-            self.bias += self.learning_rate * error  # eq. perceptron-update-bias
+            self.weight += self.lr * error * x  # eq. perceptron-update-weight
+            self.bias += self.lr * error  # eq. perceptron-update-bias
         return error != 0
 
     def fit(self, x: Float[Tensor, "n d"], y: Int[Tensor, " n"], max_epochs: int) -> int:
@@ -84,10 +84,6 @@ class Perceptron(nn.Module):
 
         Returns:
             The number of updates, which the theorem bounds.
-
-        Raises:
-            TypeError: an argument of the wrong kind, named.
-            ValueError: wrong shapes, NaN, no rows, classes other than 0 and 1, `max_epochs` < 1.
         """
         max_epochs = checks.count("max_epochs", max_epochs)
         self._check_data(x, y)
@@ -115,34 +111,41 @@ class Perceptron(nn.Module):
             max_epochs: the most passes, ≥ 1.
 
         Returns:
-            The mistakes that the kept weights make on `x`.
-
-        Raises:
-            TypeError: an argument of the wrong kind, named.
-            ValueError: as for `fit`.
+            The number of updates, as `fit` does; `mistakes` tells what the kept weights make.
         """
         max_epochs = checks.count("max_epochs", max_epochs)
-        self._check_data(x, y)
-        fewest = self._mistakes(x, y)
+        fewest, updates = self.mistakes(x, y), 0
         pocket = self.weight.clone(), self.bias.clone()
         for _ in range(max_epochs):
             at = self._next_mistake(x, y, 0)
             while at < len(x) and fewest:
                 self.correct(x[at], int(y[at]))
-                if self._mistakes(x, y) < fewest:
-                    fewest, pocket = self._mistakes(x, y), (self.weight.clone(), self.bias.clone())
+                updates += 1
+                now = self._mistakes(x, y)
+                if now < fewest:
+                    fewest, pocket = now, (self.weight.clone(), self.bias.clone())
                 at = self._next_mistake(x, y, at + 1)
         self.weight.copy_(pocket[0])
         self.bias.copy_(pocket[1])
-        return fewest
+        return updates
+
+    def mistakes(self, x: Float[Tensor, "n d"], y: Int[Tensor, " n"]) -> int:
+        """Return how many rows of `x` the unit puts into the wrong class."""
+        self._check_data(x, y)
+        return self._mistakes(x, y)
+
+    def _scores(self, x: Tensor) -> Tensor:
+        wide = torch.promote_types(x.dtype, self.weight.dtype)
+        weight, bias = self.weight.to(wide), self.bias.to(wide)
+        return x.to(wide) @ weight + bias  # eq. perceptron-preactivation
 
     def _next_mistake(self, x: Tensor, y: Tensor, start: int) -> int:
         """Return the first row from `start` on that is misclassified, or the number of rows."""
-        wrong = ((x[start:] @ self.weight + self.bias >= 0) != (y[start:] == 1)).nonzero()
+        wrong = ((self._scores(x[start:]) >= 0) != (y[start:] == 1)).nonzero()
         return start + int(wrong[0]) if len(wrong) else len(x)
 
     def _mistakes(self, x: Tensor, y: Tensor) -> int:
-        return int(((x @ self.weight + self.bias >= 0) != (y == 1)).sum())
+        return int(((self._scores(x) >= 0) != (y == 1)).sum())
 
     def _check_inputs(self, x: Tensor) -> None:
         checks.tensor("x", x, floating=True)
@@ -178,10 +181,6 @@ def margin(
     Returns:
         The smallest signed distance in the space with the bias absorbed; ≤ 0 where
         `separator` does not separate.
-
-    Raises:
-        TypeError: an argument of the wrong kind, named.
-        ValueError: wrong shapes, no rows, NaN, classes other than 0 and 1, a zero separator.
     """
     _check_set(x, y)
     checks.tensor("separator", separator, shape=(x.shape[1] + 1,), floating=True, finite=True)
@@ -206,8 +205,7 @@ def novikoff_bound(
         separator: $(\mathbf{w}, b)$ of shape (d + 1,) that separates the classes.
 
     Raises:
-        TypeError: an argument of the wrong kind, named.
-        ValueError: wrong shapes, NaN, no rows, or `separator` does not separate the classes.
+        ValueError: `separator` does not separate the classes.
 
     Source: Novikoff 1962.
     """
@@ -229,8 +227,7 @@ def widest_separator(x: Float[Tensor, "n d"], y: Int[Tensor, " n"]) -> Float[Ten
         y: classes 0 and 1, both present or not.
 
     Raises:
-        TypeError: an argument of the wrong kind, named.
-        ValueError: wrong shapes, NaN, no rows, or the classes cannot be separated.
+        ValueError: no plane separates the classes.
     """
     from scipy.optimize import nnls
 

@@ -32,10 +32,6 @@ def l1_penalty(parameters: Iterable[Tensor]) -> Float[Tensor, ""]:
     Args:
         parameters: floating-point tensors, one or more; pass weights only to leave biases free.
 
-    Raises:
-        TypeError: one of them is no floating-point tensor.
-        ValueError: there is none.
-
     Example:
         >>> l1_penalty([torch.tensor([3.0, -4.0])])
         tensor(7.)
@@ -55,10 +51,6 @@ def l2_penalty(parameters: Iterable[Tensor]) -> Float[Tensor, ""]:
     Args:
         parameters: floating-point tensors, one or more; pass weights only to leave biases free.
 
-    Raises:
-        TypeError: one of them is no floating-point tensor.
-        ValueError: there is none.
-
     Example:
         >>> l2_penalty([torch.tensor([3.0, -4.0])])
         tensor(12.5000)
@@ -75,10 +67,6 @@ def soft_threshold(w: Float[Tensor, "..."], amount: float) -> Float[Tensor, "...
     Args:
         w: any floating-point tensor.
         amount: the strength a ≥ 0.
-
-    Raises:
-        TypeError: `w` is no floating-point tensor, `amount` no number.
-        ValueError: `amount` is negative or not finite.
 
     Example:
         >>> soft_threshold(torch.tensor([-2.0, 0.5]), 1.0).tolist()
@@ -98,10 +86,6 @@ class Dropout(nn.Module):
     Args:
         p: probability of dropping a value, 0 … 1; at 1 everything is dropped.
         inplace: whether to overwrite the input.
-
-    Raises:
-        TypeError: `p` is no number.
-        ValueError: `p` is outside 0 … 1, or `inplace` is no bool.
 
     Example:
         >>> sorted(set(Dropout(0.75)(torch.ones(1000)).tolist()))

@@ -31,10 +31,6 @@ def reverse(
         x: sequences, batch first, of vectors or of tokens.
         lengths: real steps of each, 1 … t; None is all of them.
 
-    Raises:
-        TypeError: an argument of the wrong kind, named.
-        ValueError: shapes or lengths that do not fit, named.
-
     Example:
         >>> x = torch.tensor([[[1.0], [2.0], [0.0]]])
         >>> reverse(x, torch.tensor([2])).flatten().tolist()
@@ -59,11 +55,6 @@ class Bidirectional(nn.Module):
             batch first, such as `LSTM(8, 16)`.
         backward_layer: another; it may be of another kind and, if joined by "concat", size.
         merge: how the two states of a step are joined: "concat", "sum", "mean" or "product".
-
-    Raises:
-        TypeError: a layer is no module.
-        ValueError: a layer reads both ways already or wants the batch second; sizes differ; or
-            `merge` is unknown.
 
     Example:
         >>> from nnlib.sequence.rnn import RNN
@@ -101,10 +92,6 @@ class Bidirectional(nn.Module):
         Args:
             x: sequences, batch first.
             lengths: real steps of each, in any order; outputs after them are 0.
-
-        Raises:
-            TypeError: an argument of the wrong kind, named.
-            ValueError: shapes or lengths that do not fit, named.
         """
         ahead, last = self.forward_layer(x, lengths=lengths)  # eq. bidirectional-forward
         back, first = self.backward_layer(reverse(x, lengths), lengths=lengths)
@@ -123,10 +110,6 @@ class GapFiller(nn.Module):
         embed_dim: numbers that stand for a token, ≥ 1.
         hidden_size: features h of each walk, ≥ 1.
         sides: "both", or only the "left" or the "right" of the gap.
-
-    Raises:
-        TypeError: an argument of the wrong kind, named.
-        ValueError: an argument out of its range, named.
 
     Example:
         >>> GapFiller(28, 8, 16)(torch.zeros(2, 5, dtype=torch.int64)).shape
@@ -154,10 +137,6 @@ class GapFiller(nn.Module):
         Args:
             tokens: numbers 0 … v − 1, padding included.
             lengths: real tokens of each sequence; the logits after them mean nothing.
-
-        Raises:
-            TypeError: an argument of the wrong kind, named.
-            ValueError: shapes, tokens or lengths that do not fit, named.
         """
         checks.tensor("tokens", tokens, shape=("b", "t"), floating=False, empty=False)
         checks.labels("tokens", tokens.flatten(), self.vocab_size)

@@ -32,10 +32,6 @@ class EchoStateNetwork(nn.Module):
         density: share of $W$'s entries that are not zero, in (0, 1].
         seed: of the draw, ≥ 0.
 
-    Raises:
-        TypeError: an argument of the wrong kind, named.
-        ValueError: an argument out of its range, named.
-
     Example:
         >>> wave = torch.sin(torch.arange(400.0) / 5)[:, None]
         >>> network = EchoStateNetwork(1, 50).fit(wave[:-1], wave[1:], washout=50)
@@ -91,12 +87,7 @@ class EchoStateNetwork(nn.Module):
     def states(
         self, x: Float[Tensor, "t d"], state: Float[Tensor, " h"] | None = None
     ) -> Float[Tensor, "t h"]:
-        """Return the reservoir's states while it reads `x`, from `state` or from rest.
-
-        Raises:
-            TypeError: `x` or `state` is no floating-point tensor.
-            ValueError: shapes do not fit, `x` is empty or not finite.
-        """
+        """Return the reservoir's states while it reads `x`, from `state` or from rest."""
         checks.tensor("x", x, shape=("t", self.input_size), floating=True, finite=True, empty=False)
         h = torch.zeros_like(self.state) if state is None else state
         checks.tensor("state", h, shape=(self.reservoir_size,), floating=True)
@@ -124,10 +115,6 @@ class EchoStateNetwork(nn.Module):
             x: inputs in order of time.
             y: the wanted output at each of them.
             washout: steps at the start that are not learned from, ≥ 0 and fewer than t.
-
-        Raises:
-            TypeError: `x` or `y` is no floating-point tensor.
-            ValueError: shapes do not fit, values are not finite, or no step is left.
         """
         seen = self.states(x)
         checks.tensor("y", y, shape=(len(x), "k"), floating=True, finite=True, empty=False)
@@ -238,10 +225,6 @@ def ridge_regression(
 
     Returns:
         U, in the precision of `features`.
-
-    Raises:
-        TypeError: a tensor is no floating-point tensor, or `ridge` no number.
-        ValueError: shapes do not fit, values are not finite, or `ridge` is negative.
 
     Example:
         >>> ridge_regression(torch.tensor([[1.0], [2.0]]), torch.tensor([[2.0], [4.0]]), 5.0)

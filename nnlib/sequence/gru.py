@@ -34,10 +34,6 @@ class GRU(Recurrent):
         device: of the parameters.
         dtype: of the parameters.
 
-    Raises:
-        TypeError: an argument of the wrong kind, named.
-        ValueError: an argument out of its range, named.
-
     Example:
         >>> out, state = GRU(3, 5)(torch.zeros(2, 7, 3))
         >>> out.shape, state.shape
@@ -79,10 +75,6 @@ class ResetBeforeGRU(Recurrent):
         device: of the parameters.
         dtype: of the parameters.
 
-    Raises:
-        TypeError: an argument of the wrong kind, named.
-        ValueError: an argument out of its range, named.
-
     Example:
         >>> out, state = ResetBeforeGRU(3, 5)(torch.zeros(2, 7, 3))
         >>> out.shape, state.shape
@@ -119,10 +111,6 @@ class MinGRU(nn.Module):
         input_size: features d of an input, ≥ 1.
         hidden_size: features h of the state, ≥ 1.
 
-    Raises:
-        TypeError: an argument of the wrong kind, named.
-        ValueError: an argument out of its range, named.
-
     Example:
         >>> MinGRU(3, 5)(torch.zeros(2, 7, 3)).shape
         torch.Size([2, 7, 5])
@@ -138,12 +126,7 @@ class MinGRU(nn.Module):
         self.to_candidate = nn.Linear(input_size, hidden_size)
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t h"]:
-        """Return the states at every step, all of time at once: what training uses.
-
-        Raises:
-            TypeError: `x` is no floating-point tensor.
-            ValueError: its shape does not fit, or it is empty.
-        """
+        """Return the states at every step, all of time at once: what training uses."""
         checks.tensor("x", x, shape=("b", "t", self.input_size), floating=True, empty=False)
         z = self.to_gate(x).sigmoid()  # eq. gru-min-gate
         return linear_scan(1 - z, z * self.to_candidate(x))  # eq. gru-min-candidate, gru-min-state
@@ -151,12 +134,7 @@ class MinGRU(nn.Module):
     def step(
         self, x: Float[Tensor, "b d"], state: Float[Tensor, "b h"] | None = None
     ) -> Float[Tensor, "b h"]:
-        """Return the state after one more input, from `state` or from 0: what generation uses.
-
-        Raises:
-            TypeError: an argument is no floating-point tensor.
-            ValueError: shapes do not fit.
-        """
+        """Return the state after one more input, from `state` or from 0: what generation uses."""
         checks.tensor("x", x, shape=("b", self.input_size), floating=True, empty=False)
         if state is None:
             state = x.new_zeros(len(x), self.hidden_size)

@@ -54,10 +54,6 @@ class LSTM(Recurrent):
         device: of the parameters.
         dtype: of the parameters.
 
-    Raises:
-        TypeError: an argument of the wrong kind, named.
-        ValueError: an argument out of its range, named.
-
     Example:
         >>> out, (h, c) = LSTM(3, 5)(torch.zeros(2, 7, 3))
         >>> out.shape, c.shape
@@ -92,10 +88,6 @@ class LSTM(Recurrent):
         Args:
             x: b t d (t b d without `batch_first`).
             state: initial h and c, each 1 b h; None is zero.
-
-        Raises:
-            TypeError: an argument of the wrong kind, named.
-            ValueError: more than one layer or direction, or shapes that do not fit, named.
         """
         if self.num_layers > 1 or self.bidirectional:
             raise ValueError(
@@ -130,10 +122,6 @@ class PeepholeLSTM(LSTM):
         bidirectional: whether a second walk reads from the end.
         device: of the parameters.
         dtype: of the parameters.
-
-    Raises:
-        TypeError: an argument of the wrong kind, named.
-        ValueError: an argument out of its range, named.
 
     Example:
         >>> layer = PeepholeLSTM(3, 5)
@@ -172,10 +160,6 @@ def forget_bias_(layer: LSTM | nn.LSTM, value: float) -> LSTM | nn.LSTM:
         layer: ours or torch's, with biases.
         value: any number; 1 or 2 is common, 0 keeps half.
 
-    Raises:
-        TypeError: an argument of the wrong kind, named.
-        ValueError: the layer has no biases, or `value` is not finite.
-
     Example:
         >>> layer = forget_bias_(LSTM(3, 4), 1.0)
         >>> (layer.bias_ih_l0 + layer.bias_hh_l0)[4:8].tolist()
@@ -203,10 +187,6 @@ def chrono_(
         layer: ours or torch's, with biases.
         longest: steps that should be bridged, ≥ 2.
         generator: of the draw; torch's own when None.
-
-    Raises:
-        TypeError: an argument of the wrong kind, named.
-        ValueError: the layer has no biases, or `longest` is below 2.
 
     Example:
         >>> layer = chrono_(LSTM(3, 4), 100)
@@ -247,10 +227,6 @@ def cell_jacobian(
         layer: one layer, one direction.
         x: one sequence, read from a zero state.
         start: k, the step whose cell is varied, 0 … t − 1; the first matrices are the identity.
-
-    Raises:
-        TypeError: an argument of the wrong kind, named; a layer with peepholes.
-        ValueError: an argument out of its range, named; several layers or directions.
 
     Example:
         >>> true, path = cell_jacobian(LSTM(3, 4), torch.randn(6, 3), start=2)

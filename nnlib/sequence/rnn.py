@@ -35,10 +35,6 @@ class RNN(Recurrent):
         device: of the parameters.
         dtype: of the parameters.
 
-    Raises:
-        TypeError: an argument of the wrong kind, named.
-        ValueError: an argument out of its range, named.
-
     Example:
         >>> out, state = RNN(3, 5)(torch.zeros(2, 7, 3))
         >>> out.shape, state.shape
@@ -88,9 +84,6 @@ def jacobians(layer: RNN, states: Float[Tensor, "b t h"]) -> Float[Tensor, "b t 
     Returns:
         A matrix for each sequence and step; row i says what moves unit i.
 
-    Raises:
-        ValueError: several layers or directions, or states of another width.
-
     Example:
         >>> layer = RNN(3, 5)
         >>> jacobians(layer, layer(torch.zeros(2, 7, 3))[0]).shape
@@ -121,9 +114,6 @@ def backpropagate_through_time(
 
     Returns:
         Gradients by the parameters' names.
-
-    Raises:
-        ValueError: several layers or directions, or shapes that do not fit.
 
     Example:
         >>> layer, x = RNN(3, 5), torch.ones(2, 7, 3)
@@ -165,9 +155,6 @@ def gradient_by_lag(
         x: the inputs.
         slopes: slope of the loss in each output, were it the only use of that output.
         lags: how many parts, from lag 0 on; all when None.
-
-    Raises:
-        ValueError: several layers or directions, or shapes or lags that do not fit.
 
     Example:
         >>> layer, x = RNN(3, 5), torch.ones(2, 7, 3)

@@ -59,10 +59,6 @@ class Seq2Seq(nn.Module):
         begin: number of the target token that starts a sequence.
         end: number of the target token that ends one; what follows it is padding, also `end`.
 
-    Raises:
-        TypeError: an argument of the wrong kind, named.
-        ValueError: an argument out of its range, named.
-
     Example:
         >>> model = Seq2Seq(12, 10, embed_dim=8, hidden_size=16)
         >>> model(torch.zeros(2, 7, dtype=torch.int64), torch.zeros(2, 5, dtype=torch.int64)).shape
@@ -108,10 +104,6 @@ class Seq2Seq(nn.Module):
         Args:
             source: tokens, padded at the end.
             lengths: real tokens of each row; None is all of them.
-
-        Raises:
-            TypeError: `source` holds no integers.
-            ValueError: empty, outside the vocabulary, or lengths that do not fit.
         """
         self._check("source", source, self.source_size)
         outputs, state = self.encoder(self.embed_source(source), lengths=lengths)
@@ -132,10 +124,6 @@ class Seq2Seq(nn.Module):
             source: tokens to read.
             target: the right tokens so far, `begin` first.
             lengths: real tokens of each source.
-
-        Raises:
-            TypeError: tokens are no integers.
-            ValueError: tokens outside a vocabulary, or shapes that do not fit.
         """
         self._check("target", target, self.target_size)
         if len(target) != len(source):
@@ -227,10 +215,6 @@ class Seq2Seq(nn.Module):
             max_length: tokens to write at most, ≥ 1.
             lengths: real tokens of each source.
             length_penalty: α ≥ 0; larger prefers longer sequences.
-
-        Raises:
-            TypeError: an argument of the wrong kind, named.
-            ValueError: an argument out of its range, named.
         """
         width, max_length = checks.count("width", width), checks.count("max_length", max_length)
         alpha = checks.number("length_penalty", length_penalty, least=0)

@@ -77,7 +77,7 @@ def test_every_update_is_scikit_learns(seed):
 @pytest.mark.equation("perceptron-update-weight", "perceptron-update-bias")
 def test_update_moves_by_the_error_times_the_input():
     for y, z in ((0, 1.0), (1, -1.0), (1, 1.0), (0, -1.0)):
-        unit = Perceptron(2, learning_rate=0.5)
+        unit = Perceptron(2, lr=0.5)
         unit.bias.fill_(z)
         x = torch.tensor([3.0, -2.0])
         error = y - (1 if z >= 0 else 0)
@@ -95,6 +95,22 @@ def test_jumping_to_the_next_mistake_is_the_plain_loop(seed):
     assert updates == len(path)
     torch.testing.assert_close(torch.cat([unit.weight, unit.bias[None]]), path[-1])
     assert (unit.predict(x) == y).all()
+
+
+@pytest.mark.parametrize("train", ["fit", "fit_pocket"])
+def test_data_in_double_precision_are_learned_as_those_in_single(train):
+    x, y, _ = separable(1)
+    x = x.float().double()  # so that both units see the same numbers
+    one, other = Perceptron(3), Perceptron(3)
+    assert getattr(one, train)(x, y, 50) == getattr(other, train)(x.float(), y, 50)
+    torch.testing.assert_close(one.weight, other.weight)
+    assert one.predict(x).equal(other.predict(x.float()))
+    assert one(x).dtype == torch.float64 and one.weight.dtype == torch.float32
+
+
+def test_the_weights_stand_where_they_are_asked_for():
+    unit = Perceptron(2, device="meta", dtype=torch.float64)
+    assert unit.weight.is_meta and unit.weight.dtype == unit.bias.dtype == torch.float64
 
 
 def test_fit_stops_after_max_epochs_where_nothing_separates():
@@ -177,7 +193,7 @@ def test_bound_without_the_bias_is_no_bound(low, high, updates, naive):
 @given(rate=st.sampled_from([2.0**-k for k in range(-3, 8)]))
 def test_learning_rate_scales_and_decides_nothing(rate):
     x, y, _ = separable(2)
-    one, other = Perceptron(3).double(), Perceptron(3, learning_rate=rate).double()
+    one, other = Perceptron(3).double(), Perceptron(3, lr=rate).double()
     assert one.fit(x, y, 100) == other.fit(x, y, 100)
     torch.testing.assert_close(one.weight * rate, other.weight)
 
@@ -192,8 +208,8 @@ def test_pocket_keeps_the_best_weights_of_the_run():
             if unit.correct(row, target):
                 seen.append(int((unit.predict(x) != y).sum()))
     pocket = Perceptron(2).double()
-    assert pocket.fit_pocket(x, y, max_epochs=5) == min(seen) < max(seen)
-    assert int((pocket.predict(x) != y).sum()) == min(seen)
+    assert pocket.fit_pocket(x, y, max_epochs=5) == len(seen)
+    assert pocket.mistakes(x, y) == int((pocket.predict(x) != y).sum()) == min(seen) < max(seen)
 
 
 def test_exclusive_or_has_no_separator():
@@ -211,8 +227,8 @@ X, Y = torch.randn(4, 2), torch.tensor([0, 1, 0, 1])
         (lambda: Perceptron(0), ValueError, "in_features=0"),
         (lambda: Perceptron(-1), ValueError, "in_features=-1"),
         (lambda: Perceptron(2.5), TypeError, "in_features=2.5"),
-        (lambda: Perceptron(2, learning_rate=0.0), ValueError, "learning_rate=0.0"),
-        (lambda: Perceptron(2, learning_rate=float("nan")), ValueError, "learning_rate=nan"),
+        (lambda: Perceptron(2, lr=0.0), ValueError, "lr=0.0"),
+        (lambda: Perceptron(2, lr=float("nan")), ValueError, "lr=nan"),
         (lambda: Perceptron(3).predict(X), ValueError, "in_features=3"),
         (lambda: Perceptron(2).predict(X * float("nan")), ValueError, "x must be finite"),
         (lambda: Perceptron(2).fit(X, Y, 0), ValueError, "max_epochs=0"),

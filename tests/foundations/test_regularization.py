@@ -477,7 +477,7 @@ ONE = torch.zeros(4).long()
         (lambda: BatchNorm1d(3, eps=-1e-5), ValueError, "eps=-1e-05"),
         (lambda: BatchNorm1d(3, eps=0.0), ValueError, "eps=0.0"),
         (lambda: BatchNorm1d(3, momentum=2), ValueError, "momentum=2"),
-        (lambda: BatchNorm1d(3, affine="yes"), ValueError, "affine='yes'"),
+        (lambda: BatchNorm1d(3, affine=0.0), TypeError, "affine=0.0"),
         (lambda: BatchNorm1d(3)(X[:1]), ValueError, "one value has no variance"),
         (lambda: BatchNorm2d(3)(torch.randn(1, 3, 1, 1)), ValueError, "no variance"),
         (lambda: BatchNorm1d(3)(X[:0]), ValueError, "no variance"),

@@ -1,11 +1,11 @@
 """The part of an optimizer that is no mathematics: groups, state, named errors, the step.
 
-A rule (see `nnlib.foundations.optimizers`) adds `_start`, the state of a fresh parameter;
+A rule of `nnlib.foundations.optimizers` adds `_start`, the state of a fresh parameter;
 `_update`, the rule for one tensor; and `_update_all`, the same for a list of tensors at once.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import Tensor
@@ -29,13 +29,28 @@ class Rule(Optimizer):
         checks.number("lr", group["lr"], least=0)
         checks.number("weight_decay", group["weight_decay"], least=0)
         checks.number("eps", group.get("eps", 0.0), least=0)
-        checks.one_of("foreach", group["foreach"], (None, True, False))
+        if group["foreach"] is not None:
+            checks.flag("foreach", group["foreach"])
 
     def _start(self, theta: Tensor, group: Group) -> Slots:
         return {}
 
+    def _update(self, theta: Tensor, g: Tensor, state: Slots, group: Group) -> None:
+        raise NotImplementedError
+
+    def _update_all(
+        self, thetas: list[Tensor], gs: list[Tensor], states: list[Slots], group: Group
+    ) -> None:
+        raise NotImplementedError
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
     @torch.no_grad()
-    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Move every parameter that has a gradient; return what `closure` returned.
 
         Raises:
@@ -48,9 +63,9 @@ class Rule(Optimizer):
         for group in self.param_groups:
             thetas = [p for p in group["params"] if p.grad is not None]
             gs = [p.grad for p in thetas]
-            for theta in thetas:
-                if theta.grad.layout != torch.strided:
-                    raise TypeError(f"params must have dense gradients, got {theta.grad.layout}")
+            for theta, g in zip(thetas, gs, strict=True):
+                if g.layout != torch.strided:
+                    raise TypeError(f"params must have dense gradients, got {g.layout}")
                 if not self.state[theta]:
                     self.state[theta].update(self._start(theta, group))
             states = [self.state[theta] for theta in thetas]
@@ -65,12 +80,7 @@ class Rule(Optimizer):
         return loss
 
     def add_param_group(self, param_group: Group) -> None:
-        """Add parameters with options of their own.
-
-        Raises:
-            TypeError: a parameter is not real floating point, or an option of the wrong kind.
-            ValueError: an option is unknown or out of its range.
-        """
+        """Add parameters with options of their own."""
         if isinstance(param_group, dict):
             unknown = sorted(set(param_group) - {"params", "param_names", *self.defaults})
             if unknown:
