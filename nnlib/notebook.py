@@ -4,15 +4,13 @@ A chapter calls `setup` once, then `check` (two things are equal), `band` (a res
 text says), `figure`, `scrub` (a slider) and, last, `verdict`.
 """
 
-import ast
 import html
 import inspect
 import json
 import os
 import random
-import re
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,10 +21,13 @@ from IPython.display import HTML, Markdown, display
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from nnlib import catalog, distribution
+from nnlib import catalog, checks, distribution, markup
 from nnlib.device import pick_device
+from nnlib.markup import prose, without_docstrings
 from nnlib.plot import style
 from nnlib.plot.svg import inline_svg, share_glyphs
+from nnlib.timing import measured as measured
+from nnlib.timing import seconds as seconds
 
 REPOSITORY = distribution.repository()
 SLIDER_BYTES = 600_000
@@ -63,19 +64,10 @@ def setup(
 
     Returns:
         The device to use.
-
-    Raises:
-        TypeError: `seed` is no integer, or `strict` no bool.
-        ValueError: `seed` is negative, or the device is unknown or absent.
     """
     global _run
-    if isinstance(seed, bool) or not isinstance(seed, int):
-        raise TypeError(f"seed={seed!r} must be an integer ≥ 0")
-    if seed < 0:
-        raise ValueError(f"seed={seed!r} must be an integer ≥ 0")
-    if not isinstance(strict, bool):
-        raise TypeError(f"strict={strict!r} must be True or False")
-    _run = _Run(strict, Path(figures_dir) if figures_dir else None)
+    seed = checks.count("seed", seed, least=0)
+    _run = _Run(checks.flag("strict", strict), Path(figures_dir) if figures_dir else None)
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
@@ -184,6 +176,25 @@ def say(text: str) -> None:
     display(Markdown(textwrap.dedent(text).strip()))
 
 
+def table(
+    head: Sequence[Any],
+    rows: Iterable[Sequence[Any]] | Mapping[Any, Sequence[Any]],
+    form: str | Sequence[str] = "",
+) -> None:
+    """Show a table made from variables; the arguments are those of `nnlib.markup.table`.
+
+    Args:
+        head: what stands over each column.
+        rows: the cells of each row, text or numbers; or, for each name, those that follow it.
+        form: how numbers are written, as in `".2f"`: all that are not whole, or column by column.
+
+    Example:
+        >>> table(["model", "held out"], {"counting": [0.4142], "network": [0.9]}, ".1%")
+        <IPython.core.display.Markdown object>
+    """
+    say(markup.table(head, rows, form))
+
+
 def show_source(*objects: Any, docstrings: bool = False) -> None:
     """Show the real source of functions, classes or methods, highlighted.
 
@@ -193,24 +204,11 @@ def show_source(*objects: Any, docstrings: bool = False) -> None:
     """
     parts = [textwrap.dedent(inspect.getsource(thing)) for thing in objects]
     if not docstrings:
-        parts = [_without_docstrings(part) for part in parts]
+        parts = [without_docstrings(part) for part in parts]
     file = Path(inspect.getsourcefile(inspect.unwrap(objects[0])) or "")
     path = file.as_posix()[file.as_posix().rfind("nnlib/") :]
     say(f"[`{path}`]({REPOSITORY}/blob/main/{path})" if REPOSITORY else f"`{path}`")
     say("```python\n" + "\n\n".join(part.strip() for part in parts) + "\n```")
-
-
-def _without_docstrings(source: str) -> str:
-    lines: list[str | None] = list(source.splitlines())
-    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, kinds) and ast.get_docstring(node) is not None and len(node.body) > 1:
-            first = node.body[0]
-            end = first.end_lineno or first.lineno
-            lines[first.lineno - 1 : end] = [None] * (end - first.lineno + 1)
-            if end < len(lines) and not (lines[end] or "").strip():
-                lines[end] = None
-    return "\n".join(line for line in lines if line is not None)
 
 
 def figure(fig: Figure, name: str, *, caption: str, alt: str) -> None:
@@ -288,7 +286,7 @@ def scrub(
     ipywidgets.jslink((slider, "index"), (stack, "selected_index"))
     ipywidgets.jslink((play, "value"), (slider, "index"))
     controls = ipywidgets.HBox([play, slider], layout={"flex_flow": "row wrap"})
-    words = ipywidgets.HTMLMath(f'<div class="nn-caption">{_prose(caption)}</div>{letters}')
+    words = ipywidgets.HTMLMath(f'<div class="nn-caption">{prose(caption)}</div>{letters}')
     box = ipywidgets.VBox([controls, stack, words])
     box.add_class("nn-slider")
     display(box)
@@ -312,36 +310,8 @@ def _write(fig: Figure, name: str) -> None:
 def _figure_markup(svg: str, name: str, caption: str) -> str:
     return (
         f'<figure class="nn-figure" id="figure-{name}" style="margin:0">{svg}'
-        f"<figcaption>{_prose(caption)}</figcaption></figure>"
+        f"<figcaption>{prose(caption)}</figcaption></figure>"
     )
-
-
-def _prose(text: str) -> str:
-    """Escape text for HTML; `$…$` becomes what MathJax reads, `*…*` emphasis."""
-    text = html.escape(" ".join(text.split()), quote=False)
-    text = re.sub(
-        r"\$([^$]+)\$", r'<span class="math notranslate nohighlight">\\(\1\\)</span>', text
-    )
-    return re.sub(r"\*([^*]+)\*", r"<em>\1</em>", text)
-
-
-def measured(subject: str) -> list[dict[str, Any]]:
-    """Return what `benchmarks/<subject>.py` found on GPUs, one record a device, newest first.
-
-    Args:
-        subject: `"kernels"` or `"models"`.
-
-    Returns:
-        Records with `device`, `date`, `versions` and the subject's own entries; none where no GPU
-        was measured, or where nnlib was installed without the repository.
-    """
-    folder = Path(catalog.__file__).parent.parent / "benchmarks" / "results"
-    records = []
-    for file in sorted(folder.glob("*.json")):
-        told = json.loads(file.read_text(encoding="utf-8"))
-        if told["kind"] == "gpu" and subject in told:
-            records.append({"device": told["device"], **told[subject]})
-    return sorted(records, key=lambda record: record["date"], reverse=True)
 
 
 def card(name: str) -> None:
@@ -363,15 +333,15 @@ def card(name: str) -> None:
     rows = {
         "Year": str(entry.year),
         "People": html.escape(entry.people),
-        "Parameters": _prose(entry.parameters),
-        "Training": _prose(entry.train_cost),
-        "Use": _prose(entry.use_cost),
+        "Parameters": prose(entry.parameters),
+        "Training": prose(entry.train_cost),
+        "Use": prose(entry.use_cost),
         "Grew from": _relatives(entry.ancestors, entry.family),
         "Led to": _relatives([heir.name for heir in catalog.heirs(name)], entry.family),
         "Code": " · ".join([*code, api]),
     }
     cells = "".join(f"<dt>{key}</dt><dd>{value}</dd>" for key, value in rows.items() if value)
-    idea = f'<p class="nn-card-idea">{_prose(entry.idea)}</p>'
+    idea = f'<p class="nn-card-idea">{prose(entry.idea)}</p>'
     display(HTML(f'<div class="nn-card">{idea}<dl>{cells}</dl></div>'))
 
 

@@ -8,9 +8,10 @@ Axes: n tokens of a stream, b rows, t positions, v vocabulary.
 
 import functools
 import unicodedata
+from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from nnlib import checks
@@ -103,8 +104,8 @@ def split_blocks(tokens: Tensor, block: int, test_share: float = 0.1) -> tuple[T
     return tokens[~held_out], tokens[held_out]
 
 
-def windows(tokens: Int[Tensor, " n"], length: int, stride: int | None = None) -> Tensor:
-    """Cut a stream into rows of `length` tokens, one every `stride` tokens.
+def windows(tokens: Shaped[Tensor, " n"], length: int, stride: int | None = None) -> Tensor:
+    """Cut a stream, of tokens or of one value for each, into rows of `length`, every `stride`.
 
     Args:
         tokens: one axis, `length` tokens or more.
@@ -124,6 +125,24 @@ def windows(tokens: Int[Tensor, " n"], length: int, stride: int | None = None) -
     if len(tokens) < length:
         raise ValueError(f"length={length} is more than the {len(tokens)} tokens there are")
     return tokens.unfold(0, length, stride)
+
+
+def with_context(values: Tensor, length: int) -> Tensor:
+    """Cut a stream into windows that overlap by half, and return the second half of each.
+
+    A model that reads a window has seen half a window or more before each of these.
+
+    Args:
+        values: one for each token of a stream, such as what it cost a counting model.
+        length: of a window, even, ≥ 2.
+
+    Example:
+        >>> with_context(torch.arange(8), 4).tolist()
+        [[2, 3], [4, 5], [6, 7]]
+    """
+    if checks.count("length", length, least=2) % 2:
+        raise ValueError(f"length={length} must be even, half of it is context")
+    return windows(values, length, length // 2)[:, length // 2 :]
 
 
 class NGram:
@@ -154,6 +173,32 @@ class NGram:
             raise ValueError(f"order={order} is too long for vocab_size={vocab_size}")
         self.discount = checks.number("discount", discount, least=0, most=1)
         self._tables: list[tuple[Tensor, ...]] = []
+
+    @classmethod
+    def tuned(
+        cls,
+        order: int,
+        vocab_size: int,
+        tokens: Int[Tensor, " n"],
+        *,
+        discounts: Sequence[float] = (0.7, 0.9),
+        block: int = 2048,
+    ) -> "NGram":
+        """Count a stream with the discount that serves best on a tenth of it.
+
+        Args:
+            order: as for the class.
+            vocab_size: as for the class.
+            tokens: training text, of ten blocks or more.
+            discounts: what is tried, each in [0, 1].
+            block: as for `split_blocks`, which makes the tenth; then all of it is counted.
+        """
+        part, tune = split_blocks(tokens, block, test_share=0.1)
+        trial = cls(order, vocab_size).fit(part)
+        cost = {}
+        for trial.discount in discounts:
+            cost[trial.discount] = float(trial.bits(tune).mean())
+        return cls(order, vocab_size, min(cost, key=cost.__getitem__)).fit(tokens)
 
     def fit(self, tokens: Int[Tensor, " n"]) -> "NGram":
         """Count a stream of n tokens or more; return the model."""

@@ -13,10 +13,12 @@ Example:
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from itertools import pairwise
+from typing import Any, Literal
 
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
 
+from nnlib.plot.labels import arrow
 from nnlib.plot.style import COLORS, INK, MUTED, bare, subplots
 
 Kind = Literal["input", "learned", "state", "gate", "fixed", "target", "plain", "highlight"]
@@ -123,8 +125,26 @@ class Diagram:
             middle = (tail[0] + head[0]) / 2, (tail[1] + head[1]) / 2 + side * 0.2
             self.axes.text(*middle, label, ha="center", va="center", fontsize=9.5)
 
+    def chain(self, *nodes: Node, kind: Kind = "plain", width: float = 1.4) -> None:
+        """Join parts one after the other: an arrow from each to the next."""
+        for start, end in pairwise(nodes):
+            self.arrow(start, end, kind=kind, width=width)
+
+    def route(self, *points: tuple[float, float], kind: Kind = "plain", width: float = 1.4) -> None:
+        """Draw a line through points with an arrow's head at the last: a way around other parts."""
+        color = MUTED if kind == "plain" else _color(kind)
+        self.axes.plot(*zip(*points[:-1], strict=True), color=color, linewidth=width)
+        arrow(self.axes, points[-2], points[-1], color=color, width=width)
+
     def note(
-        self, x: float, y: float, text: str, *, kind: Kind = "target", size: float = 10, **kwargs
+        self,
+        x: float,
+        y: float,
+        text: str,
+        *,
+        kind: Kind = "target",
+        size: float = 10,
+        **kwargs: Any,
     ) -> None:
         """Write words on the canvas, centred unless `ha` says otherwise."""
         kwargs.setdefault("ha", "center")

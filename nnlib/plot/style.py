@@ -1,15 +1,20 @@
 """The book's colours and matplotlib settings: meaning has a colour, the same everywhere.
 
-The ink (text, axes, targets) is one sentinel colour. `nnlib.plot.svg` turns it into the page's own
-text colour, so the same picture reads in light and in dark mode.
+A meaning is a colour's name for matplotlib, too: `ax.plot(x, y, color="learned")`. The ink (text,
+axes, targets) is one sentinel colour. `nnlib.plot.svg` turns it into the page's own text colour, so
+the same picture reads in light and in dark mode.
 """
 
 from typing import Any
 
 import matplotlib as mpl
+from cycler import cycler
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.colors import LinearSegmentedColormap, get_named_colors_mapping
+from matplotlib.figure import Figure
+
+from nnlib.plot.labels import end_label as end_label
 
 INK = "#1b1f24"  # text, axes, targets; becomes `currentColor` on the page
 MUTED = "#808488"  # ticks and secondary text: ≥ 3.7:1 on white and on the dark page alike
@@ -26,6 +31,8 @@ COLORS = {
 }
 """What each colour means (Paul Tol's bright set, safe for colour-blind readers)."""
 
+get_named_colors_mapping().update({**COLORS, "ink": INK, "muted": MUTED})
+
 CYCLE = [COLORS[name] for name in ("learned", "input", "state", "gate", "highlight", "fixed")]
 
 MAGNITUDE = "viridis"
@@ -34,10 +41,12 @@ SIGNED = LinearSegmentedColormap.from_list(
 )
 """Signed values: blue below zero, red above; use it with limits that are symmetric about zero."""
 
-SETTINGS: dict[str, Any] = {
+SETTINGS: Any = {  # a dict; matplotlib types its names one by one
     "figure.dpi": 100,
     "figure.figsize": (7.2, 3.6),
     "figure.facecolor": "none",
+    "figure.titlesize": 12,
+    "figure.titleweight": "bold",
     "axes.facecolor": "none",
     "savefig.facecolor": "none",
     "savefig.bbox": "tight",
@@ -70,7 +79,7 @@ SETTINGS: dict[str, Any] = {
     "lines.markersize": 5,
     "image.cmap": MAGNITUDE,
     "image.interpolation": "nearest",
-    "axes.prop_cycle": mpl.cycler(color=CYCLE),
+    "axes.prop_cycle": cycler(color=CYCLE),
     "mathtext.fontset": "dejavusans",
     "svg.fonttype": "path",
     "figure.constrained_layout.use": True,
@@ -82,7 +91,16 @@ def apply() -> None:
     mpl.rcParams.update(SETTINGS)
 
 
-def subplots(rows: int = 1, cols: int = 1, *, width: float = 7.2, height: float = 3.4, **kwargs):
+def subplots(
+    rows: int = 1,
+    cols: int = 1,
+    *,
+    width: float = 7.2,
+    height: float = 3.4,
+    title: str = "",
+    margins: tuple[float, float, float, float] | None = None,
+    **kwargs: Any,
+) -> tuple[Figure, Any]:
     """`plt.subplots` in the book's style, whatever the process's own settings are.
 
     Args:
@@ -90,29 +108,27 @@ def subplots(rows: int = 1, cols: int = 1, *, width: float = 7.2, height: float 
         cols: columns of panels; at most three read well on a phone.
         width: inches of the whole figure.
         height: inches of the whole figure.
+        title: of the whole figure, at its left, where the panels have titles of their own.
+        margins: left, bottom, right and top of the panels as shares of the figure. None: as wide as
+            the labels need. The frames of a slider take margins, so that nothing jumps.
         **kwargs: handed on to `plt.subplots`.
 
     Returns:
         The figure and its axes, as `plt.subplots` gives them.
+
+    Example:
+        >>> figure, (left, right) = subplots(1, 2, title="Two halves of one thing")
+        >>> figure.get_suptitle()
+        'Two halves of one thing'
     """
     apply()
-    return plt.subplots(rows, cols, figsize=(width, height), **kwargs)
-
-
-def end_label(
-    ax: Axes, x: float, y: float, text: str, color: str, *, dx: float = 5, dy: float = 0
-) -> None:
-    """Name a line at its end, instead of in a legend; `dx` and `dy` are points."""
-    ax.annotate(
-        text,
-        (x, y),
-        xytext=(dx, dy),
-        textcoords="offset points",
-        color=color,
-        va="center",
-        fontsize=10,
-        annotation_clip=False,
-    )
+    if margins is not None:
+        sides = dict(zip(("left", "bottom", "right", "top"), margins, strict=True))
+        kwargs |= {"layout": "none", "gridspec_kw": sides | kwargs.get("gridspec_kw", {})}
+    figure, axes = plt.subplots(rows, cols, figsize=(width, height), **kwargs)
+    if title:
+        figure.suptitle(title, x=0.01, horizontalalignment="left")
+    return figure, axes
 
 
 def bare(ax: Axes) -> Axes:

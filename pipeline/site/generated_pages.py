@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from nnlib import catalog
+from nnlib.markup import table
 from pipeline import ROOT, address
 from pipeline.checks import equations as truth
 from pipeline.site import family_tree as tree
@@ -93,21 +94,12 @@ def _tables(rows: Iterable[catalog.Architecture]) -> list[str]:
             )
             for row in written
         ]
-        tables.append(_table(head, cells))
+        tables.append(table(head, cells))
     if planned:
         head = ("Planned", "Year", "People", "Idea")
         cells = [(row.title, str(row.year), row.people, row.idea) for row in planned]
-        tables.append(_table(head, cells))
+        tables.append(table(head, cells))
     return tables
-
-
-def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    lines = [head, ("---",) * len(head), *rows]
-    return "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
 
 
 # ---------------------------------------------------------------- truth table
@@ -144,7 +136,7 @@ def truth_table(root: Path = ROOT) -> str:
             mark = "✓" if truth.holds(entry) else "✗" if entry["tests"] else "not run"
             tested = "<br>".join(_tests(entry["tests"], lines, address(root)))
             rows.append((mark, f"{{eq}}`{equation.label}`", f"${equation.maths}$", tested))
-        text.append(_table(("", "", "Equation", "Verified by"), rows))
+        text.append(table(("", "", "Equation", "Verified by"), rows))
     return "\n\n".join(text) + "\n"
 
 
@@ -227,7 +219,7 @@ def _api_index(packages: dict[str, list[str]]) -> str:
         "`nnlib` is the package that the chapters import.\n"
         "Names and arguments follow `torch.nn` wherever it has the same thing.\n"
         "Shapes stand in the signatures, in the letters of the [notation](../chapters/notation.md)."
-        "\n\n" + _table(("Package", "Modules"), rows) + "\n"
+        "\n\n" + table(("Package", "Modules"), rows) + "\n"
     )
 
 

@@ -15,6 +15,7 @@ from nnlib.data.text import (
     split_blocks,
     unicode_names,
     windows,
+    with_context,
 )
 from tests.support import refuses
 
@@ -156,3 +157,27 @@ def test_count_models_refuse_by_name():
         NGram(2, 5).bits(torch.tensor([0, 1]))
     with refuses(ValueError, "context must hold classes 0 … 4"):
         NGram(2, 5).fit(torch.tensor([0, 1])).probabilities(torch.tensor([9]))
+
+
+def test_windows_with_context_judge_every_later_token_once():
+    values = torch.arange(20.0)
+    halves = with_context(values, 6)
+    assert halves.flatten().tolist() == list(range(3, 18))
+    with refuses(ValueError, "length=5 must be even"):
+        with_context(values, 5)
+
+
+def test_a_tuned_table_has_the_discount_that_serves_best_and_counts_all():
+    generator = torch.Generator().manual_seed(0)
+    often = torch.randint(0, 3, (4000,), generator=generator)
+    rare = torch.randint(0, 40, (4000,), generator=generator)
+    tokens = torch.where(torch.rand(4000, generator=generator) < 0.9, often, rare)
+    tuned = NGram.tuned(2, 40, tokens, discounts=(0.0, 0.5, 0.99), block=100)
+    part, rest = split_blocks(tokens, 100)
+
+    def cost(discount):
+        return NGram(2, 40, discount).fit(part).bits(rest).mean().item()
+
+    assert tuned.discount == min((0.0, 0.5, 0.99), key=cost) != 0.0
+    full = NGram(2, 40, tuned.discount).fit(tokens)
+    assert torch.equal(tuned.bits(rest), full.bits(rest))
