@@ -106,7 +106,7 @@ def tensor(
             raise ValueError(f"{name} must have shape ({wanted}), got {tuple(value.shape)}")
     if not empty and value.numel() == 0:
         raise ValueError(f"{name} must not be empty, got shape {tuple(value.shape)}")
-    if finite and not bool(torch.isfinite(value).all()):
+    if finite and readable(value) and not bool(torch.isfinite(value).all()):
         bad = int((~torch.isfinite(value)).sum())
         raise ValueError(f"{name} must be finite, got {bad} values that are NaN or infinite")
     return value

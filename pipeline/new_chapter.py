@@ -98,14 +98,14 @@ def instructions(chapter: str, root: Path = ROOT) -> str:
     """Return the lines that are added by hand."""
     family, name = parse(chapter)
     words = _words(family, name)
-    place = f'"nnlib.{family}.{name}", "{words["class"]}"'
+    place = f'module="nnlib.{family}.{name}", cls="{words["class"]}", trained_by="gradient"'
     costs = 'parameters="…", train_cost="…", use_cost="…"'
     if any(row.name == name for row in catalog.ARCHITECTURES):
-        row = f"complete the row {name!r}: {place}, {{…}}, (…), {costs}"
+        row = f"complete the row {name!r}: {place}, {costs}"
     else:
         row = (
-            f'Architecture("{name}", "{family}", "{words["title"]}", "One sentence.", year, '
-            f'"People", ("ancestor",), "bibtexkey", {place}, {{…}}, (…), {costs})'
+            f'Architecture("{name}", "{family}", "{words["title"]}", idea="One sentence.", '
+            f'year=…, people="…", ancestors=("…",), source="bibtexkey", {place}, {costs})'
         )
     first = f"chapters/{family}/index" not in (root / "_toc.yml").read_text(encoding="utf-8")
     family_line = (

@@ -122,7 +122,7 @@ class EchoStateNetwork(nn.Module):
         if washout >= len(x):
             raise ValueError(f"washout={washout} leaves none of the {len(x)} steps to learn from")
         features, wanted = self._features(seen, x)[washout:], y.to(self.state)[washout:]
-        self.readout = _ridge(features, wanted, self.ridge).T  # eq. echo-state-ridge
+        self.readout = _ridge(features, wanted, self.ridge).T.contiguous()  # eq. echo-state-ridge
         self._remember(seen[-1], y[-1])
         return self
 

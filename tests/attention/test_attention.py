@@ -21,7 +21,17 @@ from nnlib.attention.attention import (
     matmul_flops,
     scaled_dot_product_attention,
 )
-from tests.support import refuses
+from tests.support import Example, refuses
+
+
+def example() -> Example:
+    """What the contract runs: see `tests/test_contract.py`."""
+    return Example(
+        {"query_dim": 4, "key_dim": 6, "hidden_dim": 8},
+        (torch.randn(2, 3, 4), torch.randn(2, 5, 6), torch.randn(2, 5, 7)),
+        {"mask": torch.rand(2, 3, 5) < 0.7},
+    )
+
 
 DOUBLE = torch.float64
 

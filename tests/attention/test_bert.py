@@ -20,7 +20,28 @@ from nnlib.attention.bert import (
     pretraining_loss,
 )
 from nnlib.train.loop import train
-from tests.support import refuses
+from tests.support import Example, refuses
+
+
+def example() -> Example:
+    """What the contract runs: see `tests/test_contract.py`."""
+    return Example(
+        {
+            "vocab_size": 11,
+            "embed_dim": 8,
+            "num_heads": 2,
+            "num_layers": 2,
+            "max_length": 8,
+            "segments": 2,
+            "dropout": 0.1,
+        },
+        (torch.randint(11, (3, 8)),),
+        {
+            "segments": (torch.arange(8) > 4).long().expand(3, -1),
+            "key_mask": torch.arange(8) < torch.tensor([[8], [6], [3]]),
+        },
+    )
+
 
 CLS, SEP, MASK, PAD = 1, 2, 3, 0
 SPECIAL = [PAD, CLS, SEP]

@@ -29,7 +29,17 @@ from nnlib.attention.gpt import (
 )
 from nnlib.blocks.kv_cache import KVCache
 from nnlib.train.metrics import parameter_count
-from tests.support import refuses
+from tests.support import Example, refuses
+
+
+def example() -> Example:
+    """What the contract runs: see `tests/test_contract.py`."""
+    return Example(
+        {"vocab_size": 11, "embed_dim": 8, "num_heads": 2, "num_layers": 2, "max_length": 8},
+        (torch.randint(11, (3, 8)),),
+        {"key_mask": torch.arange(8) >= torch.tensor([[0], [2], [5]])},
+    )
+
 
 SIZES = {  # vocabulary, width, heads, layers, positions: GPT-2 and its brothers
     "small": ((50257, 768, 12, 12, 1024), 124_439_808),

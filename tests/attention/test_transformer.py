@@ -23,7 +23,17 @@ from nnlib.blocks.rms_norm import RMSNorm
 from nnlib.data.recall import most_repeated_share, recall
 from nnlib.kernels.attention import attention
 from nnlib.kernels.rope import rope
-from tests.support import refuses
+from tests.support import Example, refuses
+
+
+def example() -> Example:
+    """What the contract runs: see `tests/test_contract.py`."""
+    return Example(
+        {"embed_dim": 8, "num_heads": 2, "num_layers": 3, "dim_feedforward": 16},
+        (torch.randn(2, 5, 8),),
+        {"key_mask": torch.tensor([[True] * 5, [True] * 3 + [False] * 2])},
+    )
+
 
 TIGHT = {"rtol": 0, "atol": 1e-12}
 SMALL = {

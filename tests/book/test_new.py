@@ -92,8 +92,9 @@ def test_once_in_the_catalogue_the_contract_names_what_is_missing(scratch):
     root, _ = scratch
     table = root / "nnlib" / "catalog.py"
     row = (
-        'Architecture("squint", "vision", "Squint", "Look less.", 2026, "Nobody", ("mlp",), '
-        '"rumelhart1986learning", "nnlib.vision.squint", "Squint", {}, (2, 3)),'
+        'Architecture("squint", "vision", "Squint", idea="Look less.", year=2026, '
+        'people="Nobody", ancestors=("mlp",), source="rumelhart1986learning", '
+        'module="nnlib.vision.squint", cls="Squint"),'
     )
     table.write_text(table.read_text().replace("\n)\n# fmt: on", f"\n    {row}\n)\n# fmt: on"))
     told = _tests(root)
@@ -121,4 +122,4 @@ def test_what_cannot_be_begun_is_refused_and_nothing_is_written(chapter, told, c
 def test_a_new_architecture_gets_a_whole_row():
     told = new.instructions("vision/depth_map")
     assert 'Architecture("depth_map", "vision", "Depth map"' in told
-    assert '"nnlib.vision.depth_map", "DepthMap"' in told
+    assert 'module="nnlib.vision.depth_map", cls="DepthMap"' in told

@@ -24,7 +24,13 @@ from nnlib.foundations.activations import (
     swiglu,
     tanh,
 )
-from tests.support import refuses
+from tests.support import Example, refuses
+
+
+def example() -> Example:
+    """What the contract runs: see `tests/test_contract.py`."""
+    return Example(inputs=(torch.randn(5, 4),))
+
 
 FUSED = {
     "sigmoid": torch.sigmoid, "tanh": torch.tanh, "relu": F.relu, "leaky_relu": F.leaky_relu,

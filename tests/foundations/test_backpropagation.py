@@ -21,7 +21,14 @@ from nnlib.foundations.backpropagation import (
     softmax_vjp,
     vector_jacobian,
 )
-from tests.support import refuses
+from tests.support import Example, refuses
+
+
+def example() -> Example:
+    """What the contract runs: see `tests/test_contract.py`."""
+    weights, biases = [torch.randn(6, 4), torch.randn(3, 6)], [torch.randn(6), torch.randn(3)]
+    return Example(inputs=(weights, biases, torch.randn(5, 4), torch.tensor([0, 2, 1, 1, 0])))
+
 
 SIZES = [(4, 3), (5, 7, 3), (6, 9, 8, 2), (3, 5, 5, 5, 5, 4)]
 

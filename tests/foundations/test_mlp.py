@@ -23,7 +23,13 @@ from nnlib.foundations.mlp import (
     solve_output_layer,
     spread_units,
 )
-from tests.support import refuses
+from tests.support import Example, refuses
+
+
+def example() -> Example:
+    """What the contract runs: see `tests/test_contract.py`."""
+    return Example({"sizes": [4, 8, 3]}, (torch.randn(5, 4),))
+
 
 TORCH = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU, "leaky_relu": nn.LeakyReLU}
 

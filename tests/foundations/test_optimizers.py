@@ -14,7 +14,13 @@ from torch import optim
 from nnlib.foundations.optimizers import SGD, Adagrad, Adam, AdamW, RMSprop
 from nnlib.train.loop import train
 from nnlib.train.schedules import warmup_cosine
-from tests.support import refuses
+from tests.support import Example, refuses
+
+
+def example() -> Example:
+    """What the contract runs: see `tests/test_contract.py`."""
+    return Example({"lr": 0.1})
+
 
 RULES = {"SGD": SGD, "Adagrad": Adagrad, "RMSprop": RMSprop, "Adam": Adam, "AdamW": AdamW}
 CASES = [

@@ -15,7 +15,12 @@ from nnlib.foundations.perceptron import (
     novikoff_bound,
     widest_separator,
 )
-from tests.support import refuses
+from tests.support import Example, refuses
+
+
+def example() -> Example:
+    """What the contract runs: see `tests/test_contract.py`."""
+    return Example({"in_features": 4}, (torch.randn(5, 4),))
 
 
 def separable(seed: int, n: int = 40, d: int = 3, gap: float = 0.1):

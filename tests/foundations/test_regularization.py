@@ -26,7 +26,13 @@ from nnlib.foundations.regularization import (
     shift_images,
     soft_threshold,
 )
-from tests.support import refuses
+from tests.support import Example, refuses
+
+
+def example() -> Example:
+    """What the contract runs: see `tests/test_contract.py`."""
+    return Example({"p": 0.5}, (torch.randn(5, 8),))
+
 
 EXACT = {"rtol": 0, "atol": 0}
 

@@ -23,6 +23,16 @@ from nnlib.kernels.attention import (
 from nnlib.kernels.placed import placed
 from nnlib.kernels.trace import trace
 from nnlib.kernels.traffic import moved
+from tests.support import Example
+
+
+def example() -> Example:
+    """What the contract runs: see `tests/test_contract.py`."""
+    return Example(
+        inputs=(torch.randn(3, 4, 6, 8), torch.randn(3, 2, 6, 8), torch.randn(3, 2, 6, 8)),
+        named={"is_causal": True},
+    )
+
 
 CHAPTER = Path(module.__file__).parents[2] / "chapters/kernels/flash_attention.md"
 

@@ -11,7 +11,13 @@ from nnlib.kernels.cost import Cost
 from nnlib.kernels.roofline import Machine, attainable, bound, matmul_cost, published, seconds
 from nnlib.kernels.softmax import softmax_reference
 from nnlib.kernels.trace import count, trace
-from tests.support import refuses
+from tests.support import Example, refuses
+
+
+def example() -> Example:
+    """What the contract runs: see `tests/test_contract.py`."""
+    return Example(inputs=(Machine("a desk calculator", flops=100, bandwidth=50), 0.5))
+
 
 ABACUS = Machine("abacus", flops=100, bandwidth=50, launch_seconds=0.5)
 

@@ -15,7 +15,17 @@ from nnlib.sequence.bidirectional import Bidirectional, GapFiller, reverse
 from nnlib.sequence.gru import GRU
 from nnlib.sequence.lstm import LSTM
 from nnlib.sequence.rnn import RNN
-from tests.support import refuses
+from tests.support import Example, refuses
+
+
+def example() -> Example:
+    """What the contract runs: see `tests/test_contract.py`."""
+    return Example(
+        {"vocab_size": 11, "embed_dim": 4, "hidden_size": 6},
+        (torch.randint(11, (3, 8)),),
+        {"lengths": torch.tensor([8, 5, 2])},
+    )
+
 
 KINDS = {"rnn": (RNN, nn.RNN), "lstm": (LSTM, nn.LSTM), "gru": (GRU, nn.GRU)}
 kinds = pytest.mark.parametrize("kind", KINDS)

@@ -15,7 +15,18 @@ from scipy.optimize import brentq
 from nnlib.data.series import mackey_glass
 from nnlib.sequence import echo_state
 from nnlib.sequence.echo_state import EchoStateNetwork, ridge_regression
-from tests.support import refuses
+from tests.support import Example, refuses
+
+
+def example() -> Example:
+    """What the contract runs: see `tests/test_contract.py`."""
+    x = torch.randn(12, 3)
+    return Example(
+        {"input_size": 3, "reservoir_size": 8},
+        (x,),
+        prepare=lambda network: network.fit(x, x.cumsum(0)[:, :2], washout=2),
+    )
+
 
 U_VECTOR, V_VECTOR = np.array([8.0, 1.0]), np.array([-0.25, 2.0])
 NILPOTENT = np.outer(U_VECTOR, V_VECTOR)

@@ -15,7 +15,17 @@ from nnlib.kernels.linear_scan import linear_scan_reference
 from nnlib.sequence.gru import GRU, MinGRU, ResetBeforeGRU
 from nnlib.sequence.lstm import LSTM
 from nnlib.train.metrics import parameter_count
-from tests.support import refuses
+from tests.support import Example, refuses
+
+
+def example() -> Example:
+    """What the contract runs: see `tests/test_contract.py`."""
+    return Example(
+        {"input_size": 3, "hidden_size": 5},
+        (torch.randn(4, 7, 3),),
+        {"lengths": torch.tensor([7, 2, 5, 7])},
+    )
+
 
 DOUBLE = torch.float64
 

@@ -16,7 +16,17 @@ from torch import nn
 from torch.func import functional_call, jacrev
 
 from nnlib.sequence.lstm import LSTM, PeepholeLSTM, cell_jacobian, chrono_, forget_bias_
-from tests.support import refuses
+from tests.support import Example, refuses
+
+
+def example() -> Example:
+    """What the contract runs: see `tests/test_contract.py`."""
+    return Example(
+        {"input_size": 3, "hidden_size": 5},
+        (torch.randn(4, 7, 3),),
+        {"lengths": torch.tensor([7, 2, 5, 7])},
+    )
+
 
 EXACT = {"rtol": 0, "atol": 0}
 CLOSE = {"rtol": 1e-9, "atol": 1e-12}

@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 from torch import nn
 
 from nnlib.sequence.rnn import RNN, backpropagate_through_time, gradient_by_lag, jacobians
-from tests.support import refuses
+from tests.support import Example, refuses
+
+
+def example() -> Example:
+    """What the contract runs: see `tests/test_contract.py`."""
+    return Example(
+        {"input_size": 3, "hidden_size": 5, "num_layers": 2},
+        (torch.randn(4, 7, 3),),
+        {"lengths": torch.tensor([7, 2, 5, 7])},
+    )
+
 
 BENDS = {"tanh": np.tanh, "relu": lambda z: np.maximum(z, 0)}
 bends = pytest.mark.parametrize("bend", BENDS)

@@ -18,7 +18,17 @@ from nnlib.attention.transformer import TransformerDecoderLayer
 from nnlib.blocks.t5 import RelativePositionBias, T5Layer, relative_bucket
 from nnlib.sequence.bidirectional import reverse
 from nnlib.sequence.seq2seq import Memory, Seq2Seq
-from tests.support import refuses
+from tests.support import Example, refuses
+
+
+def example() -> Example:
+    """What the contract runs: see `tests/test_contract.py`."""
+    return Example(
+        {"source_size": 7, "target_size": 6, "embed_dim": 4, "hidden_size": 8},
+        (torch.randint(7, (3, 5)), torch.randint(6, (3, 4))),
+        {"lengths": torch.tensor([5, 1, 4])},
+    )
+
 
 CONTEXTS = ("start", "every", "attention")
 contexts = pytest.mark.parametrize("context", CONTEXTS)
