@@ -138,12 +138,12 @@ def _flex(t: int, window: int, grouped: bool) -> Callable:
 def rms_norm(like, n, c) -> Case:
     ours = _kernels("rms_norm")
     forms = {
-        "nnlib": ours.rms_norm,
-        "reference": ours.rms_norm_reference,
+        "nnlib": functools.partial(ours.rms_norm, eps=1e-6),
+        "reference": functools.partial(ours.rms_norm_reference, eps=1e-6),
         "torch": lambda x, weight: F.rms_norm(x, (c,), weight, 1e-6),
     } | _peers(
         like,
-        ours.rms_norm_reference,
+        functools.partial(ours.rms_norm_reference, eps=1e-6),
         liger=lambda x, weight: _liger().liger_rms_norm(x, weight, 1e-6, in_place=False),
     )
     cost = functools.partial(ours.rms_norm_cost, (n, c), like["dtype"].itemsize)

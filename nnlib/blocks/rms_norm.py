@@ -39,7 +39,7 @@ def rms_norm(
         ValueError: its last axes are not `normalized_shape`.
     """
     check_last_axes(x, checked_shape(normalized_shape))
-    eps = _eps(x) if eps is None else eps
+    eps = kernel.default_eps(x) if eps is None else eps
     square = x.square().mean(last_axes(normalized_shape), keepdim=True)
     y = x / (square + eps).sqrt()  # eq. regularization-rms, eq. regularization-rmsnorm
     return y if weight is None else y * weight
@@ -93,16 +93,11 @@ class RMSNorm(nn.Module):
             ValueError: its last axes are not `normalized_shape`.
         """
         check_last_axes(x, self.normalized_shape)
-        eps = _eps(x) if self.eps is None else self.eps
         if len(self.normalized_shape) == 1:
-            return kernel.rms_norm(x, self.weight, eps)
+            return kernel.rms_norm(x, self.weight, self.eps)
+        eps = kernel.default_eps(x) if self.eps is None else self.eps
         return F.rms_norm(x, self.normalized_shape, self.weight, eps)
 
     def extra_repr(self) -> str:
         """Return the arguments, for printing."""
         return f"{self.normalized_shape}, eps={self.eps}"
-
-
-def _eps(x: Tensor) -> float:
-    """Return torch's ε: the smallest step of the dtype it computes in, float32 for halves."""
-    return torch.finfo(torch.promote_types(x.dtype, torch.float32)).eps

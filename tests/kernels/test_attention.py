@@ -18,7 +18,6 @@ from tests.kernel_support import (
     compiled,
     hold_to_double,
     hold_to_hardware,
-    in_own_process,
     plant,
     value_and_grads,
 )
@@ -216,10 +215,6 @@ for device in ["cpu"] + ["cuda"] * torch.cuda.is_available():
         for one, other in zip(torch.autograd.grad(y.square().sum(), x), grads):
             torch.testing.assert_close(one, other)
 """
-
-
-def test_registration_and_torch_compile():
-    in_own_process(OPCHECK)
 
 
 # ------------------------------------------------------------------------------- plain torch

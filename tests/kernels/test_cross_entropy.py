@@ -15,7 +15,6 @@ from tests.kernel_support import (
     compiled,
     hold_to_double,
     hold_to_hardware,
-    in_own_process,
     plant,
     value_and_grads,
 )
@@ -211,10 +210,6 @@ for device in ["cpu"] + ["cuda"] * torch.cuda.is_available():
             torch.testing.assert_close(loss, wanted)
             torch.testing.assert_close(torch.autograd.grad(loss, x)[0], wanted_grad)
 """
-
-
-def test_registration_and_torch_compile():
-    in_own_process(OPCHECK)
 
 
 def test_the_public_name_takes_the_forced_path(monkeypatch, kernel_device):

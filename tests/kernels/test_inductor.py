@@ -10,10 +10,10 @@ import torch
 
 from nnlib.kernels.attention import attention
 from nnlib.kernels.cross_entropy import cross_entropy
-from nnlib.kernels.layer_norm import layer_norm
+from nnlib.kernels.layer_norm import add_layer_norm
 from nnlib.kernels.linear_cross_entropy import linear_cross_entropy
 from nnlib.kernels.linear_scan import linear_scan
-from nnlib.kernels.rms_norm import rms_norm
+from nnlib.kernels.rms_norm import add_rms_norm
 from nnlib.kernels.rope import rope
 from nnlib.kernels.softmax import log_softmax, softmax
 from nnlib.kernels.swiglu import geglu, swiglu
@@ -34,10 +34,8 @@ def calls(device):
         "log_softmax": (log_softmax, [ROW]),
         "attention": (lambda q, k, v: attention(q, k, v, is_causal=True), HEADS),
         "attention, window": (lambda q, k, v: attention(q, k, v, window=3), HEADS),
-        "rms_norm": (lambda x, w, r: rms_norm(x, w, residual=r), [ROW, FEATURES, ROW]),
-        "layer_norm": (
-            lambda x, w, b, r: layer_norm(x, w, b, residual=r), [ROW, FEATURES, FEATURES, ROW],
-        ),
+        "rms_norm": (add_rms_norm, [ROW, ROW, FEATURES]),
+        "layer_norm": (add_layer_norm, [ROW, ROW, FEATURES, FEATURES]),
         "swiglu": (swiglu, [ROW, ROW]),
         "geglu": (geglu, [ROW, ROW]),
         "rope": (lambda x: rope(x, positions), HEADS[:1]),

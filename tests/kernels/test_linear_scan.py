@@ -16,7 +16,6 @@ from tests.kernel_support import (
     compiled,
     hold_to_double,
     hold_to_hardware,
-    in_own_process,
     plant,
     value_and_grads,
 )
@@ -242,10 +241,6 @@ for device in ["cpu"] + ["cuda"] * torch.cuda.is_available():
             torch.autograd.grad(wanted.square().sum(), inputs),
         )
 """
-
-
-def test_registration_and_torch_compile():
-    in_own_process(OPCHECK)
 
 
 def test_the_public_name_takes_the_forced_path(monkeypatch, kernel_device):

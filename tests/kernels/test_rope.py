@@ -9,7 +9,6 @@ from tests.kernel_support import (
     compiled,
     hold_to_double,
     hold_to_hardware,
-    in_own_process,
     plant,
 )
 from tests.support import refuses
@@ -231,10 +230,6 @@ for device in ["cpu"] + ["cuda"] * torch.cuda.is_available():
         torch.autograd.grad(y.sum(), x), torch.autograd.grad(operation(x).sum(), x)
     )
 """
-
-
-def test_registration_and_torch_compile():
-    in_own_process(OPCHECK)
 
 
 @forms

@@ -17,7 +17,6 @@ from tests.kernel_support import (
     compiled,
     hold_to_double,
     hold_to_hardware,
-    in_own_process,
     plant,
     value_and_grads,
 )
@@ -142,10 +141,6 @@ for device in ["cpu"] + ["cuda"] * torch.cuda.is_available():
     whole(x).square().sum().backward()
     torch.testing.assert_close(x.grad, torch.autograd.grad(x.softmax(-1).square().sum(), x)[0])
 """
-
-
-def test_registration_and_torch_compile():
-    in_own_process(OPCHECK)
 
 
 def test_the_public_name_takes_the_forced_path(monkeypatch, kernel_device):

@@ -19,7 +19,6 @@ from tests.kernel_support import (
     compiled,
     hold_to_double,
     hold_to_hardware,
-    in_own_process,
     plant,
     value_and_grads,
 )
@@ -179,10 +178,6 @@ for device in ["cpu"] + ["cuda"] * torch.cuda.is_available():
             got = torch.autograd.grad(form(*x.chunk(2, -1)).square().sum(), x)
             torch.testing.assert_close(got, wanted)
 """
-
-
-def test_registration_and_torch_compile():
-    in_own_process(OPCHECK)
 
 
 def test_the_public_name_takes_the_forced_path(monkeypatch, kernel_device):
