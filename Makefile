@@ -44,7 +44,7 @@ chapter: venv ## execute one chapter and print its time: CHAPTER=family/name [PA
 figures: venv ## write figures as SVG and PNG: [CHAPTER=family/name] [PARAMS="steps=50"] [PRESET=gpu]
 	@$(PY) -m pipeline.execute.figures $(CHAPTER) --set '$(PARAMS)' --preset '$(PRESET)'
 
-sweep: venv ## run a grid of parameters and seeds: CHAPTER=family/name GRID=grid.yaml [PRESET=] [PROFILE=]
+sweep: venv ## run a grid of parameters and seeds: CHAPTER=family/name [GRID=grid.yaml] [PRESET=] [PROFILE=]
 	@$(PY) -m pipeline.execute.sweep "$(CHAPTER)" "$(GRID)" --preset '$(PRESET)' --profile '$(PROFILE)'
 
 cluster: venv ## install what PROFILE=slurm and PROFILE=kubernetes need, pinned

@@ -30,7 +30,7 @@ from pipeline.execute.parameters import BadParameter
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Execute what has changed and build the site.")
-    parser.add_argument("--preset", default="", help="a file of pipeline/presets")
+    parser.add_argument("--preset", default="", help="a preset, such as gpu")
     parser.add_argument("--profile", default="", help="a folder of profiles: where to run")
     parser.add_argument("--cores", default="all")
     parser.add_argument("targets", nargs="*", help="rules or files of the Snakefile")

@@ -42,7 +42,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Write the figures of the chapters.")
     parser.add_argument("chapters", nargs="*", help="family/name; all when none is given")
     parser.add_argument("--set", default="", help="parameters: 'steps=50 device=cuda'")
-    parser.add_argument("--preset", default="", help="a file of pipeline/presets")
+    parser.add_argument("--preset", default="", help="a preset, such as gpu")
     parser.add_argument("--root", type=Path, default=ROOT, help="the repository's folder")
     args = parser.parse_args()
     root = args.root.resolve()
@@ -55,7 +55,7 @@ def main() -> int:
         drawn = []
         for chapter in wanted:
             if args.preset and chapter not in blocks:
-                print(f"  {args.preset} has no block for {chapter}: its own defaults hold")
+                print(f"  {args.preset} has nothing for {chapter}: its own defaults hold")
             drawn.append(draw(chapter, presets.values(blocks, chapter) | given, root))
     except (run_chapter.ChapterError, BadParameter) as error:
         print(f"✗ {error}")

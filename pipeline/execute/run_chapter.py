@@ -256,7 +256,7 @@ def main() -> int:
     parser.add_argument("chapter", help="family/name")
     parser.add_argument("-p", nargs=2, action="append", metavar=("NAME", "VALUE"), default=[])
     parser.add_argument("--set", default="", help="the same as one text: 'steps=5 device=cuda'")
-    parser.add_argument("--preset", default="", help="a file of pipeline/presets")
+    parser.add_argument("--preset", default="", help="a preset, such as gpu")
     parser.add_argument("--into", type=Path, help="folder of the result")
     parser.add_argument("--to", type=Path, help="file of the result, in the place of one in --into")
     parser.add_argument("--root", type=Path, default=ROOT, help="the repository's folder")

@@ -9,8 +9,9 @@
 
 Each run is a job of the Snakefile, so runs go side by side or to a cluster, and what is there is
 not run again: a sweep that was interrupted, or whose grid has grown, goes on where it stood.
-`_build/sweeps/<family>/<name>/<grid>/` then holds `results` (a row a run), `summary` (mean and
-spread over the seeds), both as CSV and Parquet, and a picture of them.
+`_build/sweeps/<family>/<name>/<grid>/` then holds `results.csv` (a row a run), `summary.csv` (mean
+and spread over the seeds), and a picture of them. Without a grid, the block `sweep` of
+`chapters/<family>/<name>.yaml` is the chapter's own.
 """
 
 import argparse
@@ -55,32 +56,33 @@ class Sweep:
         return self.folder / "runs" / f"{point}.json"
 
 
-def read(chapter: str, grid: Path, *, preset: str = "", root: Path = ROOT) -> Sweep:
-    """Read a grid and check all of it.
+def read(chapter: str, grid: Path | None, *, preset: str = "", root: Path = ROOT) -> Sweep:
+    """Read a grid, or the chapter's own when there is none, and check all of it.
 
     Raises:
         ChapterError: there is no such chapter.
         BadParameter: the grid is missing or misspelt, or a value does not fit the chapter.
     """
     cells = cells_of(run_chapter.find(chapter, root))
-    content = _mapping(grid)
+    where = f"{presets.place(chapter)}: sweep" if grid is None else str(grid)
+    content = _own(chapter, root) if grid is None else _mapping(grid)
     for key in content:
         if key not in KEYS:
             near = difflib.get_close_matches(str(key), KEYS, n=1)
             told = f"did you mean {near[0]}?" if near else f"it takes {', '.join(KEYS)}"
-            raise BadParameter(f"{grid}: unknown key {key!r}; {told}")
+            raise BadParameter(f"{where}: unknown key {key!r}; {told}")
     varied, fixed = content.get("parameters") or {}, content.get("fixed") or {}
     for key, value in (("parameters", varied), ("fixed", fixed)):
         if not isinstance(value, dict):
-            raise BadParameter(f"{grid}: {key} must hold name: value, got {value!r}")
+            raise BadParameter(f"{where}: {key} must hold name: value, got {value!r}")
         for name in value:
             if name in RESERVED:
                 told = "goes under seeds" if name == "seed" else "is set by the sweep"
-                raise BadParameter(f"{grid}: {name} {told}, not under {key}")
+                raise BadParameter(f"{where}: {name} {told}, not under {key}")
     if both := sorted(varied.keys() & fixed.keys()):
-        raise BadParameter(f"{grid}: {', '.join(both)} stands under parameters and under fixed")
-    axes = {name: _values(grid, name, values) for name, values in varied.items()}
-    seeds = _values(grid, "seeds", content.get("seeds", [0]))
+        raise BadParameter(f"{where}: {', '.join(both)} stands under parameters and under fixed")
+    axes = {name: _values(where, name, values) for name, values in varied.items()}
+    seeds = _values(where, "seeds", content.get("seeds", [0]))
     given = presets.values(presets.load(preset, root), chapter) if preset else {}
     points = {}
     for combination in itertools.product(*axes.values(), seeds):
@@ -88,15 +90,26 @@ def read(chapter: str, grid: Path, *, preset: str = "", root: Path = ROOT) -> Sw
         try:
             values = checked(chapter, cells, given | fixed | chosen | {"strict": False})
         except BadParameter as error:
-            raise BadParameter(f"{grid}: {error}") from None
+            raise BadParameter(f"{where}: {error}") from None
         points[_name(values)] = values
-    folder = root / "_build" / "sweeps" / chapter / (grid.stem + (f"-{preset}" if preset else ""))
+    name = presets.SWEEP if grid is None else grid.stem
+    folder = root / "_build" / "sweeps" / chapter / (name + (f"-{preset}" if preset else ""))
     return Sweep(chapter, folder, tuple(axes), points)
+
+
+def _own(chapter: str, root: Path) -> dict[str, Any]:
+    content = presets.read(chapter, root).get(presets.SWEEP)
+    if content is None:
+        told = f"{presets.place(chapter)} has no block `sweep`; give a grid: GRID=grid.yaml"
+        raise BadParameter(f"{chapter} has no grid of its own: {told}")
+    return content
 
 
 def _mapping(grid: Path) -> dict[str, Any]:
     if not grid.is_file():
-        raise BadParameter(f"GRID={str(grid)!r} is no file; pipeline/grids has examples")
+        example = presets.place("foundations/mlp")
+        told = f"the block `sweep` of {example} is an example of what it holds"
+        raise BadParameter(f"GRID={str(grid)!r} is no file; {told}")
     try:
         content = yaml.safe_load(grid.read_text("utf8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -106,7 +119,7 @@ def _mapping(grid: Path) -> dict[str, Any]:
     return content
 
 
-def _values(grid: Path, name: str, values: Any) -> list[Any]:
+def _values(grid: str, name: str, values: Any) -> list[Any]:
     if not isinstance(values, list) or not values:
         raise BadParameter(f"{grid}: {name} must be a list of values, got {values!r}")
     if any(value in values[:at] for at, value in enumerate(values)):
@@ -165,13 +178,9 @@ def gather(sweep: Sweep, root: Path = ROOT) -> dict[str, Any]:
     keys = ["point", "status", *_columns(sweep), "cpu_seconds", "wall_seconds", "error"]
     scalars = [name for name in results.columns if name not in keys]
     results = results.reindex(columns=[*keys[:-3], *scalars, *keys[-3:]])
-    for name in results.columns:  # Parquet has one type a column
-        if results[name].dtype == object and results[name].map(type).nunique() > 1:
-            results[name] = results[name].astype(str)
     summary = _summary(results, list(sweep.varied), scalars)
     for name, table in (("results", results), ("summary", summary)):
         run_chapter.publish(table.to_csv(index=False).encode(), sweep.folder / f"{name}.csv")
-        run_chapter.publish(table.to_parquet(index=False), sweep.folder / f"{name}.parquet")
     if len(summary):
         from pipeline.execute.sweep_plot import draw
 
@@ -221,8 +230,10 @@ def _summary(results: Any, varied: list[str], scalars: list[str]) -> Any:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Run a chapter over a grid of parameters.")
     parser.add_argument("chapter", nargs="?", default="", help="family/name")
-    parser.add_argument("grid", nargs="?", default="", help="a YAML file; see pipeline/grids")
-    parser.add_argument("--preset", default="", help="a file of pipeline/presets, for the rest")
+    parser.add_argument(
+        "grid", nargs="?", default="", help="a YAML file; the chapter's own when none"
+    )
+    parser.add_argument("--preset", default="", help="a preset, for the rest")
     parser.add_argument("--profile", default="", help="a folder of profiles: where to run")
     parser.add_argument("--root", type=Path, default=ROOT, help="the repository's folder")
     parser.add_argument("--point", type=Path, help="run one point of a sweep (for the Snakefile)")
@@ -231,8 +242,9 @@ def main() -> int:
     if args.point:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         return 0 if run_point(args.point.resolve(), root) else 1
+    grid = Path(args.grid) if args.grid else None
     try:
-        sweep = read(args.chapter, Path(args.grid), preset=args.preset, root=root)
+        sweep = read(args.chapter, grid, preset=args.preset, root=root)
         options = book.where(args.profile, root)
     except (run_chapter.ChapterError, BadParameter) as error:
         print(f"✗ {error}")
@@ -242,7 +254,7 @@ def main() -> int:
     failed = run(sweep, options, root=root)
     table = gather(sweep, root)["summary"]
     print(f"\n{table.to_string(index=False, float_format='{:.4g}'.format)}\n" if len(table) else "")
-    print(f"{sweep.folder.relative_to(root)}: results.csv, summary.csv (and .parquet), sweep.svg")
+    print(f"{sweep.folder.relative_to(root)}: results.csv, summary.csv, sweep.svg")
     if failed:
         print(f"{_runs(failed)} failed; the same command tries them again:")
         for point in failed:

@@ -9,7 +9,8 @@ import pytest
 
 from nnlib.notebook import band
 from pipeline import ROOT
-from pipeline.execute import sweep
+from pipeline.execute import presets, sweep
+from pipeline.execute.dependencies import chapters
 from pipeline.execute.parameters import BadParameter
 from pipeline.execute.run_chapter import ChapterError
 from tests.book.scratch import Scratch, kernels, wait_for
@@ -27,10 +28,22 @@ with open(os.environ["NNLIB_SCALARS"], "a") as out:
 """
 
 
-@pytest.mark.parametrize("file", sorted((ROOT / "pipeline" / "grids").glob("*.yaml")))
-def test_every_example_fits_the_chapter_that_it_names(file):
-    chapter = file.read_text("utf8").split("CHAPTER=")[1].split()[0]
-    assert sweep.read(chapter, file).points
+@pytest.mark.parametrize("chapter", [c for c in chapters() if presets.SWEEP in presets.read(c)])
+def test_a_chapters_own_grid_fits_it(chapter):
+    own = sweep.read(chapter, None)
+    assert own.points and own.folder == ROOT / "_build" / "sweeps" / chapter / "sweep"
+
+
+def test_a_slip_in_a_chapters_own_grid_is_named_with_its_file(tmp_path):
+    (tmp_path / "chapters" / "foundations").mkdir(parents=True)
+    for kind in ("md", "ipynb"):
+        file = f"chapters/{CHAPTER}.{kind}"
+        (tmp_path / file).symlink_to(ROOT / file)
+    with pytest.raises(BadParameter, match="has no grid of its own: chapters/foundations/mlp.yaml"):
+        sweep.read(CHAPTER, None, root=tmp_path)
+    (tmp_path / f"chapters/{CHAPTER}.yaml").write_text("sweep: {parameters: {stepps: [5]}}")
+    with pytest.raises(BadParameter, match=r"chapters/foundations/mlp.yaml: sweep: .*'stepps'"):
+        sweep.read(CHAPTER, None, root=tmp_path)
 
 
 def test_a_grid_is_every_combination_for_every_seed(tmp_path):
@@ -73,7 +86,9 @@ def test_a_slip_in_a_grid_is_named(tmp_path, text, told):
 
 
 def test_a_missing_grid_and_a_misspelt_chapter_are_named(tmp_path):
-    with pytest.raises(BadParameter, match="is no file; pipeline/grids has examples"):
+    with pytest.raises(
+        BadParameter, match="is no file; the block `sweep` of chapters/foundations/mlp"
+    ):
         sweep.read(CHAPTER, tmp_path / "none.yaml")
     with pytest.raises(ChapterError, match="did you mean foundations/mlp"):
         sweep.read("foundations/mpl", tmp_path / "none.yaml")
@@ -118,10 +133,10 @@ def test_a_sweep_resumes_after_a_kill_and_reports_what_failed(tmp_path):
     status, said = book.run(*command)
     assert status == 0 and "4 runs, 2 of them done before" in said, said
     assert "[2/2] tiny/two" in said
-    table = pd.read_parquet(folder / "summary.parquet").sort_values("steps")
+    table = pd.read_csv(folder / "summary.csv").sort_values("steps")
     assert table["mean"].tolist() == [12, 18] and table["runs"].tolist() == [2, 2]
     assert table["std"].tolist() == pytest.approx([50**0.5] * 2)
-    assert pd.read_parquet(folder / "results.parquet")["status"].eq("done").all()
+    assert pd.read_csv(folder / "results.csv")["status"].eq("done").all()
     assert (folder / "sweep.svg").exists() and (folder / "sweep.png").exists()
     status, said = book.run(*command)
     assert status == 0 and "4 runs, 4 of them done before" in said and "✓" not in said, said
