@@ -1,13 +1,11 @@
-"""Encoder and decoder against torch.nn by weights, the chapter's equations, and recall's data."""
+"""Encoder and decoder against torch.nn by weights, and the chapter's equations."""
 
 import itertools
 import math
-from collections import Counter
 
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from nnlib.attention.transformer import (
     Transformer,
@@ -20,7 +18,6 @@ from nnlib.blocks.kv_cache import KVCache
 from nnlib.blocks.multi_head_attention import MultiHeadAttention
 from nnlib.blocks.positions import sinusoidal
 from nnlib.blocks.rms_norm import RMSNorm
-from nnlib.data.recall import most_repeated_share, recall
 from nnlib.kernels.attention import attention
 from nnlib.kernels.rope import rope
 from tests.support import Example, refuses
@@ -413,14 +410,6 @@ def test_swiglu_is_a_gate_times_a_line():
     torch.testing.assert_close(swiglu(x @ gate, x @ w1) @ w2, wanted, rtol=0, atol=1e-9)
 
 
-@pytest.mark.equation("transformer-recall-baseline")
-@pytest.mark.parametrize(("pairs", "values"), [(1, 3), (3, 2), (4, 3), (5, 2)])
-def test_the_rule_of_the_most_repeated_value_is_exact(pairs, values):
-    draws = itertools.product(range(values), repeat=pairs)
-    tops = [Counter(draw).most_common(1)[0][1] / pairs for draw in draws]
-    assert most_repeated_share(pairs, values) == pytest.approx(sum(tops) / len(tops))
-
-
 # ---------------------------------------------------------------- norms and depth
 
 
@@ -508,41 +497,3 @@ def test_from_torch_refuses_what_it_cannot_copy():
     theirs.norm1 = nn.RMSNorm(8)
     with refuses(ValueError, "norm1 must be a torch.nn.LayerNorm, got RMSNorm"):
         TransformerEncoderLayer.from_torch(theirs)
-
-
-# ---------------------------------------------------------------- the task
-
-
-def test_recall_asks_for_every_key_shown_and_knows_the_answer():
-    drawn = recall(50, pairs=4, keys=9, values=5, seed=3)
-    for tokens, answers, at in zip(*(part.tolist() for part in drawn), strict=True):
-        shown = dict(zip(tokens[:8:2], tokens[1:8:2], strict=True))
-        assert len(shown) == 4
-        assert max(shown) < 9 <= min(shown.values()) <= max(shown.values()) < 14
-        assert sorted(tokens[8:]) == sorted(shown)
-        assert [shown[key] - 9 for key in tokens[8:]] == answers
-        assert [tokens[place] - 9 for place in at] == answers
-
-
-def test_recall_is_seeded_and_uses_every_token():
-    a, b, c = recall(200), recall(200), recall(200, seed=1)
-    assert torch.equal(a.tokens, b.tokens)
-    assert not torch.equal(a.tokens, c.tokens)
-    assert sorted(set(a.tokens.flatten().tolist())) == list(range(32))
-    counts = F.one_hot(recall(4000).answers, 16).sum(1).amax(1) / 6
-    assert float(counts.mean()) == pytest.approx(most_repeated_share(6, 16), abs=0.005)
-    orders = {tuple(row) for row in recall(100, pairs=2).at.tolist()}
-    assert orders == {(1, 3), (3, 1)}
-
-
-@pytest.mark.parametrize(("options", "error", "message"), [
-    ({"count": 0}, ValueError, "count=0"), ({"pairs": 0}, ValueError, "pairs=0"),
-    ({"pairs": 17}, ValueError, "pairs=17 must be at most keys=16"),
-    ({"values": 0}, ValueError, "values=0"), ({"keys": 2.0}, TypeError, "keys=2.0"),
-    ({"seed": -1}, ValueError, "seed=-1"),
-])  # fmt: skip
-def test_bad_tasks_are_refused(options, error, message):
-    with refuses(error, message):
-        recall(**{"count": 2, **options})
-    with refuses(ValueError, "pairs=0"):
-        most_repeated_share(0)

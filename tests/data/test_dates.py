@@ -2,7 +2,6 @@
 
 import datetime
 import re
-import socket
 
 import babel
 import pytest
@@ -12,14 +11,6 @@ from babel.dates import format_date
 from nnlib.data.dates import STYLES, date_pairs, month_names, padded
 from nnlib.data.text import Vocabulary
 from tests.support import refuses
-
-
-@pytest.fixture(autouse=True)
-def no_network(monkeypatch):
-    def refuse(*args, **kwargs):
-        raise AssertionError("dates asked for the network")
-
-    monkeypatch.setattr(socket, "socket", refuse)
 
 
 def days(pairs):
