@@ -58,9 +58,8 @@ def place(chapter: str) -> str:
 
 def names(root: Path = ROOT) -> list[str]:
     """Return the presets that there are."""
-    return sorted(
-        {QUICK, *(n for chapter in chapters(root) for n in read(chapter, root))} - {SWEEP}
-    )
+    found = {name for chapter in chapters(root) for name in read(chapter, root)}
+    return sorted((found | {QUICK}) - {SWEEP})
 
 
 def folder(name: str, root: Path = ROOT) -> Path:
