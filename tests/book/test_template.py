@@ -11,11 +11,11 @@ from functools import cache
 
 import jupytext
 import pytest
-from pybtex.database import parse_file
 
 from pipeline import ROOT
 from pipeline.checks import bootstrap
 from pipeline.checks import equations as truth
+from tests.book.references import references
 
 CHAPTERS = sorted(
     file.relative_to(ROOT / "chapters").with_suffix("").as_posix()
@@ -101,11 +101,6 @@ def keyword(call, name):
 @cache
 def labels():
     return {(eq.chapter, eq.label) for eq in truth.equations()}
-
-
-@cache
-def bibliography():
-    return frozenset(parse_file(ROOT / "references.bib").entries)
 
 
 def every_chapter(check):
@@ -237,8 +232,8 @@ def test_citations_stand_in_the_bibliography(chapter):
         for key in keys.split(",")
     }
     assert cited, f"{chapter} cites nothing"
-    lost = sorted(cited - bibliography())
-    assert not lost, f"{chapter} cites {lost}, which references.bib lacks"
+    lost = sorted(cited - references().keys())
+    assert not lost, f"{chapter} cites {lost}, which no references.bib has"
     deployments = section(chapter, "Real-world deployments")
     assert "{cite" in deployments, f"{chapter}: Real-world deployments name no source"
 
