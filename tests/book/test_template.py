@@ -15,6 +15,7 @@ import pytest
 from pipeline import ROOT
 from pipeline.checks import bootstrap
 from pipeline.checks import equations as truth
+from pipeline.execute import presets
 from tests.book.references import references
 
 CHAPTERS = sorted(
@@ -276,10 +277,13 @@ def test_prose_has_a_sentence_a_line(chapter):
 @every_chapter
 def test_nothing_is_left_to_do(chapter):
     marker = re.compile(r"\b(TODO|FIXME|XXX|TBD)\b|\blorem ipsum\b|\bplaceholder text\b", re.I)
-    page = (ROOT / "chapters" / f"{chapter}.md").read_text(encoding="utf-8")
+    page, beside = ROOT / "chapters" / f"{chapter}.md", ROOT / presets.place(chapter)
     heading, left = "opening", []
-    for number, line in enumerate(page.splitlines(), 1):
+    for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
         heading = line[3:] if line.startswith("## ") else heading
         if marker.search(line):
             left.append(f"line {number}, {heading}: {line.strip()}")
+    if beside.exists():
+        lines = beside.read_text(encoding="utf-8").splitlines()
+        left += [f"{beside.name}: {line}" for line in lines if marker.search(line)]
     assert not left, f"{chapter} has work left\n" + "\n".join(left)
