@@ -90,7 +90,7 @@ def rms_norm(size: dict[str, int], device: torch.device, dtype: torch.dtype) -> 
 
 def encoder_layer(size: dict[str, int], device: torch.device, dtype: torch.dtype) -> list[Contest]:
     """A training step of a transformer encoder layer, with its norms after and before."""
-    from nnlib.attention.transformer import TransformerEncoderLayer
+    from nnlib.blocks.transformer_layer import TransformerEncoderLayer
 
     b, t, e, h = size["b"], size["t"], size["e"], size["h"]
     contests = []
@@ -113,7 +113,7 @@ def encoder_layer(size: dict[str, int], device: torch.device, dtype: torch.dtype
 
 def gpt(size: dict[str, int], device: torch.device, dtype: torch.dtype) -> list[Contest]:
     """A training step of GPT-2: loss, backward, AdamW."""
-    from nnlib.attention.gpt import GPT
+    from nnlib.attention.gpt import GPT, next_token_loss
 
     peer, ids = _gpt2(size, size["t"])
     mine = GPT.from_hugging_face(peer).train()
@@ -121,7 +121,7 @@ def gpt(size: dict[str, int], device: torch.device, dtype: torch.dtype) -> list[
     return [
         _training(
             "GPT training step", size, "transformers",
-            (mine, lambda m: m.loss(ids)),
+            (mine, lambda m: next_token_loss(m, ids)),
             (peer, lambda m: m(input_ids=ids, labels=ids, use_cache=False).loss),
         )
     ]  # fmt: skip

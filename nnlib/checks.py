@@ -128,16 +128,25 @@ def tokens(
     *,
     shape: tuple[int | str | None, ...] = ("b", "t"),
     empty: bool = False,
+    of: str = "vocab_size",
 ) -> Tensor:
-    """Return `value` when it holds token ids in 0 … `vocab_size` − 1."""
+    """Return `value` when it holds rows of a table, such as token ids: 0 … `vocab_size` − 1.
+
+    Args:
+        name: the argument's name, for the message.
+        value: what was given.
+        vocab_size: how many rows the table has.
+        shape: as in `tensor`.
+        empty: whether none at all are taken.
+        of: what the caller's number of rows is called, for the message.
+    """
     tensor(name, value, shape=shape, floating=False, empty=empty)
-    _an_index(name, value)
+    if value.dtype not in (torch.int32, torch.int64):
+        raise TypeError(f"{name} must hold int64 or int32, got {value.dtype}")
     if readable(value) and value.numel():
         low, high = map(int, value.aminmax())
         if low < 0 or high >= vocab_size:
-            raise ValueError(
-                f"{name} must be 0 … {vocab_size - 1} (vocab_size), got {low} … {high}"
-            )
+            raise ValueError(f"{name} must be 0 … {vocab_size - 1} ({of}), got {low} … {high}")
     return value
 
 
@@ -187,16 +196,9 @@ def lengths(name: str, value: Any, batch: int, steps: int) -> Tensor:
 def labels(name: str, value: Any, classes: int, *, length: int | None = None) -> Tensor:
     """Return `value` when it is a vector of class numbers in 0 … `classes` − 1."""
     tensor(name, value, shape=("n" if length is None else length,), floating=False)
-    _an_index(name, value)
     if readable(value) and value.numel() and (int(value.min()) < 0 or int(value.max()) >= classes):
         raise ValueError(
             f"{name} must hold classes 0 … {classes - 1}, "
             f"got {int(value.min())} … {int(value.max())}"
         )
     return value
-
-
-def _an_index(name: str, value: Tensor) -> None:
-    """Refuse what torch does not look up by: uint8 would be taken for a mask."""
-    if value.dtype not in (torch.int32, torch.int64):
-        raise TypeError(f"{name} must hold int64 or int32, got {value.dtype}")

@@ -11,96 +11,18 @@ score with the state *before* the step, Luong et al. with the one after it; see 
 and `attend_after`.
 """
 
-import math
+from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from nnlib import checks
+from nnlib.blocks.scored_attention import Context, ScoredAttention, Weights, masked_softmax
 from nnlib.kernels import attention as kernel
 
-Context = Float[Tensor, "b q dv"]
-Weights = Float[Tensor, "b q k"]
 
-
-def masked_softmax(scores: Float[Tensor, "b q k"], mask: Tensor | None = None) -> Weights:
-    r"""Turn scores into weights ≥ 0 that sum to 1 over the keys a query may see.
-
-    $\alpha_{ij} = \exp(e_{ij}) / \sum_{i'} \exp(e_{i'j})$ over visible keys (equations
-    `attention-weights`, `attention-mask`).
-
-    Args:
-        scores: one row a query; a key's score may be $-\infty$, which hides it.
-        mask: True where a query may look, or numbers added to the scores; three axes, each that
-            of `scores` or 1. Hides padding as `mask[:, None, :]`.
-
-    Returns:
-        The weights; all 0 for a query that sees nothing.
-
-    Raises:
-        TypeError: an argument of the wrong kind, named.
-        ValueError: a mask that does not fit.
-
-    Example:
-        >>> masked_softmax(torch.tensor([[[0.0, 0.0, 9.0]]]), torch.tensor([[[True, True, False]]]))
-        tensor([[[0.5000, 0.5000, 0.0000]]])
-
-    Source: Bahdanau, Cho and Bengio 2014, section 3.1.
-    """
-    b, q, k = checks.tensor("scores", scores, shape=("b", "q", "k"), floating=True).shape
-    _check_mask(mask, (b, q, k))
-    if mask is not None:
-        scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
-    if k == 0:
-        return scores
-    blind = scores.amax(-1, keepdim=True) == -math.inf  # softmax would divide 0 by 0 there
-    return scores.masked_fill(blind, 0.0).softmax(-1).masked_fill(blind, 0.0)
-
-
-class _Attention(nn.Module):
-    """Weights from `scores`, then the weighted mean; a subclass says what a score is."""
-
-    def __init__(self, query_dim: int, key_dim: int):
-        super().__init__()
-        self.query_dim = checks.count("query_dim", query_dim)
-        self.key_dim = checks.count("key_dim", key_dim)
-
-    def scores(self, query: Float[Tensor, "b q dq"], keys: Float[Tensor, "b k dk"]) -> Weights:
-        """Return how well each key fits each query, before any softmax."""
-        raise NotImplementedError
-
-    def forward(
-        self,
-        query: Float[Tensor, "b q dq"],
-        keys: Float[Tensor, "b k dk"],
-        values: Float[Tensor, "b k dv"],
-        mask: Tensor | None = None,
-    ) -> tuple[Context, Weights]:
-        """Return the context of each query, and the weights that made it.
-
-        Args:
-            query: what asks: for a decoder, its state.
-            keys: what is asked: for an encoder, its states.
-            values: what is handed out, one a key; often the keys themselves.
-            mask: True where a query may look, or numbers added to the scores; three axes, each
-                that of the scores (b, q, k) or 1.
-
-        Returns:
-            `context`, the weighted means, and `weights`; both 0 where a query sees nothing.
-
-        Raises:
-            TypeError: an argument of the wrong kind, named.
-            ValueError: shapes that do not fit, named.
-        """
-        b = checks.tensor("query", query, shape=("b", "q", self.query_dim), floating=True).shape[0]
-        k = checks.tensor("keys", keys, shape=(b, "k", self.key_dim), floating=True).shape[1]
-        checks.tensor("values", values, shape=(b, k, "dv"), floating=True)
-        weights = masked_softmax(self.scores(query, keys), mask)  # eq. attention-weights
-        return weights @ values, weights  # eq. attention-context
-
-
-class AdditiveAttention(_Attention):
+class AdditiveAttention(ScoredAttention):
     r"""Attention whose score is a small network on each pair of a key and a query.
 
     $e = \mathbf{w}^\top\tanh(\mathbf{W}_1\mathbf{h} + \mathbf{W}_2\mathbf{s})$ for a key
@@ -111,17 +33,17 @@ class AdditiveAttention(_Attention):
     Args:
         query_dim: width of a query, ≥ 1.
         key_dim: width of a key, ≥ 1.
-        hidden_dim: units of the small network, ≥ 1.
+        hidden_size: units of the small network, ≥ 1.
+        device: of the weights.
+        dtype: of the weights.
 
     Returns:
-        Called with `(query, keys, values, mask=None)`: the contexts and the weights.
-
-    Raises:
-        TypeError, ValueError: a width that is no integer ≥ 1, named; at the call, as `forward`.
+        Called with `(query, keys, values, mask=None, key_mask=None)`: the contexts and the weights.
 
     Example:
-        >>> look = AdditiveAttention(query_dim=4, key_dim=6, hidden_dim=8)
-        >>> context, weights = look(torch.zeros(2, 3, 4), torch.zeros(2, 5, 6), torch.ones(2, 5, 7))
+        >>> attend = AdditiveAttention(query_dim=4, key_dim=6, hidden_size=8)
+        >>> keys, values = torch.zeros(2, 5, 6), torch.ones(2, 5, 7)
+        >>> context, weights = attend(torch.zeros(2, 3, 4), keys, values)
         >>> context.shape, weights[0, 0].detach()  # all keys are alike
         (torch.Size([2, 3, 7]), tensor([0.2000, 0.2000, 0.2000, 0.2000, 0.2000]))
 
@@ -129,54 +51,32 @@ class AdditiveAttention(_Attention):
     $\mathbf{W}_1$; they number decoder steps $i$ and encoder steps $j$, we the other way round.
     """
 
-    def __init__(self, query_dim: int, key_dim: int, hidden_dim: int):
+    def __init__(
+        self,
+        query_dim: int,
+        key_dim: int,
+        hidden_size: int,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ):
         super().__init__(query_dim, key_dim)
-        self.hidden_dim = checks.count("hidden_dim", hidden_dim)
-        self.query_proj = nn.Linear(query_dim, hidden_dim, bias=False)
-        self.key_proj = nn.Linear(key_dim, hidden_dim, bias=False)
-        self.score = nn.Linear(hidden_dim, 1, bias=False)
+        self.hidden_size = checks.count("hidden_size", hidden_size)
+        like: dict[str, Any] = {"bias": False, "device": device, "dtype": dtype}
+        self.query_proj = nn.Linear(query_dim, hidden_size, **like)
+        self.key_proj = nn.Linear(key_dim, hidden_size, **like)
+        self.score = nn.Linear(hidden_size, 1, **like)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw new weights after Glorot."""
         for layer in (self.query_proj, self.key_proj, self.score):
             nn.init.xavier_uniform_(layer.weight)
 
     def scores(self, query: Float[Tensor, "b q dq"], keys: Float[Tensor, "b k dk"]) -> Weights:
-        """Return $e$; holds b · q · k · hidden_dim numbers, one network for each pair."""
+        """Return $e$; holds b · q · k · hidden_size numbers, one network for each pair."""
         pairs = self.query_proj(query)[:, :, None] + self.key_proj(keys)[:, None]
         return self.score(pairs.tanh()).squeeze(-1)  # eq. attention-additive
-
-
-class MultiplicativeAttention(_Attention):
-    r"""Attention whose score is a learned product of a query and a key: the *general* form.
-
-    $e = \mathbf{s}^\top\mathbf{W}\mathbf{h}$, all pairs in one matrix product (equation
-    `attention-general`). With $\mathbf{W}$ the identity it is `dot_product_attention`.
-
-    Args:
-        query_dim: width of a query, ≥ 1.
-        key_dim: width of a key, ≥ 1.
-
-    Returns:
-        Called with `(query, keys, values, mask=None)`: the contexts and the weights.
-
-    Raises:
-        TypeError, ValueError: a width that is no integer ≥ 1, named; at the call, as `forward`.
-
-    Example:
-        >>> look = MultiplicativeAttention(query_dim=4, key_dim=6)
-        >>> context, weights = look(torch.zeros(2, 3, 4), torch.zeros(2, 5, 6), torch.ones(2, 5, 7))
-        >>> context.shape, look.weight.shape
-        (torch.Size([2, 3, 7]), torch.Size([4, 6]))
-
-    Source: Luong, Pham and Manning 2015, section 3.1.
-    """
-
-    def __init__(self, query_dim: int, key_dim: int):
-        super().__init__(query_dim, key_dim)
-        self.weight = nn.Parameter(torch.empty(query_dim, key_dim))
-        nn.init.xavier_uniform_(self.weight)
-
-    def scores(self, query: Float[Tensor, "b q dq"], keys: Float[Tensor, "b k dk"]) -> Weights:
-        """Return $e$: the queries are carried into the space of the keys, then multiplied."""
-        return (query @ self.weight) @ keys.mT  # eq. attention-general
 
 
 def dot_product_attention(
@@ -185,6 +85,7 @@ def dot_product_attention(
     values: Float[Tensor, "b k dv"],
     mask: Tensor | None = None,
     scale: float = 1.0,
+    key_mask: Bool[Tensor, "b k"] | None = None,
 ) -> tuple[Context, Weights]:
     r"""Attend by $e = \mathbf{s}^\top\mathbf{h}$: nothing learned, one width for both.
 
@@ -196,13 +97,10 @@ def dot_product_attention(
         values: what is handed out, one a key.
         mask: as in `masked_softmax`.
         scale: what scores are multiplied by; an inverse temperature.
+        key_mask: True at real keys, False at padding.
 
     Returns:
         The contexts and the weights.
-
-    Raises:
-        TypeError: an argument of the wrong kind, named.
-        ValueError: shapes that do not fit, named.
 
     Example:
         >>> keys, values = torch.tensor([[[0.0], [1.0]]]), torch.tensor([[[0.0], [4.0]]])
@@ -215,7 +113,7 @@ def dot_product_attention(
     b, _, d = checks.tensor("query", query, shape=("b", "q", "d"), floating=True).shape
     k = checks.tensor("keys", keys, shape=(b, "k", d), floating=True).shape[1]
     checks.tensor("values", values, shape=(b, k, "dv"), floating=True)
-    weights = masked_softmax(checks.number("scale", scale) * query @ keys.mT, mask)
+    weights = masked_softmax(checks.number("scale", scale) * query @ keys.mT, mask, key_mask)
     return weights @ values, weights
 
 
@@ -224,13 +122,16 @@ def scaled_dot_product_attention(
     k: Float[Tensor, "b g s d"],
     v: Float[Tensor, "b g s d"],
     mask: Tensor | None = None,
+    *,
     is_causal: bool = False,
     scale: float | None = None,
+    key_mask: Bool[Tensor, "b s"] | None = None,
 ) -> Float[Tensor, "b h t d"]:
     r"""$\mathrm{softmax}(\mathbf{Q}\mathbf{K}^\top/\sqrt{d})\,\mathbf{V}$, on the kernel layer.
 
-    Equation `attention-scaled`. The arguments stand in the order of
-    `torch.nn.functional.scaled_dot_product_attention`, and the answers are the same but for two:
+    Equation `attention-scaled`. Queries, keys, values and mask stand where
+    `torch.nn.functional.scaled_dot_product_attention` has them; what follows is called by name,
+    since torch's next argument is a probability of dropping. The answers are the same but for two:
 
     * `is_causal` with unequal lengths lines up the *last* query with the last key, as a decoder
       that continues a text needs it; torch lines up the first with the first.
@@ -243,13 +144,10 @@ def scaled_dot_product_attention(
         mask: True where a query may look, or numbers added to the scores; broadcast to b h t s.
         is_causal: whether query i sees no key after i + s - t.
         scale: what scores are multiplied by; None is $1/\sqrt{d}$.
+        key_mask: True at real keys, False at padding.
 
     Returns:
         One mixture of values a query.
-
-    Raises:
-        TypeError: an argument of the wrong kind, named.
-        ValueError: shapes that do not fit, named.
 
     Example:
         >>> q, k = torch.zeros(1, 1, 1, 4), torch.zeros(1, 1, 2, 4)
@@ -258,7 +156,7 @@ def scaled_dot_product_attention(
 
     Source: Vaswani et al. 2017, section 3.2.1.
     """
-    return kernel.attention(q, k, v, is_causal=is_causal, scale=scale, mask=mask)
+    return kernel.attention(q, k, v, is_causal=is_causal, scale=scale, mask=mask, key_mask=key_mask)
 
 
 def attend_before(
@@ -268,6 +166,7 @@ def attend_before(
     state: Float[Tensor, "b dq"],
     keys: Float[Tensor, "b k dk"],
     mask: Tensor | None = None,
+    key_mask: Bool[Tensor, "b k"] | None = None,
 ) -> tuple[Float[Tensor, "b q dq"], Float[Tensor, "b q dk"], Weights]:
     r"""Decode as Bahdanau et al. do: look with the state before the step, and feed what was seen.
 
@@ -281,18 +180,15 @@ def attend_before(
         state: $\mathbf{s}_0$.
         keys: states of the encoder, which are the values too.
         mask: as in `masked_softmax`, with one row for all queries: (b, 1, k).
+        key_mask: True at real keys, False at padding.
 
     Returns:
         States, contexts and weights of all steps.
 
-    Raises:
-        TypeError: an argument of the wrong kind, named.
-        ValueError: shapes that do not fit, named.
-
     Example:
-        >>> cell, look = nn.GRUCell(2 + 6, 4), AdditiveAttention(4, 6, 8)
+        >>> cell, attend = nn.GRUCell(2 + 6, 4), AdditiveAttention(4, 6, 8)
         >>> written, start, keys = torch.zeros(1, 3, 2), torch.zeros(1, 4), torch.ones(1, 5, 6)
-        >>> out = attend_before(cell, look, written, start, keys)
+        >>> out = attend_before(cell, attend, written, start, keys)
         >>> [tuple(part.shape) for part in out]
         [(1, 3, 4), (1, 3, 6), (1, 3, 5)]
 
@@ -307,7 +203,7 @@ def attend_before(
         checks.tensor("mask", mask, shape=("b", 1, "k"))
     found = []
     for step in range(steps):
-        context, weights = attention(state[:, None], keys, keys, mask)
+        context, weights = attention(state[:, None], keys, keys, mask, key_mask)
         state = cell(torch.cat([inputs[:, step], context[:, 0]], -1), state)
         found.append((state, context[:, 0], weights[:, 0]))
     states, contexts, weights = (torch.stack(part, 1) for part in zip(*found, strict=True))
@@ -321,6 +217,7 @@ def attend_after(
     state: Float[Tensor, "b dq"],
     keys: Float[Tensor, "b k dk"],
     mask: Tensor | None = None,
+    key_mask: Bool[Tensor, "b k"] | None = None,
 ) -> tuple[Float[Tensor, "b q dq"], Float[Tensor, "b q dk"], Weights]:
     r"""Decode as Luong et al. do: step first, then look with the new state.
 
@@ -335,18 +232,15 @@ def attend_after(
         state: $\mathbf{s}_0$.
         keys: states of the encoder, which are the values too.
         mask: as in `masked_softmax`.
+        key_mask: True at real keys, False at padding.
 
     Returns:
         States, contexts and weights of all steps.
 
-    Raises:
-        TypeError: an argument of the wrong kind, named.
-        ValueError: shapes that do not fit, named.
-
     Example:
-        >>> rnn, look = nn.GRU(2, 4, batch_first=True), AdditiveAttention(4, 6, 8)
+        >>> rnn, attend = nn.GRU(2, 4, batch_first=True), AdditiveAttention(4, 6, 8)
         >>> written, start, keys = torch.zeros(1, 3, 2), torch.zeros(1, 4), torch.ones(1, 5, 6)
-        >>> out = attend_after(rnn, look, written, start, keys)
+        >>> out = attend_after(rnn, attend, written, start, keys)
         >>> [tuple(part.shape) for part in out]
         [(1, 3, 4), (1, 3, 6), (1, 3, 5)]
 
@@ -357,7 +251,7 @@ def attend_after(
     b = checks.tensor("inputs", inputs, shape=("b", "q", rnn.input_size), floating=True).shape[0]
     checks.tensor("state", state, shape=(b, rnn.hidden_size), floating=True)
     states, _ = rnn(inputs, state[None].contiguous())
-    context, weights = attention(states, keys, keys, mask)
+    context, weights = attention(states, keys, keys, mask, key_mask)
     return states, context, weights
 
 
@@ -369,7 +263,7 @@ def matmul_flops(
     query_dim: int,
     key_dim: int,
     value_dim: int,
-    hidden_dim: int | None = None,
+    hidden_size: int | None = None,
 ) -> int:
     r"""Count the multiplications and additions in the matrix products of one attention.
 
@@ -382,11 +276,7 @@ def matmul_flops(
         query_dim: width of a query.
         key_dim: width of a key.
         value_dim: width of a value.
-        hidden_dim: units of the additive form's network; None for the others.
-
-    Raises:
-        TypeError: a size that is no integer.
-        ValueError: an unknown form, or sizes that do not belong to it.
+        hidden_size: units of the additive form's network; None for the others.
 
     Example:
         >>> matmul_flops("dot", 10, 20, query_dim=4, key_dim=4, value_dim=8)
@@ -398,28 +288,13 @@ def matmul_flops(
     n, m = checks.count("queries", queries), checks.count("keys", keys)
     dq, dk = checks.count("query_dim", query_dim), checks.count("key_dim", key_dim)
     mix = 2 * n * m * checks.count("value_dim", value_dim)
-    if (hidden_dim is None) == (form == "additive"):
-        raise ValueError(f"hidden_dim={hidden_dim!r} does not belong to form={form!r}")
+    if (hidden_size is None) == (form == "additive"):
+        raise ValueError(f"hidden_size={hidden_size!r} does not belong to form={form!r}")
     if form == "additive":
-        a = checks.count("hidden_dim", hidden_dim)
+        a = checks.count("hidden_size", hidden_size)
         return 2 * n * dq * a + 2 * m * dk * a + 2 * n * m * a + mix
     if form == "general":
         return 2 * n * dq * dk + 2 * n * m * dk + mix
     if dq != dk:
         raise ValueError(f"key_dim={dk} must be query_dim={dq} for form='dot'")
     return 2 * n * m * dk + mix
-
-
-def _check_mask(mask: Tensor | None, wanted: tuple[int, int, int]) -> None:
-    if mask is None:
-        return
-    checks.tensor("mask", mask)
-    fits = mask.ndim == 3 and all(
-        got in (1, want) for got, want in zip(mask.shape, wanted, strict=True)
-    )
-    if not fits:
-        raise ValueError(
-            f"mask must have shape {wanted}, or 1 in its place, got {tuple(mask.shape)}"
-        )
-    if mask.dtype != torch.bool and not mask.is_floating_point():
-        raise TypeError(f"mask must be bool or floating point, got {mask.dtype}")

@@ -8,17 +8,19 @@ Axes: b batch, t tokens, e model width, v vocabulary, n selected tokens, k class
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nnlib import checks
-from nnlib.attention.transformer import ACTIVATIONS, TransformerEncoderLayer
-from nnlib.blocks import hugging_face
+from nnlib import checks, hugging_face
+from nnlib.attention import _hugging_face as theirs
+from nnlib.blocks.activations import ACTIVATIONS
 from nnlib.blocks.layer_norm import LayerNorm
+from nnlib.blocks.transformer_layer import TransformerEncoderLayer
 from nnlib.kernels.cross_entropy import cross_entropy
 
 IGNORED = -100
@@ -45,19 +47,18 @@ class BERT(nn.Module):
         num_layers: encoder layers, ≥ 1.
         dim_feedforward: hidden width of each layer's network; None is 4e.
         max_length: the most tokens it reads, ≥ 1.
-        segments: kinds of segment, ≥ 1; 1 where a text has no parts, as in RoBERTa.
+        num_segments: kinds of segment, ≥ 1; 1 where a text has no parts, as in RoBERTa.
         dropout: probability of dropping, 0 … 1.
         layer_norm_eps: ε of the norms.
-        activation: "gelu", "gelu_tanh" or "relu".
+        activation: a name in `nnlib.blocks.activations.ACTIVATIONS`.
         pooler: whether to make a vector of the whole text.
         masked_head: whether it can guess tokens (`token_logits`).
         next_head: whether it can tell if the second segment follows the first (`next_logits`);
             needs the pooler.
         init_std: standard deviation of the first weights, > 0.
+        device: of the weights.
+        dtype: of the weights.
 
-    Raises:
-        TypeError: an argument of the wrong kind, named.
-        ValueError: an argument out of its range, named.
 
     Example:
         >>> model = BERT(vocab_size=30, embed_dim=16, num_heads=4, num_layers=2, max_length=12)
@@ -77,7 +78,7 @@ class BERT(nn.Module):
         num_layers: int = 12,
         dim_feedforward: int | None = None,
         max_length: int = 512,
-        segments: int = 2,
+        num_segments: int = 2,
         dropout: float = 0.1,
         layer_norm_eps: float = 1e-12,
         activation: str = "gelu",
@@ -86,36 +87,52 @@ class BERT(nn.Module):
         masked_head: bool = False,
         next_head: bool = False,
         init_std: float = 0.02,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ):
         super().__init__()
         self.vocab_size = v = checks.count("vocab_size", vocab_size)
         self.embed_dim = e = checks.count("embed_dim", embed_dim)
         self.max_length = checks.count("max_length", max_length)
-        self.segments = checks.count("segments", segments)
+        self.num_segments = checks.count("num_segments", num_segments)
         depth = checks.count("num_layers", num_layers)
         width = (
             4 * e if dim_feedforward is None else checks.count("dim_feedforward", dim_feedforward)
         )
         eps = checks.number("layer_norm_eps", layer_norm_eps, least=0)
-        for name, value in (("pooler", pooler), ("masked_head", masked_head)):
-            checks.one_of(name, value, (True, False))
+        checks.flag("pooler", pooler), checks.flag("masked_head", masked_head)
         if checks.flag("next_head", next_head) and not pooler:
             raise ValueError("next_head=True reads the pooled vector, got pooler=False")
         dropout = checks.number("dropout", dropout, least=0, most=1)
 
-        self.tokens = nn.Embedding(v, e)
-        self.positions = nn.Embedding(self.max_length, e)
-        self.kinds = nn.Embedding(self.segments, e)
-        self.norm = LayerNorm(e, eps=eps)
+        like: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.token_embedding = nn.Embedding(v, e, **like)
+        self.position_embedding = nn.Embedding(self.max_length, e, **like)
+        self.segment_embedding = nn.Embedding(self.num_segments, e, **like)
+        self.norm = LayerNorm(e, eps=eps, **like)
         self.dropout = nn.Dropout(dropout)
         self.layers = nn.ModuleList(
-            TransformerEncoderLayer(e, num_heads, width, dropout, activation, eps)
+            TransformerEncoderLayer(e, num_heads, width, dropout, activation, eps, **like)
             for _ in range(depth)
         )
-        self.pooler = nn.Linear(e, e) if pooler else None
-        self.masked_head = _MaskedHead(v, e, eps, activation) if masked_head else None
-        self.next_head = nn.Linear(e, 2) if next_head else None
-        self._initialize(checks.number("init_std", init_std, above=0))
+        self.pooler = nn.Linear(e, e, **like) if pooler else None
+        self.masked_head = _MaskedHead(v, e, eps, activation, **like) if masked_head else None
+        self.next_head = nn.Linear(e, 2, **like) if next_head else None
+        self.init_std = checks.number("init_std", init_std, above=0)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw new weights with spread `init_std`; biases begin with 0, factors of norms with 1."""
+        drawn = [part for part in self.modules() if isinstance(part, nn.Linear | nn.Embedding)]
+        weights = [part.weight for part in drawn]
+        weights += [p for name, p in self.named_parameters() if name.endswith("in_proj_weight")]
+        for weight in weights:
+            nn.init.normal_(weight, std=self.init_std)
+        for name, parameter in self.named_parameters():
+            if name.endswith("bias"):
+                nn.init.zeros_(parameter)
+            elif "norm" in name:
+                nn.init.ones_(parameter)
 
     def forward(
         self,
@@ -129,10 +146,6 @@ class BERT(nn.Module):
             ids: tokens 0 … v − 1, at most `max_length` of them.
             segments: which part each token belongs to, from 0; all 0 when None.
             key_mask: True at tokens, False at padding, which nobody then looks at.
-
-        Raises:
-            TypeError: an argument of the wrong kind, named.
-            ValueError: tokens outside the vocabulary, too many of them, shapes that do not fit.
         """
         x = self.embed(ids, segments)
         for layer in self.layers:
@@ -143,35 +156,30 @@ class BERT(nn.Module):
         self, ids: Int[Tensor, "b t"], segments: Int[Tensor, "b t"] | None = None
     ) -> Float[Tensor, "b t e"]:
         """Return what the first layer reads (equation `bert-input`)."""
-        _in_range("ids", ids, self.vocab_size)
+        checks.tokens("ids", ids, self.vocab_size)
         t = ids.shape[1]
-        if not 1 <= t <= self.max_length:
+        if t > self.max_length:
             raise ValueError(f"ids must hold 1 … max_length={self.max_length} tokens, got {t}")
         if segments is None:
-            kind = self.kinds.weight[0]
+            kind = self.segment_embedding.weight[0]
         else:
-            _in_range("segments", segments, self.segments, tuple(ids.shape))
-            kind = self.kinds(segments)
-        x = self.tokens(ids) + self.positions.weight[:t] + kind  # eq. bert-input
+            checks.tokens(
+                "segments", segments, self.num_segments, shape=tuple(ids.shape), of="num_segments"
+            )
+            kind = self.segment_embedding(segments)
+        place = self.position_embedding.weight[:t]
+        x = self.token_embedding(ids) + place + kind  # eq. bert-input
         return self.dropout(self.norm(x))
 
     def token_logits(self, hidden: Float[Tensor, "*n e"]) -> Float[Tensor, "*n v"]:
-        """Return a score for every token at each vector of `hidden` (equation `bert-mlm-head`).
-
-        Raises:
-            ValueError: the model was built without `masked_head`, or another width.
-        """
+        """Return a score for every token at each vector of `hidden` (equation `bert-mlm-head`)."""
         if self.masked_head is None:
             raise ValueError("token_logits needs a model built with masked_head=True")
         self._check_width("hidden", hidden)
-        return self.masked_head(hidden, self.tokens.weight)
+        return self.masked_head(hidden, self.token_embedding.weight)
 
     def next_logits(self, pooled: Float[Tensor, "b e"]) -> Float[Tensor, "b 2"]:
-        """Return the scores of "follows" and "does not follow" (equation `bert-nsp`).
-
-        Raises:
-            ValueError: the model was built without `next_head`, or another width.
-        """
+        """Return the scores of "follows" and "does not follow" (equation `bert-nsp`)."""
         if self.next_head is None:
             raise ValueError("next_logits needs a model built with next_head=True")
         self._check_width("pooled", pooled)
@@ -182,7 +190,7 @@ class BERT(nn.Module):
         return sum(p.numel() for p in self.parameters())
 
     @classmethod
-    def from_hugging_face(cls, model_or_path) -> "BERT":
+    def from_hugging_face(cls, model_or_path: nn.Module | str | Path) -> "BERT":
         """Return a model with the weights, and so the answers, of one of Hugging Face's.
 
         Args:
@@ -191,44 +199,31 @@ class BERT(nn.Module):
                 are built as there are weights for them. In evaluation mode, on the CPU.
 
         Raises:
-            TypeError: neither a model nor a path.
-            ValueError: another architecture, an activation or kind of position that BERT does not
-                have, a tensor that is missing or left over, a folder that cannot be read.
             ConnectionError: a hub id that cannot be reached.
 
         Source: the layout of transformers' BERT, and of the 2018 checkpoints converted to it.
         """
-        config, tensors = hugging_face.read_model(model_or_path, "bert")
-        for name, wanted in _ONLY.items():
-            if (got := config.get(name, wanted)) != wanted:
-                raise ValueError(f"model_or_path has {name}={got!r}, BERT takes {wanted!r} only")
-        hidden_act = config.get("hidden_act", "gelu")
-        checks.one_of("hidden_act", hidden_act, _ACTIVATIONS)
+        config, tensors = hugging_face.read_model(model_or_path, "bert", theirs.BERT_SIZES)
+        hugging_face.refuse_options(config, theirs.BERT_ONLY)
+        act = config.get("hidden_act", "gelu")
         tensors = {name.removeprefix("bert."): value for name, value in tensors.items()}
-        lost = [name for name in _SIZES if name not in config]
-        if lost:
-            raise ValueError(f"model_or_path has a configuration without {lost}")
-        model = cls(
-            *(config[name] for name in _SIZES),
+        made = cls(
+            **{ours: config[name] for name, ours in theirs.BERT_SIZES.items()},
             dropout=config.get("hidden_dropout_prob", 0.1),
             layer_norm_eps=config.get("layer_norm_eps", 1e-12),
-            activation=_ACTIVATIONS[hidden_act],
+            activation=theirs.BERT_ACTIVATIONS.get(act, act),
             pooler=any(name.startswith("pooler.") for name in tensors),
             masked_head=any(name.startswith("cls.predictions.") for name in tensors),
             next_head=any(name.startswith("cls.seq_relationship.") for name in tensors),
         )
-        _check_tied(tensors)
-        hugging_face.load_renamed(model, tensors, _RULES)
-        return model.eval()
-
-    def _initialize(self, std: float) -> None:
-        for part in self.modules():
-            if isinstance(part, nn.Linear | nn.Embedding):
-                nn.init.normal_(part.weight, std=std)
-            if isinstance(part, nn.Linear):
-                nn.init.zeros_(part.bias)
-        for layer in self.layers:
-            nn.init.normal_(layer.self_attn.in_proj_weight, std=std)
+        for name, source in theirs.BERT_TIED.items():
+            own, shared = tensors.get(name), tensors.get(source)
+            if own is not None and shared is not None and not torch.equal(own, shared):
+                raise ValueError(
+                    f"model_or_path has a {name} of its own, BERT takes {source} for it"
+                )
+        hugging_face.load_renamed(made, tensors, theirs.BERT_RULES)
+        return made.eval()
 
     def _check_width(self, name: str, value: Tensor) -> None:
         checks.tensor(name, value, floating=True)
@@ -241,11 +236,21 @@ class BERT(nn.Module):
 class _MaskedHead(nn.Module):
     """Linear, GELU, LayerNorm; then scores by the token vectors themselves, and a bias."""
 
-    def __init__(self, vocab_size: int, embed_dim: int, eps: float, activation: str):
+    def __init__(
+        self,
+        vocab_size: int,
+        embed_dim: int,
+        eps: float,
+        activation: str,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ):
         super().__init__()
-        self.linear = nn.Linear(embed_dim, embed_dim)
-        self.norm = LayerNorm(embed_dim, eps=eps)
-        self.bias = nn.Parameter(torch.zeros(vocab_size))
+        like: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.linear = nn.Linear(embed_dim, embed_dim, **like)
+        self.norm = LayerNorm(embed_dim, eps=eps, **like)
+        self.bias = nn.Parameter(torch.zeros(vocab_size, **like))
         self.activation = activation
 
     def forward(self, hidden: Tensor, token_vectors: Tensor) -> Tensor:
@@ -287,9 +292,6 @@ def mask_tokens(
         The corrupted tokens, and the targets: the true token where one was
         selected, −100 elsewhere.
 
-    Raises:
-        TypeError: an argument of the wrong kind, named.
-        ValueError: an argument out of its range, named; no ordinary token is left to put in.
 
     Example:
         >>> text = torch.arange(4, 12)[None]
@@ -301,7 +303,8 @@ def mask_tokens(
     Source: Devlin et al. 2018, who select exactly 15 % of a text; here each token on its own, as
     most code since.
     """
-    _in_range("ids", ids, vocab_size := checks.count("vocab_size", vocab_size))
+    vocab_size = checks.count("vocab_size", vocab_size)
+    checks.tokens("ids", ids, vocab_size)
     mask_id = _one_id("mask_id", mask_id, vocab_size)
     special = sorted({mask_id, *(_one_id("special_ids", i, vocab_size) for i in special_ids)})
     rate = checks.number("rate", rate, least=0, most=1)
@@ -315,7 +318,7 @@ def mask_tokens(
     ordinary[special] = False
     candidates = ordinary[ids]
     if key_mask is not None:
-        _check_key_mask(key_mask, ids)
+        checks.key_mask("key_mask", key_mask, tuple(ids.shape))
         candidates = candidates & key_mask
 
     chance, fate = (torch.rand(ids.shape, generator=generator).to(ids.device) for _ in range(2))
@@ -351,8 +354,6 @@ def masked_language_loss(
         segments: as for `BERT`.
         key_mask: as for `BERT`.
 
-    Raises:
-        TypeError, ValueError: as for `BERT`; targets of another shape or outside the vocabulary.
 
     Example:
         >>> model = BERT(12, 8, 2, 1, max_length=8, masked_head=True).eval()
@@ -384,9 +385,6 @@ def pretraining_loss(
         segments: 0 up to the first `[SEP]`, 1 after it.
         follows: 0 where B follows A, 1 where it is from elsewhere (the order of `next_logits`).
         key_mask: as for `BERT`.
-
-    Raises:
-        TypeError, ValueError: as for `BERT`; a head that the model does not have.
     """
     checks.tensor("targets", targets, shape=tuple(corrupted.shape), floating=False)
     checks.labels("follows", follows, 2, length=len(corrupted))
@@ -403,9 +401,9 @@ class Classifier(nn.Module):
         bert: a model with a pooler; it is trained along.
         num_classes: classes k, ≥ 1.
         dropout: probability of dropping parts of the pooled vector, 0 … 1.
+        device: of the last layer.
+        dtype: of the last layer.
 
-    Raises:
-        TypeError, ValueError: a bad argument, named.
 
     Example:
         >>> Classifier(BERT(30, 16, 4, 1), num_classes=3)(torch.zeros(2, 5).long()).shape
@@ -414,13 +412,22 @@ class Classifier(nn.Module):
     Source: Devlin et al. 2018, figure 4(a, b).
     """
 
-    def __init__(self, bert: BERT, num_classes: int, dropout: float = 0.1):
+    def __init__(
+        self,
+        bert: BERT,
+        num_classes: int,
+        dropout: float = 0.1,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ):
         super().__init__()
         if _bert(bert).pooler is None:
             raise ValueError("bert must have been built with pooler=True")
         self.bert = bert
         self.dropout = nn.Dropout(checks.number("dropout", dropout, least=0, most=1))
-        self.output = nn.Linear(bert.embed_dim, checks.count("num_classes", num_classes))
+        k = checks.count("num_classes", num_classes)
+        self.output = nn.Linear(bert.embed_dim, k, device=device, dtype=dtype)
         nn.init.zeros_(self.output.bias)
 
     def forward(
@@ -440,9 +447,9 @@ class Tagger(nn.Module):
         bert: with or without a pooler; it is trained along.
         num_classes: tags k, ≥ 1.
         dropout: probability of dropping parts of the vectors, 0 … 1.
+        device: of the last layer.
+        dtype: of the last layer.
 
-    Raises:
-        TypeError, ValueError: a bad argument, named.
 
     Example:
         >>> Tagger(BERT(30, 16, 4, 1), num_classes=3)(torch.zeros(2, 5).long()).shape
@@ -451,11 +458,20 @@ class Tagger(nn.Module):
     Source: Devlin et al. 2018, figure 4(d).
     """
 
-    def __init__(self, bert: BERT, num_classes: int, dropout: float = 0.1):
+    def __init__(
+        self,
+        bert: BERT,
+        num_classes: int,
+        dropout: float = 0.1,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ):
         super().__init__()
         self.bert = _bert(bert)
         self.dropout = nn.Dropout(checks.number("dropout", dropout, least=0, most=1))
-        self.output = nn.Linear(bert.embed_dim, checks.count("num_classes", num_classes))
+        k = checks.count("num_classes", num_classes)
+        self.output = nn.Linear(bert.embed_dim, k, device=device, dtype=dtype)
         nn.init.zeros_(self.output.bias)
 
     def forward(
@@ -471,13 +487,13 @@ class Tagger(nn.Module):
 def _token_loss(model: BERT, hidden: Tensor, targets: Tensor) -> Tensor:
     asked = targets != IGNORED
     wanted = targets[asked]
-    _in_range("targets", wanted, model.vocab_size, ("n",))
+    checks.tokens("targets", wanted, model.vocab_size, shape=("n",), empty=True)
     if len(wanted) == 0:
         return hidden.sum() * 0
     return cross_entropy(model.token_logits(hidden[asked]), wanted)  # eq. bert-mlm
 
 
-def _bert(value) -> BERT:
+def _bert(value: object) -> BERT:
     if not isinstance(value, BERT):
         raise TypeError(f"bert must be a BERT, got {type(value).__name__}")
     return value
@@ -488,85 +504,3 @@ def _one_id(name: str, value: int, vocab_size: int) -> int:
     if value >= vocab_size:
         raise ValueError(f"{name} must be below vocab_size={vocab_size}, got {value}")
     return value
-
-
-def _check_key_mask(key_mask: Tensor, ids: Tensor) -> None:
-    checks.tensor("key_mask", key_mask, shape=tuple(ids.shape))
-    if key_mask.dtype != torch.bool:
-        raise TypeError(f"key_mask must hold True at real tokens, got {key_mask.dtype}")
-
-
-def _in_range(name: str, value: Tensor, size: int, shape: tuple = ("b", "t")) -> None:
-    """Refuse numbers outside 0 … size − 1, which would read beyond a table."""
-    checks.tensor(name, value, shape=shape, floating=False)
-    if torch.compiler.is_compiling() or value.is_meta or not value.numel():
-        return
-    low, high = (int(end) for end in value.aminmax())
-    if low < 0 or high >= size:
-        raise ValueError(f"{name} must hold numbers 0 … {size - 1}, got {low} … {high}")
-
-
-# ------------------------------------------------------------- the names of Hugging Face's weights
-_SIZES = (
-    "vocab_size", "hidden_size", "num_attention_heads", "num_hidden_layers", "intermediate_size",
-    "max_position_embeddings", "type_vocab_size",
-)  # fmt: skip
-_ACTIVATIONS = {
-    "gelu": "gelu",
-    "gelu_new": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "relu": "relu",
-}
-_ONLY = {
-    "position_embedding_type": "absolute",
-    "is_decoder": False,
-    "add_cross_attention": False,
-    "tie_word_embeddings": True,
-}
-_NORM = {r"(?:weight|gamma)": "weight", r"(?:bias|beta)": "bias"}  # checkpoints of 2018: γ and β
-_LAYER = r"encoder\.layer\.(\d+)\."
-_RULES = (
-    (r"embeddings\.position_ids", None),  # 0, 1, 2, …: saved by old versions
-    (r"embeddings\.word_embeddings\.weight", "tokens.weight"),
-    (r"embeddings\.position_embeddings\.weight", "positions.weight"),
-    (r"embeddings\.token_type_embeddings\.weight", "kinds.weight"),
-    *((rf"embeddings\.LayerNorm\.{p}", f"norm.{n}") for p, n in _NORM.items()),
-    *(
-        (
-            rf"{_LAYER}attention\.self\.{part}\.(weight|bias)",
-            rf"layers.\1.self_attn.in_proj_\2[{i}]",
-        )
-        for i, part in enumerate(("query", "key", "value"))
-    ),
-    (_LAYER + r"attention\.output\.dense\.(weight|bias)", r"layers.\1.self_attn.out_proj.\2"),
-    *(
-        (rf"{_LAYER}attention\.output\.LayerNorm\.{p}", rf"layers.\1.norm1.{n}")
-        for p, n in _NORM.items()
-    ),
-    (_LAYER + r"intermediate\.dense\.(weight|bias)", r"layers.\1.linear1.\2"),
-    (_LAYER + r"output\.dense\.(weight|bias)", r"layers.\1.linear2.\2"),
-    *((rf"{_LAYER}output\.LayerNorm\.{p}", rf"layers.\1.norm2.{n}") for p, n in _NORM.items()),
-    (r"pooler\.dense\.(weight|bias)", r"pooler.\1"),
-    (r"cls\.predictions\.bias", "masked_head.bias"),
-    (r"cls\.predictions\.decoder\.(weight|bias)", None),  # tied; see `_check_tied`
-    (r"cls\.predictions\.transform\.dense\.(weight|bias)", r"masked_head.linear.\1"),
-    *(
-        (rf"cls\.predictions\.transform\.LayerNorm\.{p}", f"masked_head.norm.{n}")
-        for p, n in _NORM.items()
-    ),
-    (r"cls\.seq_relationship\.(weight|bias)", r"next_head.\1"),
-)
-
-
-def _check_tied(tensors: dict[str, Tensor]) -> None:
-    """Refuse an output matrix or bias of its own: BERT uses the token vectors twice."""
-    for name, source in (
-        ("cls.predictions.decoder.weight", "embeddings.word_embeddings.weight"),
-        ("cls.predictions.decoder.bias", "cls.predictions.bias"),
-    ):
-        if (
-            name in tensors
-            and source in tensors
-            and not torch.equal(*map(tensors.get, (name, source)))
-        ):
-            raise ValueError(f"model_or_path has a {name} of its own, BERT takes {source} for it")

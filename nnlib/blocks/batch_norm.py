@@ -8,6 +8,7 @@ fused operation, which the tests hold to the equation.
 """
 
 import copy
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -30,10 +31,6 @@ def batch_norm(
         weight: γ, one a feature, or None for 1.
         bias: β, one a feature, or None for 0.
         eps: ε, added to the variance.
-
-    Raises:
-        TypeError: `x` is no floating-point tensor.
-        ValueError: it has fewer than two axes.
     """
     checks.tensor("x", x, floating=True)
     if x.ndim < 2:
@@ -64,8 +61,9 @@ class _BatchNorm(nn.Module):
         momentum: float | None = 0.1,
         affine: bool = True,
         track_running_stats: bool = True,
-        device=None,
-        dtype=None,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ):
         super().__init__()
         self.num_features = c = checks.count("num_features", num_features)
@@ -76,7 +74,7 @@ class _BatchNorm(nn.Module):
         self.affine = checks.flag("affine", affine)
         track = checks.flag("track_running_stats", track_running_stats)
         self.track_running_stats = track
-        like = {"device": device, "dtype": dtype}
+        like: dict[str, Any] = {"device": device, "dtype": dtype}
         self.weight = nn.Parameter(torch.ones(c, **like)) if affine else None
         self.bias = nn.Parameter(torch.zeros(c, **like)) if affine else None
         self.register_buffer("running_mean", torch.zeros(c, **like) if track else None)
@@ -86,12 +84,7 @@ class _BatchNorm(nn.Module):
         )
 
     def forward(self, x: Float[Tensor, "b c *space"]) -> Float[Tensor, "b c *space"]:
-        """Normalize with the batch's statistics in training, with the running ones in use.
-
-        Raises:
-            TypeError: `x` is no floating-point tensor.
-            ValueError: its shape does not fit, or a training batch has one value a feature.
-        """
+        """Normalize with the batch's statistics in training, with the running ones in use."""
         checks.tensor("x", x, floating=True)
         if x.ndim not in map(len, self.shapes) or x.shape[1] != self.num_features:
             fits = " or ".join(f"({', '.join(s)})" for s in self.shapes)
@@ -137,10 +130,6 @@ class BatchNorm1d(_BatchNorm):
         device: of parameters and buffers.
         dtype: of parameters and buffers.
 
-    Raises:
-        TypeError: an argument of the wrong kind, named.
-        ValueError: an argument out of its range, named.
-
     Example:
         >>> norm = BatchNorm1d(2, affine=False)
         >>> norm(torch.tensor([[1.0, 10.0], [3.0, 30.0]])).round().tolist()
@@ -178,10 +167,6 @@ def fold_batch_norm(
     Args:
         layer: linear, or a 2-D convolution; it is left as it is.
         norm: batch norm of the layer's outputs, ours or torch's, with running statistics.
-
-    Raises:
-        TypeError: `layer` is of another kind.
-        ValueError: `norm` has no running statistics, or does not fit the layer's outputs.
     """
     if not isinstance(layer, nn.Linear | nn.Conv2d):
         raise TypeError(f"layer must be Linear or Conv2d, got {type(layer).__name__}")

@@ -17,9 +17,6 @@ class KVCache:
     Args:
         max_length: the number of positions there is room for, ≥ 1.
 
-    Raises:
-        ValueError: `max_length` is not ≥ 1.
-
     Example:
         >>> import torch
         >>> cache = KVCache(max_length=8)
@@ -37,12 +34,7 @@ class KVCache:
     def append(
         self, k: Float[Tensor, "b g t d"], v: Float[Tensor, "b g t d"]
     ) -> tuple[Float[Tensor, "b g s d"], Float[Tensor, "b g s d"]]:
-        """Add new positions at the end and return all so far, as views of the store.
-
-        Raises:
-            TypeError: no floating-point tensors, or of another dtype than what is stored.
-            ValueError: there is no room, or the shape differs from what is stored.
-        """
+        """Add new positions at the end and return all so far, as views of the store."""
         checks.tensor("k", k, shape=("b", "g", "t", "d"), floating=True)
         checks.tensor("v", v, shape=("b", "g", "t", "d"), floating=True)
         end = self.length + k.shape[2]
@@ -51,27 +43,23 @@ class KVCache:
                 f"max_length={self.max_length} has room for {self.max_length - self.length} more "
                 f"positions, got {k.shape[2]}"
             )
-        if self.keys is None:
+        keys, values = self.keys, self.values
+        if keys is None or values is None:
             room = (*k.shape[:2], self.max_length, k.shape[3])
-            self.keys, self.values = k.new_empty(room), v.new_empty(room)
-        batch, heads, _, width = self.keys.shape
+            self.keys, self.values = keys, values = k.new_empty(room), v.new_empty(room)
+        batch, heads, _, width = keys.shape
         checks.tensor("k", k, shape=(batch, heads, "t", width))
         checks.tensor("v", v, shape=tuple(k.shape))
-        for name, new, store in (("k", k, self.keys), ("v", v, self.values)):
+        for name, new, store in (("k", k, keys), ("v", v, values)):
             if new.dtype != store.dtype:
                 raise TypeError(f"{name} must be {store.dtype} like the store, got {new.dtype}")
-        self.keys[:, :, self.length : end] = k
-        self.values[:, :, self.length : end] = v
+        keys[:, :, self.length : end] = k
+        values[:, :, self.length : end] = v
         self.length = end
-        return self.keys[:, :, :end], self.values[:, :, :end]
+        return keys[:, :, :end], values[:, :, :end]
 
     @property
     def bytes(self) -> int:
         """Memory that the store takes."""
         stores = [store for store in (self.keys, self.values) if store is not None]
         return sum(store.numel() * store.element_size() for store in stores)
-
-    def select(self, rows: Tensor) -> None:
-        """Keep these rows of the batch, in this order, repeats allowed: what beam search needs."""
-        if self.keys is not None:
-            self.keys, self.values = self.keys[rows], self.values[rows]

@@ -8,6 +8,7 @@ both to the equation.
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -33,10 +34,6 @@ def layer_norm(
         weight: γ of that shape, or None for 1.
         bias: β of that shape, or None for 0.
         eps: ε, added to the variance.
-
-    Raises:
-        TypeError: `x` is no floating-point tensor.
-        ValueError: its last axes are not `normalized_shape`.
     """
     check_last_axes(x, checked_shape(normalized_shape))
     axes = last_axes(normalized_shape)
@@ -60,10 +57,6 @@ class LayerNorm(nn.Module):
         device: of the parameters.
         dtype: of the parameters.
 
-    Raises:
-        TypeError: an argument of the wrong kind, named.
-        ValueError: an argument out of its range, named.
-
     Example:
         >>> LayerNorm(2)(torch.tensor([1.0, 3.0])).detach().round(decimals=3).tolist()
         [-1.0, 1.0]
@@ -77,27 +70,21 @@ class LayerNorm(nn.Module):
         eps: float = 1e-5,
         elementwise_affine: bool = True,
         bias: bool = True,
-        device=None,
-        dtype=None,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ):
         super().__init__()
         self.normalized_shape = checked_shape(normalized_shape)
         self.eps = checks.number("eps", eps, least=0)
-        affine = self.elementwise_affine = checks.one_of(
-            "elementwise_affine", elementwise_affine, (True, False)
-        )
+        affine = self.elementwise_affine = checks.flag("elementwise_affine", elementwise_affine)
         shift = checks.flag("bias", bias) and affine
-        like = {"device": device, "dtype": dtype}
+        like: dict[str, Any] = {"device": device, "dtype": dtype}
         self.weight = nn.Parameter(torch.ones(self.normalized_shape, **like)) if affine else None
         self.bias = nn.Parameter(torch.zeros(self.normalized_shape, **like)) if shift else None
 
     def forward(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """Return `x` with each example's features centred and scaled.
-
-        Raises:
-            TypeError: `x` is no floating-point tensor.
-            ValueError: its last axes are not `normalized_shape`.
-        """
+        """Return `x` with each example's features centred and scaled."""
         check_last_axes(x, self.normalized_shape)
         if len(self.normalized_shape) == 1:
             return kernel.layer_norm(x, self.weight, self.bias, self.eps)

@@ -5,6 +5,8 @@ of keys and values); Ainslie et al. 2023 (groups); Su et al. 2021 (rotary positi
 Axes: b batch, t queries, s keys, e model width, h heads, g heads of keys and values, d head width.
 """
 
+from typing import Any
+
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float
@@ -31,10 +33,8 @@ class MultiHeadAttention(nn.Module):
         dropout: probability of dropping an attention weight in training, 0 … 1.
         window: how many positions up to its own a query sees, or None for all.
         rotary_base: base of rotary positions, or None for none.
-
-    Raises:
-        TypeError: an argument of the wrong kind, named.
-        ValueError: an argument out of its range, or a number of heads that does not divide.
+        device: of the weights.
+        dtype: of the weights.
 
     Example:
         >>> MultiHeadAttention(embed_dim=16, num_heads=4)(torch.zeros(2, 5, 16)).shape
@@ -54,6 +54,8 @@ class MultiHeadAttention(nn.Module):
         dropout: float = 0.0,
         window: int | None = None,
         rotary_base: float | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ):
         super().__init__()
         self.embed_dim = e = checks.count("embed_dim", embed_dim)
@@ -73,12 +75,24 @@ class MultiHeadAttention(nn.Module):
         self.dropout = checks.number("dropout", dropout, least=0, most=1)
         checks.flag("bias", bias)
         self.widths = (e, g * self.head_dim, g * self.head_dim)  # of queries, keys, values
-        self.in_proj_weight = nn.Parameter(torch.empty(sum(self.widths), e))
-        self.in_proj_bias = nn.Parameter(torch.zeros(sum(self.widths))) if bias else None
-        self.out_proj = nn.Linear(e, e, bias=bias)
+        like: dict[str, Any] = {"device": device, "dtype": dtype}
+        rows = sum(self.widths)
+        self.in_proj_weight = nn.Parameter(torch.empty(rows, e, **like))
+        self.in_proj_bias = nn.Parameter(torch.empty(rows, **like)) if bias else None
+        self.out_proj = nn.Linear(e, e, bias=bias, **like)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Draw the first numbers of what `nn.Linear` has not drawn itself."""
         nn.init.xavier_uniform_(self.in_proj_weight)
-        if bias:
+        if self.in_proj_bias is not None:
+            nn.init.zeros_(self.in_proj_bias)
             nn.init.zeros_(self.out_proj.bias)
+
+    def reset_parameters(self) -> None:
+        """Draw new weights as `torch.nn.MultiheadAttention` does."""
+        self.out_proj.reset_parameters()
+        self._begin()
 
     def forward(
         self,
@@ -89,9 +103,8 @@ class MultiHeadAttention(nn.Module):
         key_mask: Bool[Tensor, "b s"] | None = None,
         is_causal: bool = False,
         cache: KVCache | None = None,
-        need_weights: bool = False,
-    ):
-        """Return what each query gathers; with `need_weights` also the weights, b h t s.
+    ) -> Float[Tensor, "b t e"]:
+        """Return what each query gathers.
 
         Args:
             query: what asks.
@@ -101,12 +114,45 @@ class MultiHeadAttention(nn.Module):
             key_mask: True at real tokens of the source, False at padding.
             is_causal: whether a query sees no later position.
             cache: keys and values of what was read before; `query` continues it, and is added.
-            need_weights: whether to return the attention weights too (slower: they are made).
-
-        Raises:
-            TypeError: an argument of the wrong kind, named.
-            ValueError: shapes that do not fit, named.
         """
+        q, k, v = self._heads_of(query, source, cache, mask, key_mask)
+        out = attention(
+            q, k, v, is_causal=is_causal, window=self.window, mask=mask, key_mask=key_mask,
+            dropout=self.dropout if self.training else 0.0,
+        )  # fmt: skip
+        return self.out_proj(rearrange(out, "b h t d -> b t (h d)"))
+
+    def with_weights(
+        self,
+        query: Float[Tensor, "b t e"],
+        source: Float[Tensor, "b s e"] | KVCache | None = None,
+        *,
+        mask: Tensor | None = None,
+        key_mask: Bool[Tensor, "b s"] | None = None,
+        is_causal: bool = False,
+        cache: KVCache | None = None,
+    ) -> tuple[Float[Tensor, "b t e"], Float[Tensor, "b h t s"]]:
+        """Return what each query gathers, and the weights; slower, since these are made.
+
+        Arguments as in `forward`. Dropout falls on what is gathered, not on the weights returned.
+        """
+        q, k, v = self._heads_of(query, source, cache, mask, key_mask)
+        weights = attention_weights(
+            q, k, is_causal=is_causal, window=self.window, mask=mask, key_mask=key_mask
+        )
+        dropped = F.dropout(weights, self.dropout, self.training)
+        out = dropped @ v.repeat_interleave(self.num_heads // self.num_kv_heads, 1)
+        return self.out_proj(rearrange(out, "b h t d -> b t (h d)")), weights
+
+    def _heads_of(
+        self,
+        query: Tensor,
+        source: Tensor | KVCache | None,
+        cache: KVCache | None,
+        mask: Tensor | None,
+        key_mask: Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries, keys and values in heads, and refuse masks that do not fit them."""
         checks.tensor("query", query, shape=("b", "t", self.embed_dim), floating=True)
         b, _, e = query.shape
         if source is not None and cache is not None:
@@ -120,32 +166,18 @@ class MultiHeadAttention(nn.Module):
             q, k, v = self._project(query, source)
         if self.rotary_base is not None:
             start = 0 if cache is None else cache.length
-            q = self._rotate(q, start)
-            k = self._rotate(k, start)
+            q = self._rotate(q, start, self.rotary_base)
+            k = self._rotate(k, start, self.rotary_base)
         if cache is not None:
             k, v = cache.append(k, v)  # keys are kept as rotated
         if mask is not None:
-            _check_mask(mask, (b, self.num_heads, q.shape[2], k.shape[2]))
+            checks.mask("mask", mask, (b, self.num_heads, q.shape[2], k.shape[2]))
         if key_mask is not None:
-            mask = self._with_padding(mask, key_mask, b, k.shape[2])
-        options = {"is_causal": is_causal, "window": self.window}
-        weights = None
-        if need_weights or (self.dropout and self.training):
-            weights = attention_weights(q, k, mask=mask, **options)
-            dropped = F.dropout(weights, self.dropout, self.training)
-            out = dropped @ v.repeat_interleave(self.num_heads // self.num_kv_heads, 1)
-        else:
-            out = attention(q, k, v, mask=mask, **options)
-        out = self.out_proj(rearrange(out, "b h t d -> b t (h d)"))
-        return (out, weights) if need_weights else out
+            checks.key_mask("key_mask", key_mask, (b, k.shape[2]))
+        return q, k, v
 
     def read(self, source: Float[Tensor, "b s e"]) -> KVCache:
-        """Return the keys and values of a source, made once, for many queries to come.
-
-        Raises:
-            TypeError: `source` is no floating-point tensor.
-            ValueError: its shape does not fit, or positions are rotary.
-        """
+        """Return the keys and values of a source, made once, for many queries to come."""
         checks.tensor(
             "source", source, shape=("b", "s", self.embed_dim), floating=True, empty=False
         )
@@ -156,13 +188,11 @@ class MultiHeadAttention(nn.Module):
         return store
 
     def _kept(self, source: KVCache, b: int) -> tuple[Tensor, Tensor]:
-        shape = None if source.keys is None else tuple(source.keys.shape)
-        if shape is None or shape[:2] != (b, self.num_kv_heads) or shape[3] != self.head_dim:
-            raise ValueError(
-                f"source must hold keys of shape ({b}, {self.num_kv_heads}, s, {self.head_dim}), "
-                f"got {shape}"
-            )
-        return source.keys[:, :, : source.length], source.values[:, :, : source.length]
+        keys, values, g, d = source.keys, source.values, self.num_kv_heads, self.head_dim
+        if keys is None or values is None or (*keys.shape[:2], keys.shape[3]) != (b, g, d):
+            shape = None if keys is None else tuple(keys.shape)
+            raise ValueError(f"source must hold keys of shape ({b}, {g}, s, {d}), got {shape}")
+        return keys[:, :, : source.length], values[:, :, : source.length]
 
     def _project(self, query: Tensor, source: Tensor | None) -> list[Tensor]:
         """Return queries, keys and values, each cut into heads (eq. transformer-projections)."""
@@ -178,35 +208,14 @@ class MultiHeadAttention(nn.Module):
         x = F.linear(x, weight, None if bias is None else bias[start:end])
         return rearrange(x, "b t (h d) -> b h t d", d=self.head_dim)
 
-    def _rotate(self, x: Tensor, start: int) -> Tensor:
-        positions = torch.arange(start, start + x.shape[2], device=x.device)
-        return rope(x, positions, base=self.rotary_base)
-
     @staticmethod
-    def _with_padding(mask: Tensor | None, key_mask: Tensor, b: int, s: int) -> Tensor:
-        """Return `mask` that also hides padding."""
-        checks.tensor("key_mask", key_mask, shape=(b, s))
-        if key_mask.dtype != torch.bool:
-            raise TypeError(f"key_mask must hold True at real tokens, got {key_mask.dtype}")
-        real = key_mask[:, None, None, :]
-        if mask is None:
-            return real
-        if mask.dtype == torch.bool:
-            return mask & real
-        return torch.where(real, mask, -torch.inf)
+    def _rotate(x: Tensor, start: int, base: float) -> Tensor:
+        positions = torch.arange(start, start + x.shape[2], device=x.device)
+        return rope(x, positions, base=base)
 
     def extra_repr(self) -> str:
         """Return the arguments, for printing."""
         return f"{self.embed_dim}, num_heads={self.num_heads}, num_kv_heads={self.num_kv_heads}"
-
-
-def _check_mask(mask: object, wanted: tuple[int, ...]) -> None:
-    checks.tensor("mask", mask)
-    if mask.dtype != torch.bool and not mask.is_floating_point():
-        raise TypeError(f"mask must be True where one may look, or numbers added, got {mask.dtype}")
-    sizes = zip(mask.shape[::-1], wanted[::-1], strict=False)
-    if mask.ndim > len(wanted) or any(got not in (1, want) for got, want in sizes):
-        raise ValueError(f"mask must broadcast to {wanted}, got {tuple(mask.shape)}")
 
 
 def attention_weights(
@@ -216,6 +225,7 @@ def attention_weights(
     is_causal: bool = False,
     window: int | None = None,
     mask: Tensor | None = None,
+    key_mask: Bool[Tensor, "b s"] | None = None,
 ) -> Float[Tensor, "b h t s"]:
     """Return the weights that `nnlib.kernels.attention.attention` mixes values with.
 
@@ -225,6 +235,7 @@ def attention_weights(
         is_causal: whether a query sees no later key; the last query stands at the last key.
         window: how many keys up to its own a query sees, or None for all.
         mask: True where a query may look, or numbers added to the scores.
+        key_mask: True at real keys, False at padding.
     """
     k = k.repeat_interleave(q.shape[1] // k.shape[1], 1)
     scores = q @ k.mT * q.shape[-1] ** -0.5
@@ -233,6 +244,8 @@ def attention_weights(
         seen = seen & mask
     elif mask is not None:
         scores = scores + mask
+    if key_mask is not None:
+        seen = seen & key_mask[:, None, None]
     scores = scores.masked_fill(~seen, -torch.inf)
     blind = (scores == -torch.inf).all(-1, keepdim=True)  # a query that sees nothing gets nothing
     return scores.masked_fill(blind, 0.0).softmax(-1).masked_fill(blind, 0.0)

@@ -33,10 +33,6 @@ def sinusoidal(
         device: of the result.
         dtype: of the result.
 
-    Raises:
-        TypeError: an argument of the wrong kind, named.
-        ValueError: an argument out of its range, or an odd width.
-
     Example:
         >>> sinusoidal(2, 4)
         tensor([[0.0000, 1.0000, 0.0000, 1.0000],

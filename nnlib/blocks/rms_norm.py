@@ -33,10 +33,6 @@ def rms_norm(
         weight: γ of that shape, or None for 1.
         eps: ε, added to the mean square; None is the smallest step of the dtype,
             float32's for halves.
-
-    Raises:
-        TypeError: `x` is no floating-point tensor.
-        ValueError: its last axes are not `normalized_shape`.
     """
     check_last_axes(x, checked_shape(normalized_shape))
     eps = kernel.default_eps(x) if eps is None else eps
@@ -56,10 +52,6 @@ class RMSNorm(nn.Module):
         device: of the weight.
         dtype: of the weight.
 
-    Raises:
-        TypeError: an argument of the wrong kind, named.
-        ValueError: an argument out of its range, named.
-
     Example:
         >>> RMSNorm(2)(torch.tensor([3.0, -3.0])).detach().round(decimals=3).tolist()
         [1.0, -1.0]
@@ -72,26 +64,20 @@ class RMSNorm(nn.Module):
         normalized_shape: int | Iterable[int],
         eps: float | None = None,
         elementwise_affine: bool = True,
-        device=None,
-        dtype=None,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ):
         super().__init__()
         self.normalized_shape = shape = checked_shape(normalized_shape)
         self.eps = None if eps is None else checks.number("eps", eps, least=0)
-        affine = self.elementwise_affine = checks.one_of(
-            "elementwise_affine", elementwise_affine, (True, False)
-        )
+        affine = self.elementwise_affine = checks.flag("elementwise_affine", elementwise_affine)
         self.weight = (
             nn.Parameter(torch.ones(shape, device=device, dtype=dtype)) if affine else None
         )
 
     def forward(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """Return `x` with each example's features scaled to a root mean square of one.
-
-        Raises:
-            TypeError: `x` is no floating-point tensor.
-            ValueError: its last axes are not `normalized_shape`.
-        """
+        """Return `x` with each example's features scaled to a root mean square of one."""
         check_last_axes(x, self.normalized_shape)
         if len(self.normalized_shape) == 1:
             return kernel.rms_norm(x, self.weight, self.eps)

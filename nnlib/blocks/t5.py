@@ -5,6 +5,8 @@ Axes: b batch, t positions of the target, s positions looked at, e model width, 
 """
 
 import math
+from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -19,7 +21,7 @@ def relative_bucket(
     offset: Int[Tensor, "..."],
     *,
     bidirectional: bool = True,
-    buckets: int = 32,
+    num_buckets: int = 32,
     max_distance: int = 128,
 ) -> Int[Tensor, "..."]:
     r"""Return which of T5's buckets a distance falls into: near ones have one each, far ones share.
@@ -31,12 +33,8 @@ def relative_bucket(
     Args:
         offset: place looked at less place that looks.
         bidirectional: whether later places have buckets of their own; else they share that of 0.
-        buckets: how many there are, ≥ 4, even.
+        num_buckets: how many there are, ≥ 4, even.
         max_distance: where the last bucket begins or before, larger than half of one direction.
-
-    Raises:
-        TypeError: an argument of the wrong kind, named.
-        ValueError: an argument out of its range, named.
 
     Example:
         >>> relative_bucket(torch.tensor([0, -1, -7, -8, -20, -200, 1])).tolist()
@@ -46,9 +44,9 @@ def relative_bucket(
     """
     checks.tensor("offset", offset, floating=False)
     checks.flag("bidirectional", bidirectional)
-    if checks.count("buckets", buckets, least=4) % 2:
-        raise ValueError(f"buckets={buckets} must be even")
-    each = buckets // 2 if bidirectional else buckets  # of one direction
+    if checks.count("num_buckets", num_buckets, least=4) % 2:
+        raise ValueError(f"num_buckets={num_buckets} must be even")
+    each = num_buckets // 2 if bidirectional else num_buckets  # of one direction
     exact = each // 2
     if checks.count("max_distance", max_distance) <= exact:
         raise ValueError(f"max_distance={max_distance} must be larger than {exact}")
@@ -67,12 +65,10 @@ class RelativePositionBias(nn.Module):
     Args:
         num_heads: heads h, ≥ 1.
         bidirectional: True in an encoder; False in a decoder, which sees no later place.
-        buckets: as in `relative_bucket`.
+        num_buckets: as in `relative_bucket`.
         max_distance: as in `relative_bucket`.
-
-    Raises:
-        TypeError: an argument of the wrong kind, named.
-        ValueError: an argument out of its range, named.
+        device: of the numbers.
+        dtype: of the numbers.
 
     Example:
         >>> RelativePositionBias(num_heads=4)(3, 5).shape
@@ -85,15 +81,24 @@ class RelativePositionBias(nn.Module):
         self,
         num_heads: int,
         bidirectional: bool = True,
-        buckets: int = 32,
+        num_buckets: int = 32,
         max_distance: int = 128,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ):
         super().__init__()
-        self.options = {
-            "bidirectional": bidirectional, "buckets": buckets, "max_distance": max_distance
-        }  # fmt: skip
-        relative_bucket(torch.zeros(1, dtype=torch.int64), **self.options)
-        self.weight = nn.Parameter(torch.zeros(buckets, checks.count("num_heads", num_heads)))
+        self.bucket = partial(
+            relative_bucket,
+            bidirectional=bidirectional, num_buckets=num_buckets, max_distance=max_distance,
+        )  # fmt: skip
+        self.bucket(torch.zeros(1, dtype=torch.int64))  # refuses what does not fit
+        h = checks.count("num_heads", num_heads)
+        self.weight = nn.Parameter(torch.zeros(num_buckets, h, device=device, dtype=dtype))
+
+    def reset_parameters(self) -> None:
+        """Begin anew with 0 for every distance."""
+        nn.init.zeros_(self.weight)
 
     def forward(self, t: int, s: int) -> Float[Tensor, "1 h t s"]:
         """Return what is added for t places, the last of the s that are looked at."""
@@ -102,7 +107,7 @@ class RelativePositionBias(nn.Module):
             raise ValueError(f"s={s} must be t={t} or more: the t places are the last of the s")
         places = torch.arange(s, device=self.weight.device)
         offset = places[None] - places[s - t :, None]
-        return self.weight[relative_bucket(offset, **self.options)].permute(2, 0, 1)[None]
+        return self.weight[self.bucket(offset)].permute(2, 0, 1)[None]
 
 
 class T5Layer(nn.Module):
@@ -117,11 +122,9 @@ class T5Layer(nn.Module):
         dim_feedforward: width of the hidden layer, ≥ 1.
         reads_memory: whether it looks at an encoder's output, and is causal: a decoder's layer.
         dropout: probability of dropping, 0 … 1.
-        eps: ε of the norms, ≥ 0.
-
-    Raises:
-        TypeError: an argument of the wrong kind, named.
-        ValueError: an argument out of its range, named.
+        layer_norm_eps: ε of the norms, ≥ 0.
+        device: of the weights.
+        dtype: of the weights.
 
     Example:
         >>> layer = T5Layer(16, 4, 32, reads_memory=True)
@@ -140,23 +143,33 @@ class T5Layer(nn.Module):
         dim_feedforward: int = 2048,
         reads_memory: bool = False,
         dropout: float = 0.1,
-        eps: float = 1e-6,
+        layer_norm_eps: float = 1e-6,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ):
         super().__init__()
         e, f = embed_dim, checks.count("dim_feedforward", dim_feedforward)
         self.reads_memory = checks.flag("reads_memory", reads_memory)
-        self.self_attn = MultiHeadAttention(e, num_heads, bias=False, dropout=dropout)
-        self.norm1 = RMSNorm(e, eps=eps)
+        like: dict[str, Any] = {"device": device, "dtype": dtype}
+        attend = partial(MultiHeadAttention, e, num_heads, bias=False, dropout=dropout, **like)
+        norm = partial(RMSNorm, e, eps=layer_norm_eps, **like)
+        self.self_attn, self.norm1 = attend(), norm()
         if reads_memory:
-            self.cross_attn = MultiHeadAttention(e, num_heads, bias=False, dropout=dropout)
-            self.norm2 = RMSNorm(e, eps=eps)
-        self.linear1 = nn.Linear(e, f, bias=False)
-        self.linear2 = nn.Linear(f, e, bias=False)
-        self.norm3 = RMSNorm(e, eps=eps)
+            self.cross_attn, self.norm2 = attend(), norm()
+        self.linear1 = nn.Linear(e, f, bias=False, **like)
+        self.linear2 = nn.Linear(f, e, bias=False, **like)
+        self.norm3 = norm()
         self.dropout = nn.Dropout(dropout)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw new weights as T5 does: outputs as large as inputs; norms begin with 1."""
         for weight in self.parameters():
-            if weight.ndim == 2:  # drawn as T5 draws them: outputs as large as inputs
+            if weight.ndim == 2:
                 nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
+            else:
+                nn.init.ones_(weight)
 
     def forward(
         self,
@@ -183,8 +196,10 @@ class T5Layer(nn.Module):
             wanted = "a tensor" if self.reads_memory else "None"
             given = "None" if memory is None else "a tensor"
             raise ValueError(f"memory must be {wanted} with this layer, got {given}")
-        look = {"mask": bias, "key_mask": key_mask, "is_causal": self.reads_memory}
-        x = x + self.dropout(self.self_attn(self.norm1(x), **look))  # eq. seq2seq-t5-self
+        found = self.self_attn(
+            self.norm1(x), mask=bias, key_mask=key_mask, is_causal=self.reads_memory
+        )
+        x = x + self.dropout(found)  # eq. seq2seq-t5-self
         if memory is not None:
             found = self.cross_attn(self.norm2(x), memory, key_mask=memory_key_mask)
             x = x + self.dropout(found)  # eq. seq2seq-t5-cross

@@ -12,18 +12,20 @@ which the backward pass computes any tile again.
 import math
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from nnlib import checks
 from nnlib.kernels import _dispatch, _triton
+from nnlib.kernels._dropout import kept, new_seed
 from nnlib.kernels._triton import jit, operation, tl
 from nnlib.kernels.cost import Cost
 
 WIDEST = 128  # of a head that the kernels take
 LOG2_E = 1.4426950408889634
-CHUNK = 256  # queries at a time, on the plain path, when a window hides most keys
+CHUNK = 256  # queries at a time, on the plain path, where all at once would cost more
 
 
 def visible(
@@ -53,10 +55,13 @@ def attention_reference(
     window: int | None = None,
     scale: float | None = None,
     mask: Tensor | None = None,
+    key_mask: Bool[Tensor, "b s"] | None = None,
+    dropout: float = 0.0,
+    seed: Int[Tensor, ""] | None = None,
 ) -> Float[Tensor, "b h t d"]:
     """`attention` as its equation reads; holds all b·h·t·s scores at once."""
-    _check(q, k, v, is_causal, window, scale, mask)
-    t, s, group = q.shape[2], k.shape[2], q.shape[1] // k.shape[1]
+    _check(q, k, v, is_causal, window, scale, mask, key_mask, dropout, seed)
+    (b, h, t), s, group = q.shape[:3], k.shape[2], q.shape[1] // k.shape[1]
     k, v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)
     scores = _scale(q, scale) * q @ k.mT
     seen = visible(t, s, is_causal=is_causal, window=window, device=q.device)
@@ -64,11 +69,17 @@ def attention_reference(
         seen = seen & mask
     elif mask is not None:
         scores = scores + mask
+    if key_mask is not None:
+        seen = seen & key_mask[:, None, None]
     scores = scores.masked_fill(~seen, -math.inf)
     top = scores.amax(-1, keepdim=True) if s else scores.new_zeros(())
     weights = (scores - torch.where(top == -math.inf, 0.0, top)).exp()
     total = weights.sum(-1, keepdim=True)
-    return weights / torch.where(total == 0, 1.0, total) @ v  # a query that sees nothing gets 0
+    weights = weights / torch.where(total == 0, 1.0, total)  # a query that sees nothing gets 0
+    if dropout:
+        seed = new_seed(q.device) if seed is None else seed
+        weights = weights * kept(seed, b, h, t, s, dropout) * _rescale(dropout)
+    return weights @ v
 
 
 # ------------------------------------------------------------------------ what the kernels share
@@ -531,13 +542,16 @@ def attention_triton(
     window: int | None = None,
     scale: float | None = None,
     mask: Tensor | None = None,
+    key_mask: Bool[Tensor, "b s"] | None = None,
+    dropout: float = 0.0,
+    seed: Int[Tensor, ""] | None = None,
 ) -> Float[Tensor, "b h t d"]:
     """`attention` by the Triton kernels, on a GPU or in the interpreter; heads of at most 128.
 
     Raises:
         ValueError: a mask is given, which only plain torch takes, or heads are wider than 128.
     """
-    _check(q, k, v, is_causal, window, scale, mask)
+    _check(q, k, v, is_causal, window, scale, mask, key_mask, dropout, seed)
     if mask is not None:
         raise ValueError("attention_triton takes no mask: attention() hands one to plain torch")
     if q.shape[-1] > WIDEST:
@@ -570,6 +584,9 @@ def attention(
     window: int | None = None,
     scale: float | None = None,
     mask: Tensor | None = None,
+    key_mask: Bool[Tensor, "b s"] | None = None,
+    dropout: float = 0.0,
+    seed: Int[Tensor, ""] | None = None,
 ) -> Float[Tensor, "b h t d"]:
     r"""Scaled dot product attention, $\mathrm{softmax}(q k^\top / \sqrt d)\, v$ over visible keys.
 
@@ -585,13 +602,13 @@ def attention(
         window: how many keys up to its own a query sees, its own among them; ≥ 1, or None.
         scale: what scores are multiplied by; None is 1/√d.
         mask: True where a query may look, or numbers added to the scores; broadcast to b h t s.
+        key_mask: True at real keys, False at padding.
+        dropout: probability of dropping a weight, 0 … 1; those that stay are divided by 1 − it.
+        seed: an integer on the device of `q` that says which weights are dropped, the same in
+            every form; None draws one from torch's generator.
 
     Returns:
         One mixture of values a query; 0 where a query sees nothing.
-
-    Raises:
-        TypeError: no floating-point tensors of one dtype.
-        ValueError: shapes that do not fit, or a bad option, named.
 
     Example:
         >>> q, k = torch.tensor([[[[2.0]]]]), torch.tensor([[[[0.0], [1.0], [2.0]]]])
@@ -601,57 +618,101 @@ def attention(
 
     Source: Vaswani et al. 2017; computed in tiles: Dao et al. 2022.
     """
-    _check(q, k, v, is_causal, window, scale, mask)
-    if mask is None and q.shape[-1] <= WIDEST and _dispatch.use_triton(q):
+    _check(q, k, v, is_causal, window, scale, mask, key_mask, dropout, seed)
+    plain = mask is not None or key_mask is not None or dropout or q.shape[-1] > WIDEST
+    if not plain and _dispatch.use_triton(q):
         return _with_lse(q, k, v, is_causal, window, scale)[0]
-    return _attention_torch(q, k, v, is_causal, window, scale, mask)
+    return _attention_torch(q, k, v, is_causal, window, scale, mask, key_mask, dropout, seed)
 
 
-def _attention_torch(q, k, v, is_causal, window, scale, mask) -> Tensor:
-    """The fastest plain torch: one fused call, or one for each band of queries."""
+def _attention_torch(
+    q: Tensor, k: Tensor, v: Tensor, is_causal: bool, window: int | None, scale: float | None,
+    mask: Tensor | None, key_mask: Tensor | None, dropout: float, seed: Tensor | None,
+) -> Tensor:  # fmt: skip
+    """The fastest plain torch: one fused call, or one for each chunk of queries."""
     (b, h, t, d), (g, s) = q.shape, k.shape[1:3]
     if not (t and s):
         return attention_reference(q, k, v, scale=scale)
+    if dropout and seed is not None:  # torch's own generator cannot be asked for these
+        return attention_reference(
+            q, k, v, is_causal=is_causal, window=window, scale=scale, mask=mask,
+            key_mask=key_mask, dropout=dropout, seed=seed,
+        )  # fmt: skip
     if t == 1 and window is not None:
         k, v = k[:, :, -window:], v[:, :, -window:]
         mask = mask if mask is None or mask.shape[-1] == 1 else mask[..., -window:]
+        key_mask = None if key_mask is None else key_mask[:, -window:]
         s, window = k.shape[2], None
-    if t == 1 and mask is None:  # the queries that share a head of keys are a sequence of their own
+    if t == 1 and mask is None and key_mask is None and not dropout:
+        # the queries that share a head of keys are a sequence of their own
         mixed = F.scaled_dot_product_attention(q.reshape(b, g, h // g, d), k, v, scale=scale)
         return mixed.reshape(q.shape)
-    if window is not None and mask is None and s > 2 * (window + CHUNK):
-        bands = [_band(q, k, v, at, is_causal, window, scale) for at in range(0, t, CHUNK)]
-        return torch.cat(bands, 2)
-    aligned = is_causal and window is None and mask is None and t == s  # where torch's is ours
-    hidden = window is not None or (is_causal and t > 1 and not aligned)
-    if mask is not None:
-        mask = mask.expand(b, h, t, s) if mask.ndim < 2 else mask
-    if hidden:
-        seen = visible(t, s, is_causal=is_causal, window=window, device=q.device)
-        if mask is None or mask.dtype == torch.bool:
-            mask = seen if mask is None else seen & mask
+    # torch has a fused form for each of these, except for dropout on a CPU, where it makes the
+    # whole table: there a chunk is made twice rather than kept
+    again = bool(dropout) and q.device.type == "cpu" and t > CHUNK
+    narrow = window is not None and mask is None and s > 2 * (window + CHUNK)
+    chunks = range(0, t, CHUNK) if again or narrow else (0,)
+    size = CHUNK if again or narrow else t
+    parts = []
+    for at in chunks:
+        given = (
+            q[:, :, at : at + size],
+            k,
+            v,
+            at + s - t,
+            is_causal,
+            window,
+            scale,
+            mask,
+            key_mask,
+        )
+        if again and torch.is_grad_enabled():
+            parts.append(checkpoint(_chunk, *given, dropout, t, use_reentrant=False))
         else:
-            mask = mask.masked_fill(~seen, -math.inf)
-    return F.scaled_dot_product_attention(
-        q, k, v, is_causal=aligned, scale=scale, enable_gqa=g != h,
-        attn_mask=mask if mask is None or mask.dtype == torch.bool else mask.to(q.dtype),
-    )  # fmt: skip
+            parts.append(_chunk(*given, dropout, t))
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
 
 
-def _band(q, k, v, at: int, is_causal: bool, window: int, scale: float | None) -> Tensor:
-    """Answer CHUNK queries from `at` on, with the keys that a window lets them see."""
-    t, s = q.shape[2], k.shape[2]
-    q = q[:, :, at : at + CHUNK]
-    first, last = at + s - t, at + q.shape[2] - 1 + s - t
-    low, high = max(first - window + 1, 0), min(last + (1 if is_causal else window), s)
+def _chunk(
+    q: Tensor, k: Tensor, v: Tensor, first: int, is_causal: bool, window: int | None,
+    scale: float | None, mask: Tensor | None, key_mask: Tensor | None, dropout: float, t: int,
+) -> Tensor:  # fmt: skip
+    """Answer the queries from position `first` on, of t in all, with the keys they can see."""
+    rows, s = q.shape[2], k.shape[2]
+    last = first + rows - 1
+    low, high = 0, s
+    if window is not None:
+        low = max(first - window + 1, 0)
+        high = min(last + (1 if is_causal else window), s)
+    elif is_causal:
+        high = min(last + 1, s)
     if high <= low:
         return torch.zeros_like(q)
-    ahead = torch.arange(low, high, device=q.device)
-    ahead = ahead - torch.arange(first, last + 1, device=q.device)[:, None]
-    seen = (ahead > -window) & (ahead < (1 if is_causal else window))
+    aligned = is_causal and window is None and mask is None and key_mask is None and t == rows == s
+    if window is not None or (is_causal and rows > 1 and not aligned):
+        ahead = torch.arange(low, high, device=q.device)
+        ahead = ahead - torch.arange(first, last + 1, device=q.device)[:, None]
+        seen = ahead < (1 if is_causal or window is None else window)
+        seen = seen if window is None else (ahead > -window) & seen
+    else:
+        seen = None
+    if key_mask is not None:
+        real = key_mask[:, None, None, low:high]
+        seen = real if seen is None else seen & real
+    if mask is not None:
+        at = first - (s - t)
+        mask = mask if mask.ndim > 1 else mask[None]
+        mask = mask if mask.shape[-1] == 1 else mask[..., low:high]
+        mask = mask if mask.shape[-2] == 1 else mask[..., at : at + rows, :]
+        mask = mask if mask.dtype == torch.bool else mask.to(q.dtype)
+        if seen is None:
+            seen = mask
+        else:
+            added = mask.dtype != torch.bool
+            seen = torch.where(seen, mask, -math.inf) if added else seen & mask
     return F.scaled_dot_product_attention(
-        q, k[:, :, low:high], v[:, :, low:high], attn_mask=seen, scale=scale,
-        enable_gqa=q.shape[1] != k.shape[1],
+        q, k[:, :, low:high], v[:, :, low:high], attn_mask=seen, is_causal=aligned, scale=scale,
+        dropout_p=dropout, enable_gqa=q.shape[1] != k.shape[1],
     )  # fmt: skip
 
 
@@ -701,8 +762,16 @@ def _scale(q: Tensor, scale: float | None) -> float:
     return 1 / math.sqrt(q.shape[-1]) if scale is None else float(scale)
 
 
-def _check(q, k, v, is_causal, window, scale, mask) -> None:
-    b, h, _, d = checks.tensor("q", q, shape=("b", "h", "t", "d"), floating=True).shape
+def _rescale(dropout: float) -> float:
+    """Return what the weights that stay are multiplied by, so that their sum stays 1 on average."""
+    return 0.0 if dropout == 1 else 1 / (1 - dropout)
+
+
+def _check(
+    q: Tensor, k: Tensor, v: Tensor, is_causal: bool, window: int | None, scale: float | None,
+    mask: Tensor | None, key_mask: Tensor | None, dropout: float, seed: Tensor | None,
+) -> None:  # fmt: skip
+    b, h, t, d = checks.tensor("q", q, shape=("b", "h", "t", "d"), floating=True).shape
     checks.tensor("k", k, shape=(b, "g", "s", d), floating=True)
     checks.tensor("v", v, shape=tuple(k.shape), floating=True)
     _dispatch.alike(q=q, k=k, v=v)
@@ -716,12 +785,9 @@ def _check(q, k, v, is_causal, window, scale, mask) -> None:
     if scale is not None:
         checks.number("scale", scale)
     if mask is not None:
-        checks.tensor("mask", mask)
-        if mask.dtype != torch.bool and not mask.is_floating_point():
-            raise TypeError(f"mask must be bool or floating point, got {mask.dtype}")
-        wanted = (b, h, q.shape[2], k.shape[2])
-        fits = mask.ndim <= 4 and all(
-            got in (1, want) for got, want in zip(mask.shape[::-1], wanted[::-1], strict=False)
-        )
-        if not fits:
-            raise ValueError(f"mask must broadcast to {wanted}, got {tuple(mask.shape)}")
+        checks.mask("mask", mask, (b, h, t, k.shape[2]))
+    if key_mask is not None:
+        checks.key_mask("key_mask", key_mask, (b, k.shape[2]))
+    checks.number("dropout", dropout, least=0, most=1)
+    if seed is not None:
+        checks.tensor("seed", seed, shape=(), floating=False)

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from nnlib import checks
-from nnlib.attention.attention import MultiplicativeAttention
+from nnlib.blocks.scored_attention import MultiplicativeAttention
 from nnlib.sequence.gru import GRU
 
 

@@ -46,8 +46,7 @@ def place(site: Path, work: Path, root: Path) -> None:
         if "nn-form-" in text:
             up = "../" * len(page.relative_to(site).parent.parts)
             link = partial(_link, up=up, work=work, root=root)
-            # Another file: the previous site may share this one.
-            write(page, _MARK.sub(link, text).encode())
+            page.write_text(_MARK.sub(link, text), "utf8")
 
 
 def _link(found: re.Match[str], *, up: str, work: Path, root: Path) -> str:

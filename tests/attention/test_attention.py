@@ -13,23 +13,25 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nnlib.attention.attention import (
     AdditiveAttention,
-    MultiplicativeAttention,
     attend_after,
     attend_before,
     dot_product_attention,
-    masked_softmax,
     matmul_flops,
     scaled_dot_product_attention,
 )
+from nnlib.blocks.scored_attention import MultiplicativeAttention, masked_softmax
 from tests.support import Example, refuses
 
 
 def example() -> Example:
     """What the contract runs: see `tests/test_contract.py`."""
     return Example(
-        {"query_dim": 4, "key_dim": 6, "hidden_dim": 8},
+        {"query_dim": 4, "key_dim": 6, "hidden_size": 8},
         (torch.randn(2, 3, 4), torch.randn(2, 5, 6), torch.randn(2, 5, 7)),
-        {"mask": torch.rand(2, 3, 5) < 0.7},
+        {
+            "mask": torch.rand(2, 3, 5) < 0.7,
+            "key_mask": torch.tensor([[True] * 5, [True] * 3 + [False] * 2]),
+        },
     )
 
 
@@ -338,6 +340,25 @@ def test_keys_have_no_order(make):
     torch.testing.assert_close(scaled_dot_product_attention(y, y, y), mixed)
 
 
+@pytest.mark.equation("attention-mask")
+def test_a_mask_of_keys_hides_padding_from_every_query():
+    s, h, v = parts()
+    real = torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
+    seen = normal(2, 3, 5, seed=9) > -0.3
+    for look in (additive(), general()):
+        same(look(s, h, v, key_mask=real), look(s, h, v, real[:, None]))
+        same(look(s, h, v, seen, real), look(s, h, v, seen & real[:, None]))
+    same(
+        dot_product_attention(h, h, v, key_mask=real), dot_product_attention(h, h, v, real[:, None])
+    )
+    q = normal(2, 3, 4, 8)
+    wide = torch.tensor([[True] * 4, [True, True, False, False]])
+    torch.testing.assert_close(
+        scaled_dot_product_attention(q, q, q, key_mask=wide),
+        scaled_dot_product_attention(q, q, q, wide[:, None, None]),
+    )
+
+
 @pytest.mark.equation("attention-local")
 def test_a_window_is_a_mask_or_a_factor_on_the_weights():
     s, h, v = parts(b=1, q=1, k=9, dq=6)
@@ -361,7 +382,7 @@ def test_flops_are_the_counted_ones(n, m):
     ):
         with FlopCounterMode(display=False) as counter:
             run(s, h, v)
-        told = matmul_flops(form, n, m, hidden_dim=8 if form == "additive" else None, **sizes)
+        told = matmul_flops(form, n, m, hidden_size=8 if form == "additive" else None, **sizes)
         assert counter.get_total_flops() == told
 
 
@@ -401,7 +422,7 @@ SIZES = {"query_dim": 2, "key_dim": 3, "value_dim": 4}
     [
         (lambda: AdditiveAttention(0, 6, 8), ValueError, "query_dim=0"),
         (lambda: AdditiveAttention(4, 6.0, 8), TypeError, "key_dim=6.0"),
-        (lambda: AdditiveAttention(4, 6, -1), ValueError, "hidden_dim=-1"),
+        (lambda: AdditiveAttention(4, 6, -1), ValueError, "hidden_size=-1"),
         (lambda: MultiplicativeAttention(4, 0), ValueError, "key_dim=0"),
         (lambda: LOOK(H, H, V), ValueError, "query must have shape (b, q, 4), got (2, 5, 6)"),
         (lambda: LOOK(S, S, V), ValueError, "keys must have shape (2, k, 6)"),
@@ -410,14 +431,28 @@ SIZES = {"query_dim": 2, "key_dim": 3, "value_dim": 4}
         (lambda: LOOK(S[0], H, V), ValueError, "query must have shape"),
         (lambda: LOOK(None, H, V), TypeError, "query must be a torch.Tensor"),
         (lambda: LOOK(S, H, V.long()), TypeError, "values must be floating point"),
-        (lambda: FORM(S, H, V, torch.ones(2, 5).bool()), ValueError, "mask must have shape (2, 3"),
-        (lambda: FORM(S, H, V, torch.ones(2, 3, 4).bool()), ValueError, "mask must have shape"),
-        (lambda: FORM(S, H, V, torch.ones(2, 3, 5).long()), TypeError, "mask must be bool or"),
+        (
+            lambda: FORM(S, H, V, torch.ones(2, 5).bool()),
+            ValueError,
+            "mask must broadcast to (2, 3, 5), got (2, 5)",
+        ),
+        (
+            lambda: FORM(S, H, V, torch.ones(2, 3, 4).bool()),
+            ValueError,
+            "mask must broadcast to (2, 3, 5)",
+        ),
+        (
+            lambda: FORM(S, H, V, torch.ones(2, 3, 5).long()),
+            TypeError,
+            "mask must be True where one may look",
+        ),
         (lambda: FORM(S, H, V, [True]), TypeError, "mask must be a torch.Tensor"),
         (lambda: masked_softmax(S[0]), ValueError, "scores must have shape (b, q, k)"),
         (lambda: dot_product_attention(S, H, V), ValueError, "keys must have shape (2, k, 4)"),
         (lambda: dot_product_attention(H, H, V, scale="1"), TypeError, "scale='1'"),
         (lambda: dot_product_attention(H, H, V, scale=math.inf), ValueError, "scale=inf"),
+        (lambda: scaled_dot_product_attention(Q, Q, Q, None, 0.0), TypeError, "positional"),
+        (lambda: scaled_dot_product_attention(Q, Q, Q, is_causal=0.0), TypeError, "is_causal=0.0"),
         (lambda: scaled_dot_product_attention(Q[0], Q, Q), ValueError, "q must have shape"),
         (lambda: scaled_dot_product_attention(Q, Q[..., :2], Q), ValueError, "k must have shape"),
         (lambda: scaled_dot_product_attention(Q, Q, Q.float()), TypeError, "float32"),
@@ -431,8 +466,12 @@ SIZES = {"query_dim": 2, "key_dim": 3, "value_dim": 4}
         (lambda: matmul_flops("cosine", 1, 1, **SIZES), ValueError, "form='cosine' must be one"),
         (lambda: matmul_flops("dot", 0, 1, **SIZES), ValueError, "queries=0"),
         (lambda: matmul_flops("dot", 1, 1, **SIZES), ValueError, "key_dim=3 must be query_dim=2"),
-        (lambda: matmul_flops("additive", 1, 1, **SIZES), ValueError, "hidden_dim=None does not"),
-        (lambda: matmul_flops("dot", 1, 1, hidden_dim=2, **SIZES), ValueError, "hidden_dim=2 does"),
+        (lambda: matmul_flops("additive", 1, 1, **SIZES), ValueError, "hidden_size=None does not"),
+        (
+            lambda: matmul_flops("dot", 1, 1, hidden_size=2, **SIZES),
+            ValueError,
+            "hidden_size=2 does",
+        ),
     ],
 )
 def test_bad_input_is_named(call, error, message):

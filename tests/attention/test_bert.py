@@ -32,7 +32,7 @@ def example() -> Example:
             "num_heads": 2,
             "num_layers": 2,
             "max_length": 8,
-            "segments": 2,
+            "num_segments": 2,
             "dropout": 0.1,
         },
         (torch.randint(11, (3, 8)),),
@@ -81,9 +81,9 @@ def test_the_input_is_three_vectors_added_and_normalized():
     model, (ids, segments, _) = small(), texts()
     for b, t in ((0, 0), (2, 7)):
         total = (
-            model.tokens.weight[ids[b, t]]
-            + model.positions.weight[t]
-            + model.kinds.weight[segments[b, t]]
+            model.token_embedding.weight[ids[b, t]]
+            + model.position_embedding.weight[t]
+            + model.segment_embedding.weight[segments[b, t]]
         )
         wanted = (total - total.mean()) / (total.var(correction=0) + 1e-12).sqrt()
         torch.testing.assert_close(model.embed(ids, segments)[b, t], wanted)
@@ -99,8 +99,10 @@ def test_the_masked_head_scores_with_the_input_vectors():
     z = (z - z.mean(-1, keepdim=True)) / (z.var(-1, correction=0, keepdim=True) + 1e-12).sqrt()
     z = z * head.norm.weight + head.norm.bias
     logits = model.token_logits(hidden)
-    torch.testing.assert_close(logits, z @ model.tokens.weight.T + head.bias, rtol=1e-4, atol=1e-4)
-    assert "tokens.weight" in model.state_dict()
+    torch.testing.assert_close(
+        logits, z @ model.token_embedding.weight.T + head.bias, rtol=1e-4, atol=1e-4
+    )
+    assert "token_embedding.weight" in model.state_dict()
     assert not any("decoder" in name for name in model.state_dict())
 
 
@@ -178,12 +180,12 @@ def test_both_heads_of_fine_tuning_are_one_linear_map_and_a_softmax():
         ),
         (
             {"vocab_size": 50265, "embed_dim": 1024, "num_heads": 16, "num_layers": 24,
-             "max_length": 514, "segments": 1},
+             "max_length": 514, "num_segments": 1},
             355_359_744,
         ),
         (
             {"vocab_size": 50265, "embed_dim": 1024, "num_heads": 16, "num_layers": 24,
-             "max_length": 514, "segments": 1, "pooler": False, "masked_head": True},
+             "max_length": 514, "num_segments": 1, "pooler": False, "masked_head": True},
             355_412_057,
         ),
     ],
@@ -194,7 +196,7 @@ def test_published_models_are_counted_to_the_last_weight(options, wanted):
         model = BERT(**options)
     assert model.num_parameters() == sum(p.numel() for p in model.parameters()) == wanted
     v, d, depth = options["vocab_size"], model.embed_dim, len(model.layers)
-    formula = (v + model.max_length + model.segments) * d + 2 * d
+    formula = (v + model.max_length + model.num_segments) * d + 2 * d
     formula += depth * (12 * d**2 + 13 * d)
     formula += (d**2 + d) * (model.pooler is not None)
     formula += (d**2 + 3 * d + v) * (model.masked_head is not None)
@@ -219,7 +221,7 @@ def test_left_and_right_counts_combine_exactly_where_both_depend_on_the_word_alo
 def test_a_static_vector_is_the_same_in_every_text_and_a_contextual_one_is_not():
     model = small()
     ids = torch.tensor([[CLS, 7, 9, SEP], [CLS, 8, 9, SEP]])
-    static = model.tokens(ids)[:, 2]
+    static = model.token_embedding(ids)[:, 2]
     hidden = model(ids).hidden[:, 2]
 
     def cosine(a, b):
@@ -472,7 +474,7 @@ def test_a_folder_whose_tensors_do_not_fit_is_refused_by_name(tmp_path, change, 
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"hidden_act": "silu"}, "hidden_act='silu' must be one of"),
+        ({"hidden_act": "quick_gelu"}, "activation='quick_gelu' must be one of"),
         ({"position_embedding_type": "relative_key"}, "position_embedding_type='relative_key'"),
         ({"is_decoder": True}, "is_decoder=True"),
         ({"model_type": "roberta"}, "'bert', got 'roberta'"),
@@ -512,7 +514,7 @@ def test_another_model_and_another_kind_of_thing_are_refused():
     ("options", "told"),
     [
         ({"num_heads": 5}, "num_heads=5 does not divide embed_dim=16"),
-        ({"segments": 0}, "segments=0"),
+        ({"num_segments": 0}, "num_segments=0"),
         ({"dropout": 1.5}, "dropout=1.5"),
         ({"layer_norm_eps": -1.0}, "layer_norm_eps=-1.0"),
         ({"activation": "swish"}, "activation='swish'"),
@@ -530,17 +532,17 @@ def test_bad_texts_are_named():
     model = small()
     good = torch.full((2, 5), 7)
     for ids, told in (
-        (torch.full((2, 5), 40), "ids must hold numbers 0 … 39, got 40 … 40"),
-        (torch.full((2, 5), -1), "ids must hold numbers 0 … 39"),
+        (torch.full((2, 5), 40), "ids must be 0 … 39 (vocab_size), got 40 … 40"),
+        (torch.full((2, 5), -1), "ids must be 0 … 39 (vocab_size), got -1"),
         (torch.full((2, 13), 7), "ids must hold 1 … max_length=12 tokens, got 13"),
-        (torch.full((2, 0), 7), "got 0"),
+        (torch.full((2, 0), 7), "ids must not be empty, got shape (2, 0)"),
         (torch.full((5,), 7), "ids must have shape (b, t), got (5,)"),
     ):
         with refuses(ValueError, told):
             model(ids)
     with refuses(TypeError, "ids must hold integers"):
         model(good.float())
-    with refuses(ValueError, "segments must hold numbers 0 … 1"):
+    with refuses(ValueError, "segments must be 0 … 1 (num_segments)"):
         model(good, good)
     with refuses(ValueError, "segments must have shape (2, 5)"):
         model(good, good[:, :4])
@@ -548,6 +550,17 @@ def test_bad_texts_are_named():
         model(good, key_mask=torch.ones(2, 4).bool())
     with refuses(TypeError, "key_mask must hold True"):
         model(good, key_mask=torch.ones(2, 5))
+
+
+def test_new_weights_are_new_throughout():
+    model = BERT(40, 16, 4, 2, masked_head=True, next_head=True)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(7.0)
+    model.reset_parameters()
+    assert not [name for name, p in model.named_parameters() if (p == 7).any()]
+    assert (model.layers[1].norm2.weight == 1).all()
+    assert not model.masked_head.bias.any()
 
 
 def test_heads_that_are_not_there_are_named():
@@ -580,7 +593,7 @@ def test_bad_corruption_is_named():
     ):
         with refuses(ValueError, told):
             mask_tokens(ids, **{"mask_id": MASK, "vocab_size": 40} | options)
-    with refuses(ValueError, "ids must hold numbers 0 … 6"):
+    with refuses(ValueError, "ids must be 0 … 6 (vocab_size)"):
         mask_tokens(ids, MASK, 7)
 
 
@@ -588,7 +601,7 @@ def test_bad_targets_are_named():
     model, (ids, segments, _) = small(), texts()
     with refuses(ValueError, "targets must have shape"):
         masked_language_loss(model, ids, ids[:, :4])
-    with refuses(ValueError, "targets must hold numbers 0 … 39"):
+    with refuses(ValueError, "targets must be 0 … 39 (vocab_size)"):
         masked_language_loss(model, ids, ids + 40)
     with refuses(ValueError, "follows must hold classes 0 … 1"):
         pretraining_loss(model, ids, ids, segments, torch.tensor([0, 1, 2]))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import GPT2Config, GPT2LMHeadModel, GPT2Model
 from transformers.generation.logits_process import (
@@ -24,10 +25,11 @@ from nnlib.attention.gpt import (
     GPT,
     gpt_parameters,
     next_token_loss,
-    sampling_probabilities,
+    next_token_loss_of_logits,
     token_flops,
 )
 from nnlib.blocks.kv_cache import KVCache
+from nnlib.blocks.sampling import sampling_probabilities
 from nnlib.train.metrics import parameter_count
 from tests.support import Example, refuses
 
@@ -153,7 +155,7 @@ def test_gradients_are_those_of_transformers():
     shape = SHAPES[0]
     other, ids = theirs(shape, resid_pdrop=0.0), numbers(shape, 9)
     model = GPT.from_hugging_face(other)
-    model.loss(ids).backward()
+    next_token_loss(model, ids).backward()
     other(ids, labels=ids).loss.backward()
     pairs = (
         (model.token_embedding.weight.grad, other.transformer.wte.weight.grad),
@@ -170,12 +172,12 @@ def test_what_we_lack_is_refused_rather_than_answered_wrongly():
         ("scale_attn_by_inverse_layer_idx", True),
         ("scale_attn_weights", False),
     ):
-        with refuses(ValueError, f"{option}={value} is not supported"):
+        with refuses(ValueError, f"model_or_path has {option}={value}, it must be"):
             GPT.from_hugging_face(theirs(SHAPES[0], **{option: value}))
-    with refuses(ValueError, "tie_word_embeddings=False is not supported"):
+    with refuses(ValueError, "model_or_path has tie_word_embeddings=False, it must be True"):
         GPT.from_hugging_face(theirs(SHAPES[0], tie_word_embeddings=False))
-    with refuses(ValueError, "activation='silu' must be one of"):
-        GPT.from_hugging_face(theirs(SHAPES[0], activation_function="silu"))
+    with refuses(ValueError, "activation='quick_gelu' must be one of"):
+        GPT.from_hugging_face(theirs(SHAPES[0], activation_function="quick_gelu"))
     with refuses(TypeError, "model_or_path must be a transformers model"):
         GPT.from_hugging_face(nn.Linear(2, 2))
 
@@ -227,7 +229,7 @@ def test_the_probabilities_of_all_continuations_sum_to_one():
     p = model(rows).softmax(-1)[:, :-1].gather(2, rows[:, 1:, None])[..., 0]
     whole = p.prod(1)
     assert math.isclose(whole.sum().item(), 1, abs_tol=1e-12)
-    loss = torch.stack([model.loss(row[None]) for row in rows])
+    loss = torch.stack([next_token_loss(model, row[None]) for row in rows])
     torch.testing.assert_close((-4 * loss).exp(), whole)
 
 
@@ -237,11 +239,69 @@ def test_the_loss_is_that_of_transformers_and_of_loops():
     other, ids = theirs(shape), numbers(shape, 15)
     model = GPT.from_hugging_face(other)
     wanted = other(ids, labels=ids).loss
-    torch.testing.assert_close(model.loss(ids), wanted)
-    torch.testing.assert_close(next_token_loss(model(ids), ids), wanted)
+    torch.testing.assert_close(next_token_loss(model, ids), wanted)
+    torch.testing.assert_close(next_token_loss_of_logits(model(ids), ids), wanted)
     p = model(ids).softmax(-1)
     by_hand = [-p[b, t, ids[b, t + 1]].log() for b in range(3) for t in range(14)]
     torch.testing.assert_close(torch.stack(by_hand).mean(), wanted)
+
+
+def test_new_weights_are_new_throughout():
+    model = tiny()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(7.0)
+    model.reset_parameters()
+    assert not [name for name, p in model.named_parameters() if (p == 7).any()]
+    assert (model.norm.weight == 1).all() and not model.norm.bias.any()
+
+
+def test_generation_leaves_every_mode_as_it_was_whatever_is_raised(monkeypatch):
+    model = tiny(dropout=0.5).train()
+    model.layers[0].eval()
+    modes = [part.training for part in model.modules()]
+    model.generate(torch.tensor([[1]]), 2)
+    assert [part.training for part in model.modules()] == modes
+    monkeypatch.setattr(torch, "multinomial", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        model.generate(torch.tensor([[1]]), 2)
+    assert [part.training for part in model.modules()] == modes
+
+
+class Reads(TorchDispatchMode):
+    """Count how often a number is fetched from a tensor, for which an accelerator's queue waits."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += function is torch.ops.aten._local_scalar_dense.default
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("stop", [None, 5])
+def test_generation_on_an_accelerator_reads_no_number_at_a_token(stop, monkeypatch):
+    """As there, nothing is `readable`; 40 tokens take a look at every 16th, and one in the end."""
+    model, ids = tiny(max_length=60), torch.tensor([[1, 2], [3, 4]])
+    monkeypatch.setattr("nnlib.checks.readable", lambda _: False)
+    with Reads() as reads:
+        model.generate(ids, 40, temperature=0, stop=stop)
+    assert reads.count <= (0 if stop is None else 3)
+
+
+@pytest.mark.parametrize("accelerator", [False, True])
+def test_generation_ends_with_the_last_sequence_wherever_it_looks(accelerator, monkeypatch):
+    model, ids = tiny(max_length=60), torch.tensor([[1, 2], [3, 4]])
+    dice = torch.Generator().manual_seed(3)
+    whole = model.generate(ids, 40, generator=dice)
+    stop = int(whole[0, 9])
+    ends = [2 + row[2:].tolist().index(stop) for row in whole]
+    if accelerator:
+        monkeypatch.setattr("nnlib.checks.readable", lambda _: False)
+    got = model.generate(ids, 40, generator=dice.manual_seed(3), stop=stop)
+    assert got.shape[1] == max(ends) + 1
+    for row, wanted, end in zip(got, whole, ends, strict=True):
+        torch.testing.assert_close(row[: end + 1], wanted[: end + 1])
+        assert (row[end:] == stop).all()
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
@@ -252,11 +312,11 @@ def test_padding_is_neither_read_nor_guessed(side):
     ids = torch.cat([F.pad(short, pad), long])
     real = torch.ones_like(ids, dtype=torch.bool)
     real[0] = F.pad(torch.ones(5, dtype=torch.bool), pad)
-    wanted = (4 * model.loss(short) + 8 * model.loss(long)) / 12
-    torch.testing.assert_close(model.loss(ids, real), wanted)
-    torch.testing.assert_close(next_token_loss(model(ids, real), ids, real), wanted)
+    wanted = (4 * next_token_loss(model, short) + 8 * next_token_loss(model, long)) / 12
+    torch.testing.assert_close(next_token_loss(model, ids, real), wanted)
+    torch.testing.assert_close(next_token_loss_of_logits(model(ids, real), ids, real), wanted)
     first = torch.where(real, ids, 6)
-    torch.testing.assert_close(model.loss(first, real), wanted)
+    torch.testing.assert_close(next_token_loss(model, first, real), wanted)
 
 
 def test_scored_on_the_token_it_has_read_a_copier_seems_perfect():
@@ -270,7 +330,7 @@ def test_scored_on_the_token_it_has_read_a_copier_seems_perfect():
     ids = torch.randint(50, (64, 32))
     logits = model(ids)
     wrong = F.cross_entropy(logits.flatten(0, 1), ids.flatten())
-    right = next_token_loss(logits, ids)
+    right = next_token_loss_of_logits(logits, ids)
     assert wrong < 0.01
     assert right > math.log(50) + 5
 
@@ -326,7 +386,7 @@ def test_the_rule_of_twelve_leaves_out_what_a_small_model_is_made_of(name, ratio
 def test_a_training_step_takes_six_flops_a_weight_and_token(shape):
     model, ids = GPT(*shape), numbers(shape, shape[4], rows=4)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        next_token_loss(model(ids), ids).backward()
+        next_token_loss_of_logits(model(ids), ids).backward()
     weights = parameter_count(model) - model.position_embedding.weight.numel()
     assert math.isclose(counter.get_total_flops(), 6 * weights * ids.numel(), rel_tol=0.12)
 
@@ -548,7 +608,7 @@ def test_ties_are_broken_and_extremes_are_finite():
         ({"top_p": 1.01}, ValueError, "top_p=1.01"),
         ({"min_p": 2.0}, ValueError, "min_p=2.0"),
         ({"stop": 7}, ValueError, "stop=7 must be below vocab_size=7"),
-        ({"use_cache": "yes"}, ValueError, "use_cache='yes'"),
+        ({"use_cache": 0.0}, TypeError, "use_cache=0.0 must be True or False"),
         ({"max_new_tokens": 10}, ValueError, "max_new_tokens=10 after a prompt of 3 needs 13"),
         ({"ids": torch.tensor([[0, 7, 1]])}, ValueError, "ids must be 0 … 6 (vocab_size), got"),
         ({"ids": torch.tensor([[0, -1, 1]])}, ValueError, "ids must be 0 … 6 (vocab_size), got -1"),
@@ -589,7 +649,7 @@ def test_the_model_refuses_by_name():
     with refuses(ValueError, "caches must be 2, one a block, got 1"):
         model(torch.zeros(1, 3, dtype=torch.int64), caches=[KVCache(12)])
     with refuses(ValueError, "ids must hold two tokens or more a sequence"):
-        model.loss(torch.zeros(2, 1, dtype=torch.int64))
+        next_token_loss(model, torch.zeros(2, 1, dtype=torch.int64))
     caches = model.new_caches()
     model(torch.zeros(1, 10, dtype=torch.int64), caches=caches)
     with refuses(ValueError, "ids must end within max_length=12, got 13"):
@@ -602,7 +662,7 @@ def test_functions_refuse_by_name():
     with refuses(ValueError, "top_p=0 "):
         sampling_probabilities(torch.zeros(3), top_p=0)
     with refuses(ValueError, "ids must have shape (2, 3)"):
-        next_token_loss(torch.zeros(2, 3, 5), torch.zeros(2, 4, dtype=torch.int64))
+        next_token_loss_of_logits(torch.zeros(2, 3, 5), torch.zeros(2, 4, dtype=torch.int64))
     with refuses(ValueError, "num_layers=-1"):
         gpt_parameters(10, 8, -1, 4)
     with refuses(ValueError, "length=0"):

@@ -1,5 +1,6 @@
 """Encoder and decoder against torch.nn by weights, and the chapter's equations."""
 
+import functools
 import itertools
 import math
 
@@ -10,14 +11,13 @@ from torch import nn
 from nnlib.attention.transformer import (
     Transformer,
     TransformerDecoder,
-    TransformerDecoderLayer,
     TransformerEncoder,
-    TransformerEncoderLayer,
 )
 from nnlib.blocks.kv_cache import KVCache
 from nnlib.blocks.multi_head_attention import MultiHeadAttention
 from nnlib.blocks.positions import sinusoidal
 from nnlib.blocks.rms_norm import RMSNorm
+from nnlib.blocks.transformer_layer import TransformerDecoderLayer, TransformerEncoderLayer
 from nnlib.kernels.attention import attention
 from nnlib.kernels.rope import rope
 from tests.support import Example, refuses
@@ -362,7 +362,7 @@ def test_flops_are_counted_by_torch_itself():
 
     for n, d in ((7, 12), (96, 16), (97, 16)):
         layer, x = TransformerEncoderLayer(d, 4, 4 * d, dropout=0.0).train(), torch.randn(1, n, d)
-        looked = count(lambda layer=layer, x=x: layer.self_attn(x, need_weights=True))
+        looked = count(lambda layer=layer, x=x: layer.self_attn.with_weights(x))
         assert looked == 8 * n * d * d + 4 * n * n * d
         assert count(lambda layer=layer, x=x: layer._feed_forward(x)) == 16 * n * d * d
         products, pairs = 24 * n * d * d, 4 * n * n * d
@@ -441,8 +441,8 @@ def test_pre_norm_keeps_the_gradient_and_post_norm_lets_it_fade():
     ({"dim_feedforward": 0}, ValueError, "dim_feedforward=0 must be an integer ≥ 1"),
     ({"dim_feedforward": 2.5}, TypeError, "dim_feedforward=2.5 must be an integer"),
     ({"dropout": -0.1}, ValueError, "dropout=-0.1"),
-    ({"activation": "tanh"}, ValueError, "activation='tanh' must be one of ['relu', 'gelu'"),
-    ({"norm_first": None}, ValueError, "norm_first=None must be one of [True, False]"),
+    ({"activation": "swish"}, ValueError, "activation='swish' must be one of ['identity', 'sig"),
+    ({"norm_first": None}, TypeError, "norm_first=None must be True or False"),
     ({"layer_norm_eps": -1.0}, ValueError, "eps=-1.0"),
 ])  # fmt: skip
 def test_bad_layers_are_refused(cls, options, error, message):
@@ -450,17 +450,29 @@ def test_bad_layers_are_refused(cls, options, error, message):
         cls(**{"embed_dim": 12, "num_heads": 3, **options})
 
 
-@pytest.mark.parametrize(("build", "message"), [
-    (lambda: TransformerEncoder(12, 3, 0), "num_layers=0"),
-    (lambda: TransformerDecoder(12, 3, num_layers=-1), "num_layers=-1"),
-    (lambda: TransformerEncoder(12, 3, final_norm="yes"), "final_norm='yes' must be one of"),
-    (lambda: Transformer(12, 3, 0, 1), "num_encoder_layers=0"),
-    (lambda: Transformer(12, 3, 1, 0), "num_decoder_layers=0"),
-    (lambda: Transformer(12, 5), "num_heads=5 does not divide embed_dim=12"),
+@pytest.mark.parametrize(("build", "error", "message"), [
+    (lambda: TransformerEncoder(12, 3, 0), ValueError, "num_layers=0"),
+    (lambda: TransformerDecoder(12, 3, num_layers=-1), ValueError, "num_layers=-1"),
+    (lambda: TransformerEncoder(12, 3, final_norm=0.0), TypeError, "final_norm=0.0 must be True"),
+    (lambda: Transformer(12, 3, 0, 1), ValueError, "num_encoder_layers=0"),
+    (lambda: Transformer(12, 3, 1, 0), ValueError, "num_decoder_layers=0"),
+    (lambda: Transformer(12, 5), ValueError, "num_heads=5 does not divide embed_dim=12"),
 ])  # fmt: skip
-def test_bad_stacks_are_refused(build, message):
-    with refuses(ValueError, message):
+def test_bad_stacks_are_refused(build, error, message):
+    with refuses(error, message):
         build()
+
+
+@pytest.mark.parametrize("build", [
+    functools.partial(TransformerEncoder, 12, 3, 2, 20, final_norm=True),
+    functools.partial(TransformerDecoder, 12, 3, 2, 20, final_norm=True),
+    functools.partial(Transformer, 12, 3, 1, 1, 20),
+    functools.partial(TransformerDecoderLayer, 12, 3, 20),
+    functools.partial(MultiHeadAttention, 12, 3, 1),
+])  # fmt: skip
+def test_every_number_is_made_where_and_as_it_is_asked_for(build):
+    for number in build(device="meta", dtype=torch.bfloat16).state_dict().values():
+        assert (number.device.type, number.dtype) == ("meta", torch.bfloat16)
 
 
 def test_bad_inputs_are_refused_by_name():
@@ -491,7 +503,7 @@ def test_from_torch_takes_only_its_namesake(cls):
 
 def test_from_torch_refuses_what_it_cannot_copy():
     theirs = nn.TransformerEncoderLayer(8, 2, 16, activation=torch.tanh)
-    with refuses(ValueError, "must be one of ['relu', 'gelu', 'gelu_tanh']"):
+    with refuses(ValueError, "must be ReLU or GELU"):
         TransformerEncoderLayer.from_torch(theirs)
     theirs = nn.TransformerEncoderLayer(8, 2, 16)
     theirs.norm1 = nn.RMSNorm(8)

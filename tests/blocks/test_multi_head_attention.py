@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from nnlib.blocks.kv_cache import KVCache
 from nnlib.blocks.multi_head_attention import MultiHeadAttention, attention_weights
@@ -54,7 +55,7 @@ def test_self_attention_equals_torch_with_weights_and_gradients(bias, causal):
     x = normal(2, 5, 12).requires_grad_()
     ahead = torch.ones(5, 5, dtype=torch.bool).triu(1) if causal else None
     wanted, weights = theirs(x, x, x, attn_mask=ahead, average_attn_weights=False)
-    got, looked = ours(x, is_causal=causal, need_weights=True)
+    got, looked = ours.with_weights(x, is_causal=causal)
     torch.testing.assert_close(got, wanted, **TIGHT)
     torch.testing.assert_close(looked, weights, **TIGHT)
     fast = ours(x, is_causal=causal)
@@ -167,8 +168,7 @@ def test_a_query_that_sees_nothing_says_nothing_and_gives_no_nan(kind, weights):
         "numbers": {"mask": unseen},
         "both": {"key_mask": real, "mask": normal(3, 3)},
     }[kind]  # fmt: skip
-    out = ours(x, need_weights=weights, **options)
-    out, looked = out if weights else (out, None)
+    out, looked = ours.with_weights(x, **options) if weights else (ours(x, **options), None)
     torch.testing.assert_close(out[1], ours.out_proj.bias.expand(3, 8))
     if weights:
         assert (looked[1] == 0).all()
@@ -179,7 +179,7 @@ def test_a_query_that_sees_nothing_says_nothing_and_gives_no_nan(kind, weights):
 
 
 def test_large_scores_do_not_overflow():
-    out, weights = MultiHeadAttention(8, 2)(1e4 * torch.randn(1, 5, 8), need_weights=True)
+    out, weights = MultiHeadAttention(8, 2).with_weights(1e4 * torch.randn(1, 5, 8))
     assert out.isfinite().all()
     torch.testing.assert_close(weights.sum(-1), torch.ones(1, 2, 5))
 
@@ -215,18 +215,11 @@ def test_a_source_read_once_serves_every_query():
         assert store.length == 5  # and nothing was added
 
 
-def test_cache_keeps_rows_for_beam_search_and_counts_its_bytes():
+def test_a_cache_counts_its_bytes():
     cache = KVCache(4)
     assert cache.bytes == 0
-    cache.select(torch.tensor([0]))  # nothing to select from yet
-    k, v = torch.randn(2, 3, 2, 5), torch.randn(2, 3, 2, 5)
-    cache.append(k, v)
+    cache.append(torch.randn(2, 3, 2, 5), torch.randn(2, 3, 2, 5))
     assert cache.bytes == 2 * 2 * 3 * 4 * 5 * 4  # keys and values, room for 4, float32
-    cache.select(torch.tensor([1, 1, 0]))
-    keys, values = cache.append(torch.zeros(3, 3, 1, 5), torch.zeros(3, 3, 1, 5))
-    torch.testing.assert_close(keys[:, :, :2], k[[1, 1, 0]])
-    torch.testing.assert_close(values[:, :, :2], v[[1, 1, 0]])
-    assert (keys[:, :, 2] == 0).all()
 
 
 @pytest.mark.parametrize(("change", "error", "message"), [
@@ -320,11 +313,66 @@ def test_heads_that_do_not_divide_are_refused(arguments, error, message):
     ({"dropout": 1.5}, "dropout=1.5 must be a finite number ≥ 0 and ≤ 1"),
     ({"rotary_base": 0.0}, "rotary_base=0.0 must be a finite number > 0"),
     ({"rotary_base": 100.0, "num_heads": 4}, "rotary_base needs an even head width, got 3"),
-    ({"bias": 2}, "bias=2 must be one of [True, False]"),
+    ({"bias": 0.0}, "bias=0.0 must be True or False"),
 ])  # fmt: skip
 def test_bad_options_are_refused(options, message):
-    with refuses(ValueError, message):
+    with refuses(TypeError if "bias" in options else ValueError, message):
         MultiHeadAttention(**{"embed_dim": 12, "num_heads": 3, **options})
+
+
+def test_new_weights_are_those_of_a_new_module():
+    ours = MultiHeadAttention(12, 3)
+    with torch.no_grad():
+        for parameter in ours.parameters():
+            parameter.fill_(7.0)
+    torch.manual_seed(5)
+    ours.reset_parameters()
+    torch.manual_seed(5)
+    for got, wanted in zip(ours.parameters(), MultiHeadAttention(12, 3).parameters(), strict=True):
+        torch.testing.assert_close(got, wanted, rtol=0, atol=0)
+
+
+class Largest(TorchDispatchMode):
+    """Watch how large the largest tensor is that an operation returns."""
+
+    numel = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        for part in out if isinstance(out, tuple | list) else (out,):
+            if isinstance(part, torch.Tensor):
+                self.numel = max(self.numel, part.numel())
+        return out
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_training_holds_no_table_of_all_pairs(dropout, padded):
+    """With 600 positions a table of 8 heads is 2.9 million numbers, and no operation makes it."""
+    layer = MultiHeadAttention(32, 8, dropout=dropout).train()
+    x = torch.randn(1, 600, 32)
+    real = torch.arange(600)[None] < 500 if padded else None
+    with Largest() as watch:
+        layer(x, key_mask=real).sum().backward()
+    assert 3 * 600 * 32 <= watch.numel < 8 * 600 * 600 / 2
+
+
+def test_dropout_falls_on_the_weights_and_leaves_their_mean():
+    torch.manual_seed(1)
+    layer, x = MultiHeadAttention(8, 2, dropout=0.4), torch.randn(1, 6, 8)
+    with torch.no_grad():
+        many = layer.train()(x.expand(20_000, -1, -1))
+        torch.testing.assert_close(many.mean(0), layer.eval()(x)[0], atol=0.01, rtol=0)
+    assert many.std(0).min() > 0.01
+
+
+def test_with_weights_gathers_what_forward_gathers():
+    layer, x = MultiHeadAttention(12, 4, 2).double(), normal(2, 5, 12)
+    real = torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
+    out, weights = layer.with_weights(x, key_mask=real, is_causal=True)
+    torch.testing.assert_close(out, layer(x, key_mask=real, is_causal=True))
+    assert weights.shape == (2, 4, 5, 5)
+    assert not weights[1, ..., 3:].any()
 
 
 X = torch.zeros(2, 3, 12)
@@ -344,10 +392,10 @@ X = torch.zeros(2, 3, 12)
     ({"key_mask": torch.ones(2, 4) > 0}, ValueError, "key_mask must have shape (2, 3)"),
     ({"key_mask": torch.ones(2, 3)}, TypeError, "key_mask must hold True at real tokens"),
 ])  # fmt: skip
-@pytest.mark.parametrize("need_weights", [True, False])
-def test_bad_inputs_are_refused(given, error, message, need_weights):
+@pytest.mark.parametrize("method", ["forward", "with_weights"])
+def test_bad_inputs_are_refused(given, error, message, method):
     with refuses(error, message):
-        MultiHeadAttention(12, 3)(**{"query": X, "need_weights": need_weights, **given})
+        getattr(MultiHeadAttention(12, 3), method)(**{"query": X, **given})
 
 
 def test_reading_a_source_refuses_what_does_not_fit():

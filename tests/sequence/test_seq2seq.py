@@ -14,8 +14,8 @@ from torch.nn import functional as F
 from transformers.models.bart.modeling_bart import BartDecoderLayer
 from transformers.models.t5.modeling_t5 import T5Attention, T5Block, T5Stack
 
-from nnlib.attention.transformer import TransformerDecoderLayer
 from nnlib.blocks.t5 import RelativePositionBias, T5Layer, relative_bucket
+from nnlib.blocks.transformer_layer import TransformerDecoderLayer
 from nnlib.sequence.bidirectional import reverse
 from nnlib.sequence.seq2seq import Memory, Seq2Seq
 from tests.support import Example, refuses

@@ -6,33 +6,51 @@ Nothing here imports `transformers`: an instance of one of its models is read by
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-Rules = Sequence[tuple[str, str | None]]
+
+class Part(NamedTuple):
+    """Where a tensor stands among several that ours holds under one another, from 0."""
+
+    number: int
+
+
+def transposed(value: Tensor) -> Tensor:
+    """Return a weight as (out, in) that was stored as (in, out)."""
+    return value.T
+
+
+Transform = Callable[[Tensor], Tensor] | Part | None
+Rule = tuple[str, str | None, Transform]
+"""A pattern for the whole of their name, our name (None: dropped knowingly), what to do to it."""
+
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 _FILES = ("config.json", "model.safetensors", "model.safetensors.index.json", "model-*.safetensors")
 
 
-def read_model(model_or_path, model_type: str) -> tuple[dict, dict[str, Tensor]]:
+def read_model(
+    model_or_path: nn.Module | str | Path, model_type: str, needed: Iterable[str] = ()
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return the configuration and the tensors of a model, wherever it is.
 
     Args:
         model_or_path: an instance of a `transformers` model, a folder, or a name on the hub.
         model_type: what the configuration must call itself, such as "gpt2".
+        needed: what the configuration must say.
 
     Raises:
-        TypeError: neither a path nor a model with a `config`.
-        ValueError: another type of model, or whatever `read_folder` refuses.
         ConnectionError: a name on the hub, which cannot be reached.
     """
     if isinstance(model_or_path, str | Path):
         config, tensors = read_folder(_folder_of(model_or_path))
     elif isinstance(model_or_path, nn.Module) and hasattr(model_or_path, "config"):
-        config, tensors = model_or_path.config.to_dict(), dict(model_or_path.state_dict())
+        theirs: Any = model_or_path.config
+        config, tensors = theirs.to_dict(), dict(model_or_path.state_dict())
     else:
         raise TypeError(
             "model_or_path must be a transformers model, a folder or a hub id, "
@@ -41,10 +59,24 @@ def read_model(model_or_path, model_type: str) -> tuple[dict, dict[str, Tensor]]
     got = config.get("model_type")
     if got != model_type:
         raise ValueError(f"model_or_path must hold a model of type {model_type!r}, got {got!r}")
+    if lost := [name for name in needed if name not in config]:
+        raise ValueError(f"model_or_path has a configuration without {lost}")
     return config, tensors
 
 
-def read_folder(path: str | Path) -> tuple[dict, dict[str, Tensor]]:
+def refuse_options(config: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Refuse what their model can do and ours cannot, rather than answer wrongly.
+
+    Args:
+        config: from `read_model`.
+        wanted: the only value of each option that ours has; one that is not set has it.
+    """
+    for name, value in wanted.items():
+        if (got := config.get(name, value)) != value:
+            raise ValueError(f"model_or_path has {name}={got!r}, it must be {value!r}")
+
+
+def read_folder(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return `config.json` and all tensors of a folder that `save_pretrained` wrote.
 
     The tensors stand in `model.safetensors`, or in the shards that
@@ -71,8 +103,9 @@ def read_folder(path: str | Path) -> tuple[dict, dict[str, Tensor]]:
         raise ValueError(f"path={str(path)!r} must be a folder that exists")
     config = _json(folder, "config.json")
     index = folder / "model.safetensors.index.json"
+    promised: Any = {}  # which tensor stands in which file
     if (folder / "model.safetensors").is_file():
-        shards, promised = ["model.safetensors"], {}
+        shards = ["model.safetensors"]
     elif index.is_file():
         promised = _json(folder, index.name).get("weight_map")
         if not isinstance(promised, dict) or not all(map(_plain, promised.values())):
@@ -99,15 +132,13 @@ def read_folder(path: str | Path) -> tuple[dict, dict[str, Tensor]]:
     return config, tensors
 
 
-def load_renamed(model: nn.Module, tensors: dict[str, Tensor], rules: Rules) -> None:
+def load_renamed(model: nn.Module, tensors: dict[str, Tensor], rules: Sequence[Rule]) -> None:
     r"""Copy tensors into a model whose parameters have other names.
 
     Args:
         model: what receives them; every entry of its `state_dict` must be filled.
         tensors: by their own names.
-        rules: pairs of a pattern for the whole of their name and our name, tried in order. Our
-            name may use groups (`\1`); `.T` at its end transposes, `[0]`, `[1]`, … put parts
-            under one another; None drops the tensor knowingly.
+        rules: tried in order. Our name may use groups of the pattern (`\1`).
 
     Raises:
         ValueError: a tensor is missing, left over, given twice, or of another shape; all that are
@@ -116,7 +147,9 @@ def load_renamed(model: nn.Module, tensors: dict[str, Tensor], rules: Rules) -> 
     Example:
         >>> theirs = {"fc.w": torch.ones(3, 2), "fc.b": torch.ones(2), "step": torch.ones(())}
         >>> layer = nn.Linear(3, 2)
-        >>> rules = [(r"fc\.w", "weight.T"), (r"fc\.b", "bias"), ("step", None)]
+        >>> rules = [
+        ...     (r"fc\.w", "weight", transposed), (r"fc\.b", "bias", None), ("step", None, None),
+        ... ]
         >>> load_renamed(layer, theirs, rules)
         >>> layer(torch.ones(3)).tolist()
         [4.0, 4.0]
@@ -124,15 +157,18 @@ def load_renamed(model: nn.Module, tensors: dict[str, Tensor], rules: Rules) -> 
     found: dict[str, dict[int, Tensor]] = {}
     extra, twice = [], []
     for theirs, value in tensors.items():
-        rule = next(((m, ours) for p, ours in rules if (m := re.fullmatch(p, theirs))), None)
-        if rule is None:
+        for pattern, name, change in rules:
+            if not (match := re.fullmatch(pattern, theirs)):
+                continue
+            if name is not None:
+                parts = found.setdefault(match.expand(name), {})
+                at = change.number if isinstance(change, Part) else 0
+                if at in parts:
+                    twice.append(theirs)
+                parts[at] = change(value) if callable(change) else value
+            break
+        else:
             extra.append(theirs)
-        elif rule[1] is not None:
-            name, flip, part = _target(rule[0].expand(rule[1]))
-            parts = found.setdefault(name, {})
-            if part in parts:
-                twice.append(theirs)
-            parts[part] = value.T if flip else value
     ours = model.state_dict()
     extra += [name for name in found if name not in ours]
     missing = [name for name in ours if name not in found]
@@ -157,13 +193,6 @@ def load_renamed(model: nn.Module, tensors: dict[str, Tensor], rules: Rules) -> 
     model.load_state_dict(whole)
 
 
-def _target(name: str) -> tuple[str, bool, int]:
-    """Split our name into the name, whether to transpose, and the number of the part."""
-    part = re.search(r"\[(\d+)\]$", name)
-    name = name[: part.start()] if part else name
-    return name.removesuffix(".T"), name.endswith(".T"), int(part[1]) if part else 0
-
-
 def _folder_of(path: str | Path) -> Path:
     """Return a local folder; a name on the hub is fetched first."""
     if Path(path).exists() or not _HUB_ID.fullmatch(str(path)):
@@ -179,7 +208,7 @@ def _folder_of(path: str | Path) -> Path:
         ) from error
 
 
-def _json(folder: Path, name: str) -> dict:
+def _json(folder: Path, name: str) -> dict[str, Any]:
     try:
         content = json.loads((folder / name).read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -10,7 +10,14 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from nnlib.blocks.hugging_face import load_renamed, read_folder, read_model
+from nnlib.hugging_face import (
+    Part,
+    load_renamed,
+    read_folder,
+    read_model,
+    refuse_options,
+    transposed,
+)
 from tests.support import refuses
 
 
@@ -95,10 +102,11 @@ def test_a_broken_index_is_refused_by_name(tmp_path):
 
 
 RULES = [
-    (r"fc\.w", "weight.T"),
-    (r"fc\.b", "bias"),
-    (r"half([01])", r"weight[\1]"),
-    (r"mask\d", None),
+    (r"fc\.w", "weight", transposed),
+    (r"fc\.b", "bias", None),
+    ("half0", "weight", Part(0)),
+    ("half1", "weight", Part(1)),
+    (r"mask\d", None, None),
 ]
 
 
@@ -142,6 +150,18 @@ def test_a_model_of_another_kind_is_refused(tmp_path):
     for thing in (3, nn.Linear(2, 2)):
         with refuses(TypeError, "model_or_path must be a transformers model, a folder or a hub id"):
             read_model(thing, "tiny")
+
+
+def test_a_configuration_without_what_is_needed_is_refused(tmp_path):
+    folder = write(tmp_path, model={"a": A})
+    with refuses(ValueError, "model_or_path has a configuration without ['width']"):
+        read_model(folder, "tiny", needed=["model_type", "width"])
+
+
+def test_an_option_that_ours_lacks_is_refused_by_name():
+    refuse_options({"tied": True}, {"tied": True, "never_said": 3})
+    with refuses(ValueError, "model_or_path has tied=False, it must be True"):
+        refuse_options({"tied": False}, {"tied": True})
 
 
 def test_a_name_on_the_hub_is_fetched_and_offline_is_an_error_that_says_so(tmp_path, monkeypatch):
