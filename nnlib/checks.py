@@ -141,8 +141,7 @@ def tokens(
         of: what the caller's number of rows is called, for the message.
     """
     tensor(name, value, shape=shape, floating=False, empty=empty)
-    if value.dtype not in (torch.int32, torch.int64):
-        raise TypeError(f"{name} must hold int64 or int32, got {value.dtype}")
+    _an_index(name, value)
     if readable(value) and value.numel():
         low, high = map(int, value.aminmax())
         if low < 0 or high >= vocab_size:
@@ -196,9 +195,16 @@ def lengths(name: str, value: Any, batch: int, steps: int) -> Tensor:
 def labels(name: str, value: Any, classes: int, *, length: int | None = None) -> Tensor:
     """Return `value` when it is a vector of class numbers in 0 … `classes` − 1."""
     tensor(name, value, shape=("n" if length is None else length,), floating=False)
+    _an_index(name, value)
     if readable(value) and value.numel() and (int(value.min()) < 0 or int(value.max()) >= classes):
         raise ValueError(
             f"{name} must hold classes 0 … {classes - 1}, "
             f"got {int(value.min())} … {int(value.max())}"
         )
     return value
+
+
+def _an_index(name: str, value: Tensor) -> None:
+    """Refuse what torch does not look up by: uint8 would be taken for a mask."""
+    if value.dtype not in (torch.int32, torch.int64):
+        raise TypeError(f"{name} must hold int64 or int32, got {value.dtype}")

@@ -1,4 +1,4 @@
-"""Begin an architecture: `make new CHAPTER=family/name` writes its module, test and chapter.
+"""Begin an architecture: `make new CHAPTER=family/name` writes all files that are its own.
 
 The catalogue and the table of contents are edited by hand, one line each; this prints them.
 """
@@ -21,9 +21,11 @@ FILES = {
     "chapter.md": "chapters/{family}/{name}.md",
     "module.py.txt": "nnlib/{family}/{name}.py",
     "test.py.txt": "tests/{family}/test_{name}.py",
+    "presets.yaml": "chapters/{family}/{name}.yaml",
 }
 FIRST_OF_FAMILY = {
     "index.md": "chapters/{family}/index.md",
+    "references.bib": "chapters/{family}/references.bib",
     "package.py.txt": "nnlib/{family}/__init__.py",
 }
 
@@ -110,7 +112,6 @@ def instructions(chapter: str, root: Path = ROOT) -> str:
     first = f"chapters/{family}/index" not in (root / "_toc.yml").read_text(encoding="utf-8")
     family_line = (
         f"  (first of its family) _toc.yml:  - file: chapters/{family}/index, with sections:\n"
-        f"  (first of its family) pyproject.toml, layers of imports:  {family} beside foundations\n"
     )
     return (
         f"Now two lines by hand:\n{family_line if first else ''}"

@@ -5,10 +5,10 @@ import subprocess
 import sys
 
 import pytest
-from pybtex.database import parse_file
 
 from nnlib import catalog
 from pipeline import ROOT
+from tests.book.references import references
 from tests.support import refuses
 
 
@@ -55,7 +55,7 @@ def test_ancestors_exist_and_are_not_younger(row):
 
 
 def test_sources_stand_in_the_bibliography():
-    known = parse_file(ROOT / "references.bib").entries
+    known = references()
     assert [row.name for row in catalog.ARCHITECTURES if row.source not in known] == []
 
 

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nnlib import checks
-from nnlib.device import pick_device
 from tests.support import refuses
 
 
@@ -85,15 +84,6 @@ def test_labels_lie_in_their_range(classes, values):
     else:
         with refuses(ValueError, f"y must hold classes 0 … {classes - 1}"):
             checks.labels("y", y, classes)
-
-
-def test_device_is_picked_or_named():
-    assert pick_device("cpu") == torch.device("cpu")
-    assert pick_device("auto").type in {"cpu", "cuda", "mps"}
-    with refuses(ValueError, "device='gpu'"):
-        pick_device("gpu")
-    with refuses(ValueError, "device='cuda:99' is not present here"):
-        pick_device("cuda:99")
 
 
 @pytest.mark.parametrize("value", [0, 1, 0.0, 1.0, None, "True"])

@@ -8,7 +8,7 @@ Axes: n tokens of a stream, b rows, t positions, v vocabulary.
 
 import functools
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from jaxtyping import Float, Int, Shaped
@@ -55,7 +55,7 @@ class Vocabulary:
         ([2, 0, 1], ['c', 'a'])
     """
 
-    def __init__(self, tokens, unknown: str | None = None):
+    def __init__(self, tokens: Iterable[str], unknown: str | None = None):
         self.tokens = list(tokens)
         self.numbers = {token: number for number, token in enumerate(self.tokens)}
         if len(self.numbers) != len(self.tokens):
@@ -67,7 +67,7 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(self.tokens)
 
-    def encode(self, text) -> Tensor:
+    def encode(self, text: Iterable[str]) -> Tensor:
         """Return the numbers of a sequence of tokens (a string is one of characters)."""
         other = None if self.unknown is None else self.numbers[self.unknown]
         numbers = [self.numbers.get(token, other) for token in text]
@@ -76,7 +76,7 @@ class Vocabulary:
             raise ValueError(f"text holds tokens outside the vocabulary: {lost[:5]}")
         return torch.tensor(numbers, dtype=torch.int64)
 
-    def decode(self, numbers) -> list[str]:
+    def decode(self, numbers: Sequence[int] | Int[Tensor, " n"]) -> list[str]:
         """Return the tokens of numbers."""
         return [self.tokens[int(number)] for number in numbers]
 

@@ -4,7 +4,7 @@ A rule of `nnlib.foundations.optimizers` adds `_start`, the state of a fresh par
 `_update`, the rule for one tensor; and `_update_all`, the same for a list of tensors at once.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, overload
 
 import torch
@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from nnlib import checks
 
+Params = Iterable[Any]  # tensors, (name, tensor) pairs, or dicts: one a group
 Group = dict[str, Any]
 Slots = dict[str, Tensor]
 _HOW = {"foreach", "fused", "capturable", "differentiable"}  # torch's options of speed
@@ -24,6 +25,16 @@ class Rule(Optimizer):
 
     _decoupled = False  # whether weight decay stays out of the gradient
     _starts_at_once = False  # whether torch's namesake has state before the first step
+
+    def __init__(self, params: Params, defaults: Group):
+        if isinstance(params, str | Tensor) or not isinstance(params, Iterable):
+            raise TypeError(
+                f"params must be tensors or groups of them, got {type(params).__name__}"
+            )
+        params = list(params)
+        if not params:
+            raise ValueError("params must hold one tensor or more, got none")
+        super().__init__(params, defaults)
 
     def _check(self, group: Group) -> None:
         checks.number("lr", group["lr"], least=0)

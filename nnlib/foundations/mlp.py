@@ -6,12 +6,13 @@ Axes: n examples, d input features, c outputs or classes, h hidden units; l coun
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.types import Device
 
 from nnlib import checks
 
@@ -53,6 +54,8 @@ class MLP(nn.Module):
             Two sizes give an affine map.
         activation: the hidden $f$: a name in `ACTIVATIONS`, or any elementwise callable. A module
             with weights of its own, such as `torch.nn.PReLU()`, is trained along.
+        device: of the weights.
+        dtype: of the weights.
 
     Attributes:
         sizes: as given, a tuple.
@@ -64,7 +67,14 @@ class MLP(nn.Module):
     Source: Rumelhart, Hinton and Williams 1986, who bent with the sigmoid.
     """
 
-    def __init__(self, sizes: Sequence[int], activation: str | Activation = "relu"):
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        activation: str | Activation = "relu",
+        *,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
+    ):
         super().__init__()
         self.sizes = _check_sizes(sizes)
         if isinstance(activation, str):
@@ -72,13 +82,15 @@ class MLP(nn.Module):
         elif not callable(activation):
             raise TypeError(f"activation={activation!r} must be a name or a callable")
         for at, (inputs, outputs) in enumerate(pairwise(self.sizes)):
-            self.add_module(str(2 * at), nn.Linear(inputs, outputs))
+            affine = nn.Linear(inputs, outputs, device=device, dtype=dtype)
+            self.add_module(str(2 * at), affine)
         self.activation = activation
 
     @property
     def layers(self) -> list[nn.Linear]:
         """The affine maps, first to last."""
-        return [self.get_submodule(str(2 * at)) for at in range(len(self.sizes) - 1)]
+        names = (str(2 * at) for at in range(len(self.sizes) - 1))
+        return [cast("nn.Linear", self.get_submodule(name)) for name in names]
 
     def forward(self, x: Float[Tensor, "*n d"]) -> Float[Tensor, "*n c"]:
         """Return the outputs of each row, before any output activation."""

@@ -8,17 +8,14 @@ uses unless `foreach=False`, does it for a list of tensors in few calls (`torch.
 """
 
 import math
-from collections.abc import Iterable
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from nnlib import checks
-from nnlib.foundations._rule import Group, Rule, Slots
+from nnlib.foundations._rule import Group, Params, Rule, Slots
 
-Params = Iterable[Any]  # tensors, (name, tensor) pairs, or dicts: one a group
 List = list[Tensor]
 Values = Float[Tensor, "*n"]
 

@@ -88,7 +88,8 @@ def _backward_kernel(
     if HAS_CARRY:
         carry = tl.load(carry_ptr + row * features + cols, mask=live, other=0.0)
     for i in tl.range(0, count, num_stages=STAGES):
-        earlier = first + count - 1 - i + 0 * cols > 0  # else only h0 stands before this one
+        # else only h0 stands before this one; 0 * cols makes it a vector, as masks must be
+        earlier = first + count - 1 - i + 0 * cols > 0
         a = tl.load(a_at, mask=live, other=0.0).to(tl.float32)
         dh = tl.load(dh_at, mask=live, other=0.0).to(tl.float32)
         h = tl.load(h_at, mask=live & earlier, other=0.0).to(tl.float32)
@@ -102,7 +103,7 @@ def _backward_kernel(
         da_at -= features
         db_at -= features
     if HAS_H0:
-        opens = live & (first + 0 * cols == 0)  # the sequence's first chunk
+        opens = live & (first + 0 * cols == 0)  # in the sequence's first chunk
         tl.store(dh0_ptr + row // chunks * features + cols, carry, mask=opens)
 
 

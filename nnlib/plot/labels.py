@@ -85,7 +85,18 @@ def end_label(
     Names at the same end move apart where they would overlap; `dx` and `dy` are points, for what
     must move besides.
     """
-    ax.add_artist(_EndLabel(text, (float(x), float(y)), dx, dy, color=color))
+    _put(ax, _EndLabel(text, (float(x), float(y)), dx, dy, color=_ink(color)))
+
+
+def _put(ax: Axes, label: _EndLabel) -> None:
+    ax.add_artist(label)
+    label.set_clip_path(None)  # it stands outside, and the figure makes room for it
+    label.set_clip_on(False)
+
+
+def _ink(color: str) -> str:
+    """Return the colour of words on a line of this colour; yellow ones cannot be read."""
+    return "ink" if color == "highlight" else color
 
 
 def reference(
@@ -125,16 +136,16 @@ def reference(
         return
     along = ax.get_yaxis_transform() if axis == "y" else ax.get_xaxis_transform()
     if axis == "y" and side == "end":
-        ax.add_artist(_EndLabel(name, (1.0, level), 5, 0, color=color, xycoords=along))
+        _put(ax, _EndLabel(name, (1.0, level), 5, 0, color=_ink(color), xycoords=along))
         return
     if axis == "y":
-        place, shift = (float(side != "left"), level), (0.0, -3.0 if below else 3.0)
+        place, shift = (float(side != "left"), level), (0.0, -5.0 if below else 3.0)
         lean, stand = side, "top" if below else "bottom"
     else:
         place, shift = (level, float(not below)), (-4.0 if side == "left" else 4.0, 0.0)
         lean, stand = "right" if side == "left" else "left", "bottom" if below else "top"
     ax.annotate(
-        name, place, xycoords=along, xytext=shift, textcoords="offset points", color=color,
+        name, place, xycoords=along, xytext=shift, textcoords="offset points", color=_ink(color),
         fontsize=SIZE, ha=lean, va=stand, annotation_clip=False,
     )  # fmt: skip
 

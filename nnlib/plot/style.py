@@ -91,6 +91,11 @@ def apply() -> None:
     mpl.rcParams.update(SETTINGS)
 
 
+_OF_THE_FIGURE = frozenset(
+    ("sharex", "sharey", "squeeze", "width_ratios", "height_ratios", "gridspec_kw", "layout")
+)
+
+
 def subplots(
     rows: int = 1,
     cols: int = 1,
@@ -99,7 +104,7 @@ def subplots(
     height: float = 3.4,
     title: str = "",
     margins: tuple[float, float, float, float] | None = None,
-    **kwargs: Any,
+    **options: Any,
 ) -> tuple[Figure, Any]:
     """`plt.subplots` in the book's style, whatever the process's own settings are.
 
@@ -108,26 +113,39 @@ def subplots(
         cols: columns of panels; at most three read well on a phone.
         width: inches of the whole figure.
         height: inches of the whole figure.
-        title: of the whole figure, at its left, where the panels have titles of their own.
+        title: of the only panel; of the whole figure, at its left, where there are several.
         margins: left, bottom, right and top of the panels as shares of the figure. None: as wide as
             the labels need. The frames of a slider take margins, so that nothing jumps.
-        **kwargs: handed on to `plt.subplots`.
+        **options: `sharex`, `height_ratios` and the like for `plt.subplots`; all others, such as
+            `xlabel`, `xscale` or `ylim`, are set on every panel.
 
     Returns:
         The figure and its axes, as `plt.subplots` gives them.
 
+    Raises:
+        ValueError: a limit of None, which can only be found after something was drawn.
+
     Example:
-        >>> figure, (left, right) = subplots(1, 2, title="Two halves of one thing")
-        >>> figure.get_suptitle()
-        'Two halves of one thing'
+        >>> figure, (left, right) = subplots(1, 2, title="Two halves", xlabel="step")
+        >>> figure.get_suptitle(), right.get_xlabel()
+        ('Two halves', 'step')
     """
     apply()
+    for name in ("xlim", "ylim"):
+        if None in options.get(name, ()):
+            raise ValueError(f"{name}={options[name]!r} has an open end: set it after drawing")
+    outer = {name: value for name, value in options.items() if name in _OF_THE_FIGURE}
     if margins is not None:
         sides = dict(zip(("left", "bottom", "right", "top"), margins, strict=True))
-        kwargs |= {"layout": "none", "gridspec_kw": sides | kwargs.get("gridspec_kw", {})}
-    figure, axes = plt.subplots(rows, cols, figsize=(width, height), **kwargs)
-    if title:
+        outer |= {"layout": "none", "gridspec_kw": sides | outer.get("gridspec_kw", {})}
+    figure, axes = plt.subplots(rows, cols, figsize=(width, height), **outer)
+    inner = {name: value for name, value in options.items() if name not in _OF_THE_FIGURE}
+    if title and rows == cols == 1:
+        inner["title"] = title
+    elif title:
         figure.suptitle(title, x=0.01, horizontalalignment="left")
+    for ax in figure.axes if inner else ():
+        ax.set(**inner)
     return figure, axes
 
 

@@ -5,10 +5,14 @@ Forms: GRU (torch's), ResetBeforeGRU (as published), MinGRU (parallel over time)
 Axes: b batch, t time, d input features, h hidden features, l layers times directions.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.types import Device
 
 from nnlib import checks
 from nnlib.blocks.recurrent import Recurrent, State
@@ -20,19 +24,8 @@ class GRU(Recurrent):
 
     $r, z$ are sigmoids of $W x_t + R h_{t-1} + b$, and $n_t = \tanh(W_n x_t + b_n + r_t \odot (R_n
     h_{t-1} + c_n))$: the reset gate acts after the product (equations `gru-reset`, `gru-update`,
-    `gru-candidate`, `gru-state`). Takes torch.nn.GRU's arguments, batch first, and loads its
-    `state_dict`.
-
-    Args:
-        input_size: features d of an input, ≥ 1.
-        hidden_size: features h of the state, ≥ 1.
-        num_layers: layers, ≥ 1.
-        bias: whether there are biases; two a gate, as in torch.
-        batch_first: whether inputs are b t d, or t b d.
-        dropout: probability of dropping an output between two layers in training, 0 … 1.
-        bidirectional: whether a second walk reads from the end.
-        device: of the parameters.
-        dtype: of the parameters.
+    `gru-candidate`, `gru-state`). Takes the arguments of `Recurrent`, which are torch.nn.GRU's,
+    batch first, and loads its `state_dict`.
 
     Example:
         >>> out, state = GRU(3, 5)(torch.zeros(2, 7, 3))
@@ -43,7 +36,7 @@ class GRU(Recurrent):
     """
 
     gates = 3
-    fused = staticmethod(torch.gru)
+    fused: Callable[..., Any] | None = staticmethod(torch.gru)
 
     def cell(self, projected: Tensor, state: State, weights: dict[str, Tensor]) -> State:
         """One tick: what to compare with, what is new, how much to keep."""
@@ -62,18 +55,7 @@ class ResetBeforeGRU(Recurrent):
     The reset gate acts before the product (equation `gru-candidate-before`): another class of
     functions from two units on, with the same parameters. It has no fused operator, so that
     `forward` is the loop. Weights of Chung et al., who write $1 - z$ for our z, fit after the
-    z rows of both weights and both biases have changed their sign.
-
-    Args:
-        input_size: features d of an input, ≥ 1.
-        hidden_size: features h of the state, ≥ 1.
-        num_layers: layers, ≥ 1.
-        bias: whether there are biases; the two of a gate only ever act as their sum.
-        batch_first: whether inputs are b t d, or t b d.
-        dropout: probability of dropping an output between two layers in training, 0 … 1.
-        bidirectional: whether a second walk reads from the end.
-        device: of the parameters.
-        dtype: of the parameters.
+    z rows of both weights and both biases have changed their sign. Arguments as for `GRU`.
 
     Example:
         >>> out, state = ResetBeforeGRU(3, 5)(torch.zeros(2, 7, 3))
@@ -110,6 +92,8 @@ class MinGRU(nn.Module):
     Args:
         input_size: features d of an input, ≥ 1.
         hidden_size: features h of the state, ≥ 1.
+        device: of the parameters.
+        dtype: of the parameters.
 
     Example:
         >>> MinGRU(3, 5)(torch.zeros(2, 7, 3)).shape
@@ -118,12 +102,19 @@ class MinGRU(nn.Module):
     Source: Feng et al. 2024, whose first form this is, without their logarithms.
     """
 
-    def __init__(self, input_size: int, hidden_size: int):
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
+    ):
         super().__init__()
         self.input_size = checks.count("input_size", input_size)
         self.hidden_size = checks.count("hidden_size", hidden_size)
-        self.to_gate = nn.Linear(input_size, hidden_size)
-        self.to_candidate = nn.Linear(input_size, hidden_size)
+        self.to_gate = nn.Linear(input_size, hidden_size, device=device, dtype=dtype)
+        self.to_candidate = nn.Linear(input_size, hidden_size, device=device, dtype=dtype)
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t h"]:
         """Return the states at every step, all of time at once: what training uses."""

@@ -5,7 +5,8 @@ al. 2000
 Axes: b batch, t time, d input features, h hidden features, l layers times directions.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -41,18 +42,8 @@ class LSTM(Recurrent):
 
     The gates $i, f, o$ are sigmoids and $g$ a tanh of $W x_t + R h_{t-1} + b$ (equations
     `lstm-input`, `lstm-forget`, `lstm-candidate`, `lstm-output`, `lstm-cell`, `lstm-hidden`).
-    Takes torch.nn.LSTM's arguments (without `proj_size`), batch first, and loads its `state_dict`.
-
-    Args:
-        input_size: features d of an input, ≥ 1.
-        hidden_size: features h of the state, ≥ 1.
-        num_layers: layers, ≥ 1.
-        bias: whether there are biases; two a gate, as in torch.
-        batch_first: whether inputs are b t d, or t b d.
-        dropout: probability of dropping an output between two layers in training, 0 … 1.
-        bidirectional: whether a second walk reads from the end.
-        device: of the parameters.
-        dtype: of the parameters.
+    Takes the arguments of `Recurrent`, which are torch.nn.LSTM's without `proj_size` and batch
+    first, and loads its `state_dict`.
 
     Example:
         >>> out, (h, c) = LSTM(3, 5)(torch.zeros(2, 7, 3))
@@ -64,8 +55,8 @@ class LSTM(Recurrent):
     """
 
     gates = 4
-    states = 2
-    fused = staticmethod(torch.lstm)
+    num_states = 2
+    fused: Callable[..., Any] | None = staticmethod(torch.lstm)
 
     def cell(self, projected: Tensor, state: State, weights: dict[str, Tensor]) -> State:
         """One tick: the states after it."""
@@ -96,12 +87,12 @@ class LSTM(Recurrent):
             )
         start = self._check(x, state, None)
         axis = 1 if self.batch_first else 0
-        weights = self._weights("_l0")
+        weights = self.weights_of("_l0")
         projected = F.linear(x, weights["weight_ih"], weights.get("bias_ih"))
-        carried, ticks = tuple(part[0] for part in start), []
+        ticks: list[Tick] = []
         for now in projected.unbind(axis):
-            ticks.append(self.tick(now, carried, weights))
-            carried = ticks[-1].h, ticks[-1].c
+            before = (ticks[-1].h, ticks[-1].c) if ticks else (start[0][0], start[1][0])
+            ticks.append(self.tick(now, before, weights))
         return Tick(*(torch.stack(parts, axis) for parts in zip(*ticks, strict=True)))
 
 
@@ -110,18 +101,7 @@ class PeepholeLSTM(LSTM):
 
     Each gate gains one weight a unit, $p \odot c$, inside its sigmoid (equation `lstm-peephole`):
     `weight_ch_l0`, three rows of hidden_size, for i, f and o. No fused operator knows them, so
-    `forward` is the loop.
-
-    Args:
-        input_size: features d of an input, ≥ 1.
-        hidden_size: features h of the state, ≥ 1.
-        num_layers: layers, ≥ 1.
-        bias: whether there are biases; two a gate, as in torch.
-        batch_first: whether inputs are b t d, or t b d.
-        dropout: probability of dropping an output between two layers in training, 0 … 1.
-        bidirectional: whether a second walk reads from the end.
-        device: of the parameters.
-        dtype: of the parameters.
+    `forward` is the loop. Arguments as for `LSTM`.
 
     Example:
         >>> layer = PeepholeLSTM(3, 5)
@@ -240,7 +220,7 @@ def cell_jacobian(
         raise ValueError(f"start={start} must be below {len(x)}, the steps of x")
     ticks = layer.trace(x[None] if layer.batch_first else x[:, None])
     i, f, g, o, c, _ = (part.flatten(0, 1) for part in ticks)
-    r_i, r_f, r_g, r_o = layer.weight_hh_l0.chunk(4)
+    r_i, r_f, r_g, r_o = layer.weights_of("_l0")["weight_hh"].chunk(4)
 
     def rows(values: Tensor, matrix: Tensor) -> Tensor:
         return values[:, None] * matrix  # diag(values) @ matrix

@@ -11,11 +11,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
+from torch.types import Device
 
 from nnlib import checks
+from nnlib.blocks.activations import activation
 from nnlib.blocks.recurrent import Recurrent, State
 
-NONLINEARITIES = {"tanh": torch.tanh, "relu": torch.relu}
+FUSED = {"tanh": torch.rnn_tanh, "relu": torch.rnn_relu}
 
 
 class RNN(Recurrent):
@@ -24,16 +26,8 @@ class RNN(Recurrent):
     Takes torch.nn.RNN's arguments, batch first, and loads its `state_dict`.
 
     Args:
-        input_size: features d of an input, ≥ 1.
-        hidden_size: features h of the state, ≥ 1.
-        num_layers: layers, ≥ 1.
+        input_size, hidden_size, num_layers: as for `Recurrent`, and so are the others.
         nonlinearity: "tanh" or "relu".
-        bias: whether there are biases.
-        batch_first: whether inputs are b t d, or t b d.
-        dropout: probability of dropping an output between two layers in training, 0 … 1.
-        bidirectional: whether a second walk reads from the end.
-        device: of the parameters.
-        dtype: of the parameters.
 
     Example:
         >>> out, state = RNN(3, 5)(torch.zeros(2, 7, 3))
@@ -55,21 +49,23 @@ class RNN(Recurrent):
         batch_first: bool = True,
         dropout: float = 0.0,
         bidirectional: bool = False,
-        device=None,
-        dtype=None,
+        *,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
     ):
         super().__init__(
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
-            device, dtype,
+            device=device, dtype=dtype,
         )  # fmt: skip
-        self.nonlinearity = checks.one_of("nonlinearity", nonlinearity, NONLINEARITIES)
-        self.fused = torch.rnn_tanh if nonlinearity == "tanh" else torch.rnn_relu
+        self.nonlinearity = checks.one_of("nonlinearity", nonlinearity, FUSED)
+        self.fused = FUSED[nonlinearity]
+        self.flatten_parameters()  # now that the operator is known
 
     def cell(self, projected: Tensor, state: State, weights: dict[str, Tensor]) -> State:
         """One tick: mix the input's part with the state, and bend."""
         (h,) = state
         mixed = projected + F.linear(h, weights["weight_hh"], weights.get("bias_hh"))
-        return (NONLINEARITIES[self.nonlinearity](mixed),)  # eq. rnn-state
+        return (activation(self.nonlinearity)(mixed),)  # eq. rnn-state
 
 
 def jacobians(layer: RNN, states: Float[Tensor, "b t h"]) -> Float[Tensor, "b t h h"]:
@@ -93,7 +89,7 @@ def jacobians(layer: RNN, states: Float[Tensor, "b t h"]) -> Float[Tensor, "b t 
     """
     _one_walk(layer)
     checks.tensor("states", states, shape=("b", "t", layer.hidden_size), floating=True)
-    return _bend_slope(layer, states)[..., None] * layer.weight_hh_l0  # eq. rnn-jacobian
+    return _bend_slope(layer, states)[..., None] * _recurrent_weight(layer)  # eq. rnn-jacobian
 
 
 @torch.no_grad()
@@ -127,7 +123,7 @@ def backpropagate_through_time(
     pulled = torch.zeros_like(slopes[:, 0])
     for t in reversed(range(x.shape[1])):
         delta[:, t] = bend[:, t] * (slopes[:, t] + pulled)  # eq. rnn-walk
-        pulled = delta[:, t] @ layer.weight_hh_l0
+        pulled = delta[:, t] @ _recurrent_weight(layer)
     shares = {  # eq. rnn-share
         "weight_ih_l0": torch.einsum("bth,btd->hd", delta, x),
         "weight_hh_l0": torch.einsum("bth,btk->hk", delta, before),
@@ -171,7 +167,7 @@ def gradient_by_lag(
     for s in range(lags):
         delta = bend[:, : time - s] * pulled  # row k holds what came from step k + s
         parts.append(torch.einsum("bth,btk->hk", delta, before[:, : time - s]))  # eq. rnn-lag
-        pulled = delta[:, 1:] @ layer.weight_hh_l0
+        pulled = delta[:, 1:] @ _recurrent_weight(layer)
     return torch.stack(parts)
 
 
@@ -183,6 +179,10 @@ def _recorded(layer: RNN, x: Tensor, slopes: Tensor) -> tuple[Tensor, Tensor]:
     states, _ = layer(x)
     checks.tensor("slopes", slopes, shape=tuple(states.shape), floating=True)
     return F.pad(states[:, :-1], (0, 0, 1, 0)), _bend_slope(layer, states)
+
+
+def _recurrent_weight(layer: RNN) -> Tensor:
+    return layer.weights_of("_l0")["weight_hh"]
 
 
 def _bend_slope(layer: RNN, states: Tensor) -> Tensor:

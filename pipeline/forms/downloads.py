@@ -46,7 +46,8 @@ def place(site: Path, work: Path, root: Path) -> None:
         if "nn-form-" in text:
             up = "../" * len(page.relative_to(site).parent.parts)
             link = partial(_link, up=up, work=work, root=root)
-            page.write_text(_MARK.sub(link, text), "utf8")
+            # Another file: the previous site may share this one.
+            write(page, _MARK.sub(link, text).encode())
 
 
 def _link(found: re.Match[str], *, up: str, work: Path, root: Path) -> str:

@@ -29,7 +29,11 @@ from pipeline.forms import notebooks_zip as bundle
 
 PAGES = Path("_build/pages")  # generated pages
 # What shapes every page but stands in no page: a change of it makes Sphinx read the whole book.
-GLOBAL = ("pipeline/site/sphinx_nnlib.py", "requirements.txt")
+GLOBAL = (
+    *(f"pipeline/site/{name}.py" for name in ("sphinx_nnlib", "incremental", "bibliography")),
+    "requirements.txt",
+)
+_WARNED = re.compile(r"^(?P<file>[^:\n]+?)(?::docstring of [^:]+)?(?::\d+)?: (?:WARNING|ERROR)")
 _FRAME = re.compile(
     r"Running Jupyter-Book|(Source|Output) Folder:|(Config|Output) Path:|=+$|Building "
 )
@@ -47,16 +51,26 @@ def build(root: Path = ROOT, preset: str = "") -> Path:
         SiteError: a page is missing, or the build failed or warned.
     """
     work = presets.folder(preset, root)
-    docs = toc_pages(root)
+    html = render(root, work)
+    bundle.build(root, work)
+    return publish(html, work, root)
+
+
+def render(root: Path, work: Path) -> Path:
+    """Let Sphinx write the pages; return their folder, which the next build goes on from."""
     source, jb = work / "src", work / "jb"
-    stage(root, docs, source, work / "executed")
+    stage(root, toc_pages(root), source, work / "executed")
     _forget_what_is_stale(root, jb)
     unfinished = jb / "unfinished"
     unfinished.touch()
-    _jupyter_book(root, source, jb)
+    try:
+        _jupyter_book(root, source, jb)
+    except SiteError:
+        if _read_again_what_warned(jb, source):
+            unfinished.unlink()
+        raise
     unfinished.unlink()
-    bundle.build(root, work)
-    return publish(jb / "_build" / "html", work, root)
+    return jb / "_build" / "html"
 
 
 def toc_pages(root: Path = ROOT) -> list[str]:
@@ -165,12 +179,10 @@ def _mirror(wanted: dict[str, bytes], folder: Path) -> None:
 
 
 def _forget_what_is_stale(root: Path, jb: Path) -> None:
-    """Drop of Sphinx's memory what would make it lie.
+    """Drop all of Sphinx's memory where it would lie; `incremental` says what is written again.
 
-    Pages are read again only when they changed, but all are written again: a title, an equation's
-    number or a style sheet shows on pages that did not change themselves, and Sphinx would leave
-    those as they are. After a failed or killed build everything is read again, since Sphinx would
-    not repeat the warnings of pages that it has read.
+    After a killed build everything is read again, since Sphinx would not repeat the warnings of
+    pages that it has read.
     """
     digest = hashlib.sha256(config(root))
     for name in (*GLOBAL, *bibliographies(root)):
@@ -180,9 +192,33 @@ def _forget_what_is_stale(root: Path, jb: Path) -> None:
     known = record.read_text("utf8") if record.exists() else ""
     if known != digest.hexdigest() or (jb / "unfinished").exists():
         shutil.rmtree(jb, ignore_errors=True)
-    shutil.rmtree(jb / "_build" / "html", ignore_errors=True)
     jb.mkdir(parents=True, exist_ok=True)
+    (jb / "_build" / "finished").unlink(missing_ok=True)
     record.write_text(digest.hexdigest(), "utf8")
+
+
+def _read_again_what_warned(jb: Path, source: Path) -> bool:
+    """After a build with warnings, let the next one read those pages again, and only those.
+
+    Returns:
+        Whether that is enough: the build went to its end, and each warning names its page.
+    """
+    log = (jb / "build.log").read_text("utf8")
+    lines = [line for line in log.splitlines() if re.search(r": (WARNING|ERROR)\b", line)]
+    files = [found["file"] if (found := _WARNED.match(line)) else "" for line in lines]
+    if not lines or not (jb / "_build" / "finished").exists():
+        return False
+    doctrees = jb / "_build" / ".doctrees"
+    for file in map(Path, files):
+        if file.is_relative_to(source) and file.suffix in (".md", ".ipynb"):
+            pages = [doctrees / file.relative_to(source).with_suffix(".doctree")]
+        elif file.suffix == ".py":  # a docstring: it stands in the reference
+            pages = [*(doctrees / "api").glob("*.doctree")]
+        else:
+            return False
+        for page in pages:
+            page.unlink(missing_ok=True)
+    return True
 
 
 def _jupyter_book(root: Path, source: Path, jb: Path) -> None:
@@ -228,7 +264,7 @@ def publish(html: Path, work: Path, root: Path = ROOT) -> Path:
     stamp = f"{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 10**9:09d}"
     site = sites / stamp
     partial = sites / f".{stamp}.partial"
-    shutil.copytree(html, partial, ignore=shutil.ignore_patterns(".buildinfo*"))
+    _copy(html, partial, previous)
     forms.place(partial, work, root)
     (partial / ".nojekyll").touch()  # GitHub Pages would hide folders that begin with `_`
     partial.rename(site)
@@ -240,6 +276,32 @@ def publish(html: Path, work: Path, root: Path = ROOT) -> Path:
         if old not in (site, previous):
             shutil.rmtree(old, ignore_errors=True)
     return site
+
+
+def _copy(html: Path, target: Path, previous: Path | None) -> None:
+    """Copy the pages; those that the previous site has already cost no room and no time.
+
+    Published files are never written to, so that two sites may share them. Sphinx does write to
+    its own, which is why those are copied.
+    """
+
+    def copy(file: str, to: str) -> str:
+        old = previous and Path(previous, Path(file).relative_to(html))
+        if old and old.is_file() and _same(Path(file), old):
+            try:
+                os.link(old, to)
+                return to
+            except OSError:
+                pass  # a disk without hard links
+        return shutil.copy2(file, to)
+
+    ignored = shutil.ignore_patterns(".buildinfo*")
+    shutil.copytree(html, target, ignore=ignored, copy_function=copy)
+
+
+def _same(one: Path, other: Path) -> bool:
+    a, b = one.stat(), other.stat()
+    return (a.st_size, a.st_mtime_ns) == (b.st_size, b.st_mtime_ns)
 
 
 def main() -> int:

@@ -1,21 +1,20 @@
 """The book's own Sphinx extension.
 
-Docstrings with `$maths$`, links between paired chapters, one list of references a chapter, no third
-party on the pages.
+Docstrings with `$maths$`, links between paired chapters, no third party on the pages; beside it,
+`bibliography` has the lists of works, and `incremental` tells which pages to write again.
 """
 
 import posixpath
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from docutils import nodes
-from pybtex.plugin import register_plugin
-from pybtex.style.formatting.unsrt import Style as UnsortedStyle
-from pybtex.style.labels import BaseLabelStyle
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
+
+from pipeline.site import bibliography, incremental
 
 _DISPLAY = re.compile(r"(^[ \t]*\$\$.*?\$\$[ \t]*(?:\([\w-]+\))?[ \t]*$)", re.M | re.S)
 _DOCTEST = re.compile(r"(^[ \t]*>>>.*(?:\n[ \t]*\S.*)*)", re.M)
@@ -33,8 +32,8 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("builder-inited", _plain_data)
     app.connect("doctree-read", _keep_punctuation)
     app.add_post_transform(LinksToPairs)
-    register_plugin("pybtex.style.formatting", "nnlib", BookStyle, force=True)
-    register_plugin("pybtex.style.formatting", "unsrt", AsCited, force=True)
+    bibliography.setup(app)
+    incremental.setup(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -150,22 +149,3 @@ class LinksToPairs(SphinxPostTransform):
             if doc in self.env.all_docs:
                 node["refdomain"], node["reftarget"] = "doc", doc
                 node["reftargetid"] = anchor or None
-
-
-class KeyLabels(BaseLabelStyle):
-    """Label works by their key: unique in the book, where several chapters cite one work."""
-
-    def format_labels(self, sorted_entries: Iterable[Any]) -> Iterable[str]:
-        return (entry.key for entry in sorted_entries)
-
-
-class AsCited(UnsortedStyle):
-    """`:style: unsrt`, works in the order of the text; which cites by author and year."""
-
-    default_label_style = KeyLabels
-
-
-class BookStyle(AsCited):
-    """Works by author and year."""
-
-    default_sorting_style = "author_year_title"

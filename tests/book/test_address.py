@@ -2,12 +2,10 @@
 
 import json
 import re
-from email.message import Message
-from importlib import metadata
 
 import pytest
 
-from nnlib import distribution, notebook
+from nnlib import notebook
 from pipeline import ROOT, address, project, site_address
 from pipeline.checks import bootstrap
 from pipeline.execute.dependencies import chapters
@@ -42,26 +40,6 @@ def test_no_other_file_holds_it():
     files = [f for folder in ("nnlib", "pipeline", "tests") for f in (ROOT / folder).rglob("*.py")]
     files += [ROOT / "_config.yml", *(ROOT / "pipeline" / "template").iterdir()]
     assert [str(f.relative_to(ROOT)) for f in files if owner in f.read_text("utf8")] == []
-
-
-def test_the_library_reads_it_in_a_clone_and_as_it_was_installed(tmp_path, monkeypatch):
-    assert project()["name"] == distribution.NAME
-    assert distribution.repository() == address()
-    monkeypatch.setattr(distribution, "__file__", str(tmp_path / "nnlib" / "distribution.py"))
-    told = Message()
-    told["Project-URL"] = f"repository, {address()}"
-    monkeypatch.setattr(distribution.metadata, "metadata", lambda name: told)
-    assert distribution.repository() == address()
-
-
-def test_where_nothing_tells_it_there_is_none(tmp_path, monkeypatch):
-    def unknown(name):
-        raise metadata.PackageNotFoundError(name)
-
-    (tmp_path / "pyproject.toml").write_text('[project]\nname = "of somebody else"\n')
-    monkeypatch.setattr(distribution, "__file__", str(tmp_path / "nnlib" / "distribution.py"))
-    monkeypatch.setattr(distribution.metadata, "metadata", unknown)
-    assert distribution.repository() == ""
 
 
 @pytest.fixture

@@ -11,28 +11,8 @@ import pytest
 
 from pipeline import ROOT
 from pipeline.checks import equations as truth
-from tests.book.sources import EQUATIONS
 
 CHAPTERS = sorted({equation.chapter for equation in truth.equations()})
-SECTION_CHAPTER = {
-    1: "foundations/perceptron",
-    2: "foundations/mlp",
-    3: "foundations/activations",
-    4: "foundations/backpropagation",
-    5: "foundations/optimizers",
-    6: "foundations/regularization",
-    9: "sequence/rnn",
-    10: "sequence/lstm",
-    11: "sequence/gru",
-    13: "sequence/bidirectional",
-    14: "attention/attention",
-    15: "attention/transformer",
-    16: "attention/bert",
-    17: "sequence/seq2seq",
-    37: "sequence/echo_state",
-}
-# Section 48 takes a language model apart; each part stands in the chapter that is about it.
-MANY_CHAPTERS = {48: ("attention/transformer", "attention/gpt", "kernels/")}
 
 
 @cache
@@ -49,25 +29,6 @@ def test_every_displayed_equation_has_a_label_and_a_test(chapter):
 def test_every_marked_test_names_an_equation_that_exists():
     told = [line for line in problems() if line.startswith("tests/")]
     assert not told, "\n".join(told)
-
-
-def chapters_of(section):
-    """Return the beginnings of the names of the chapters that state a section's equations."""
-    return (SECTION_CHAPTER[section],) if section in SECTION_CHAPTER else MANY_CHAPTERS[section]
-
-
-@pytest.mark.parametrize("section", sorted({equation.section for equation in EQUATIONS}))
-def test_every_equation_of_the_sources_stands_in_its_chapter(section):
-    where = chapters_of(section)
-    stated = {eq.label for eq in truth.equations() if eq.chapter.startswith(where)}
-    missing = [f"{e.label}: {e.what}" for e in EQUATIONS if e.section == section]
-    missing = [line for line in missing if line.split(":")[0] not in stated]
-    assert not missing, f"chapters/{' or '.join(where)} lacks\n" + "\n".join(missing)
-
-
-def test_the_map_of_the_sources_names_each_label_once():
-    labels = [equation.label for equation in EQUATIONS]
-    assert len(labels) == len(set(labels))
 
 
 @pytest.mark.parametrize(

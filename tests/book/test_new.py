@@ -1,8 +1,14 @@
-"""`make new` writes all rooms of an architecture, and the tests then name what is missing."""
+"""`make new` writes all rooms of an architecture, and the tests then name what is missing.
 
+`smallest/` holds the smallest honest chapter, the first of its family. It is laid into a copy of
+the repository to show what a chapter costs: files of its own, and two shared lines.
+"""
+
+import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import jupytext
 import pytest
@@ -48,6 +54,7 @@ def test_it_writes_the_three_rooms_and_the_pair(scratch):
         "chapters/vision/squint.ipynb",
         "nnlib/vision/squint.py",
         "tests/vision/test_squint.py",
+        "chapters/vision/squint.yaml",
     ):
         assert f"wrote {path}" in told
         assert "<<" not in (root / path).read_text()
@@ -58,7 +65,11 @@ def test_it_writes_the_three_rooms_and_the_pair(scratch):
 def test_the_first_of_a_family_gets_its_first_page_and_package(tmp_path):
     (tmp_path / "_toc.yml").write_text("root: chapters/intro\n")
     written = {path.relative_to(tmp_path).as_posix() for path in new.create("vision/cnn", tmp_path)}
-    assert {"chapters/vision/index.md", "nnlib/vision/__init__.py"} < written
+    assert {
+        "chapters/vision/index.md",
+        "chapters/vision/references.bib",
+        "nnlib/vision/__init__.py",
+    } < written
     told = new.instructions("vision/cnn", tmp_path)
     assert "- file: chapters/vision/index" in told
 
@@ -84,6 +95,7 @@ def test_the_tests_name_what_is_missing(scratch):
         "Origin and intuition: TODO",
         "Variants and refinements: TODO",
         "TODO in tests/vision/test_squint.py",
+        "squint.yaml: gpu: ",
     ):
         assert gap in told, f"the tests do not say: {gap}\n{told}"
 
@@ -123,3 +135,92 @@ def test_a_new_architecture_gets_a_whole_row():
     told = new.instructions("vision/depth_map")
     assert 'Architecture("depth_map", "vision", "Depth map"' in told
     assert 'module="nnlib.vision.depth_map", cls="DepthMap"' in told
+
+
+SMALLEST = Path(__file__).parent / "smallest"
+ROOMS = {
+    "module.py.txt": "nnlib/vision/cnn.py",
+    "test.py.txt": "tests/vision/test_cnn.py",
+    "presets.yaml": "chapters/vision/cnn.yaml",
+    "index.md": "chapters/vision/index.md",
+    "references.bib": "chapters/vision/references.bib",
+}
+COMPLETED = """\
+        module="nnlib.vision.cnn", cls="CNN", trained_by="gradient",
+        parameters="o (c s² + 1) + k (o + 1)",
+        train_cost="2 o c s² FLOPs a place; keeps every answer",
+        use_cost="2 o c s² FLOPs a place"),
+"""
+CONTENTS = """\
+      - file: chapters/vision/index
+        sections:
+          - file: chapters/vision/cnn
+"""
+
+
+def _git(root, *arguments):
+    author = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+    command = ["git", *author, *arguments]
+    return subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory):
+    """A copy of the repository, as committed, in which vision/cnn was begun and filled."""
+    root = tmp_path_factory.mktemp("grown")
+    for name in _git(ROOT, "ls-files", "-co", "--exclude-standard", "-z").split("\0")[:-1]:
+        if (ROOT / name).is_file():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, root / name)
+    _git(root, "init", "-q")
+    _git(root, "add", "-A")
+    _git(root, "commit", "-qm", "before")
+    begun = _python(root, "-m", "pipeline.new_chapter", "vision/cnn")
+    assert begun.returncode == 0, begun.stderr
+    for source, target in ROOMS.items():
+        shutil.copy(SMALLEST / source, root / target)
+    page = root / "chapters" / "vision" / "cnn.md"
+    begun = page.read_text()
+    first = re.findall(r"```\{code-cell\}.+?\n```\n", begun, re.DOTALL)[:2]
+    filled = (SMALLEST / "chapter.md").read_text().replace("<<FIRST CELLS>>\n", "\n".join(first))
+    page.write_text(begun[: begun.index("\n# ") + 1] + filled.replace("steps = 100", "steps = 300"))
+    # The two shared lines.
+    catalogue, contents = root / "nnlib" / "catalog.py", root / "_toc.yml"
+    row = re.search(r'    Architecture\(\n? *"cnn".+?\),\n', catalogue.read_text(), re.DOTALL)[0]
+    planned = re.sub(r",?\n?\s*\),\n$", ",\n", row)
+    catalogue.write_text(catalogue.read_text().replace(row, planned + COMPLETED))
+    before = "      - file: chapters/sequence/index\n"
+    contents.write_text(contents.read_text().replace(before, CONTENTS + before))
+    return root
+
+
+@pytest.mark.slow
+def test_a_chapter_edits_two_shared_files_and_else_makes_its_own(grown):
+    synced = _python(grown, "-m", "pipeline.checks.pairing", "sync", "vision/cnn")
+    assert synced.returncode == 0, synced.stdout + synced.stderr
+    files = ["tests/test_layout.py", "tests/test_contract.py", "tests/test_catalog.py"]
+    files += ["tests/vision", "tests/book/test_equations.py", "tests/book/test_template.py"]
+    files += ["tests/book/test_presets.py", "tests/book/test_pairs.py"]
+    chosen = ["-k", "cnn or vision or family or families", "-q", "-p", "no:cacheprovider"]
+    held = _python(grown, "-m", "pytest", *files, *chosen)
+    assert held.returncode == 0, held.stdout[-5000:]
+    assert _python(grown, "-m", "ruff", "check", ".").returncode == 0
+    edited = _git(grown, "diff", "--stat").splitlines()[:-1]
+    assert [line.split()[0] for line in edited] == ["_toc.yml", "nnlib/catalog.py"]
+    made = set(_git(grown, "ls-files", "-o", "--exclude-standard").split())
+    assert made == {*ROOMS.values(), "chapters/vision/cnn.md", "chapters/vision/cnn.ipynb",
+                    "nnlib/vision/__init__.py"}  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_new_family_has_its_place_among_the_imports_and_none_in_another(grown):
+    """The layers of imports name every family of the catalogue, written or not."""
+    lint = ["-c", "from importlinter.cli import lint_imports_command as run; run()", "--no-cache"]
+    assert _python(grown, *lint).returncode == 0
+    module = grown / "nnlib" / "vision" / "cnn.py"
+    kept = module.read_text()
+    module.write_text(kept + "\n\nfrom nnlib.foundations import mlp\n")
+    told = _python(grown, *lint)
+    module.write_text(kept)
+    assert told.returncode != 0
+    assert "nnlib.vision is not allowed to import nnlib.foundations" in told.stdout

@@ -104,6 +104,30 @@ def test_publishing_swaps_a_link_and_keeps_the_previous_site(book):
     assert sorted(os.listdir(work / "sites")) == [s.name for s in sites[1:]]
 
 
+def test_two_sites_share_the_pages_that_did_not_change_and_no_other(book):
+    work = book / "_build"
+    html = built(book, "one")
+    write(html / "same.html", "same")
+    first = site.publish(html, work)
+    built(book, "two")
+    second = site.publish(html, work)
+    assert (first / "same.html").samefile(second / "same.html")
+    assert [(s / "index.html").read_text() for s in (first, second)] == ["one", "two"]
+    write(html / "same.html", "changed by Sphinx, in place")
+    assert (second / "same.html").read_text() == "same"
+
+
+def test_a_link_to_a_form_is_written_beside_the_page_that_another_site_shares(book):
+    work = book / "_build"
+    html = built(book, '<span class="nn-form-pdf">a PDF</span>')
+    first = site.publish(html, work)
+    before = (first / "index.html").read_text()
+    write(work / "forms/executable-encyclopedia.pdf", "pages")
+    second = site.publish(html, work)
+    assert "make pdf" in before and 'href="forms/' in (second / "index.html").read_text()
+    assert (first / "index.html").read_text() == before
+
+
 def test_publishing_refuses_what_is_no_site(book):
     work = book / "_build"
     site.publish(built(book, "good"), work)
@@ -122,10 +146,8 @@ def test_unfinished_build_is_forgotten(book):
     jb = book / "_build/jb"
     site._forget_what_is_stale(book, jb)
     write(jb / "_build/.doctrees/environment.pickle", "remembered")
-    write(jb / "_build/html/old.html", "left the book")
     site._forget_what_is_stale(book, jb)
     assert (jb / "_build/.doctrees/environment.pickle").exists()
-    assert not (jb / "_build/html").exists()
     (jb / "unfinished").touch()
     site._forget_what_is_stale(book, jb)
     assert not (jb / "_build").exists()

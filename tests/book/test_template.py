@@ -11,11 +11,12 @@ from functools import cache
 
 import jupytext
 import pytest
-from pybtex.database import parse_file
 
 from pipeline import ROOT
 from pipeline.checks import bootstrap
 from pipeline.checks import equations as truth
+from pipeline.execute import presets
+from tests.book.references import references
 
 CHAPTERS = sorted(
     file.relative_to(ROOT / "chapters").with_suffix("").as_posix()
@@ -101,11 +102,6 @@ def keyword(call, name):
 @cache
 def labels():
     return {(eq.chapter, eq.label) for eq in truth.equations()}
-
-
-@cache
-def bibliography():
-    return frozenset(parse_file(ROOT / "references.bib").entries)
 
 
 def every_chapter(check):
@@ -237,8 +233,8 @@ def test_citations_stand_in_the_bibliography(chapter):
         for key in keys.split(",")
     }
     assert cited, f"{chapter} cites nothing"
-    lost = sorted(cited - bibliography())
-    assert not lost, f"{chapter} cites {lost}, which references.bib lacks"
+    lost = sorted(cited - references().keys())
+    assert not lost, f"{chapter} cites {lost}, which no references.bib has"
     deployments = section(chapter, "Real-world deployments")
     assert "{cite" in deployments, f"{chapter}: Real-world deployments name no source"
 
@@ -281,10 +277,13 @@ def test_prose_has_a_sentence_a_line(chapter):
 @every_chapter
 def test_nothing_is_left_to_do(chapter):
     marker = re.compile(r"\b(TODO|FIXME|XXX|TBD)\b|\blorem ipsum\b|\bplaceholder text\b", re.I)
-    page = (ROOT / "chapters" / f"{chapter}.md").read_text(encoding="utf-8")
+    page, beside = ROOT / "chapters" / f"{chapter}.md", ROOT / presets.place(chapter)
     heading, left = "opening", []
-    for number, line in enumerate(page.splitlines(), 1):
+    for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
         heading = line[3:] if line.startswith("## ") else heading
         if marker.search(line):
             left.append(f"line {number}, {heading}: {line.strip()}")
+    if beside.exists():
+        lines = beside.read_text(encoding="utf-8").splitlines()
+        left += [f"{beside.name}: {line}" for line in lines if marker.search(line)]
     assert not left, f"{chapter} has work left\n" + "\n".join(left)

@@ -439,7 +439,7 @@ def load(into, state_of, **change):
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: SGD([]), ValueError, "empty parameter list"),
+        (lambda: SGD([]), ValueError, "params must hold one tensor or more"),
         (lambda: SGD(P), TypeError, "params"),
         (lambda: SGD([torch.ones(2, dtype=torch.long)]), TypeError, "params must be floating"),
         (lambda: SGD([P], lr=-1.0), ValueError, "lr=-1.0"),

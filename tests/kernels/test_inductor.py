@@ -1,6 +1,6 @@
 """Every public operation through `torch.compile` with its default compiler, held to eager torch.
 
-All of them share one process, so that the compiler starts once.
+All of them are compiled as one function, so that the C++ compiler runs twice and not for each.
 """
 
 import shutil
@@ -17,6 +17,7 @@ from nnlib.kernels.rms_norm import add_rms_norm
 from nnlib.kernels.rope import rope
 from nnlib.kernels.softmax import log_softmax, softmax
 from nnlib.kernels.swiglu import geglu, swiglu
+from pipeline import ROOT
 from tests.kernel_support import in_own_process, value_and_grads
 
 pytestmark = pytest.mark.slow
@@ -49,22 +50,44 @@ def calls(device):
 
 
 def hold_all(device):
-    """Compile each operation and its gradient; name every one that differs or fails."""
-    failed = {}
-    for name, (operation, shapes) in calls(device).items():
-        torch.manual_seed(0)
-        inputs = [torch.randn(shape, device=device) for shape in shapes]
-        try:
-            got = value_and_grads(torch.compile(operation, fullgraph=True), *inputs)
-            wanted = value_and_grads(operation, *inputs)
-            torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5)
-        except Exception as error:
-            failed[name] = str(error)[:1000]
-    assert not failed, "\n".join(f"{name}: {told}" for name, told in failed.items())
+    """Compile all operations and their gradients as one; where that fails, name who is to blame."""
+    torch.manual_seed(0)
+    given = calls(device)
+    inputs = {
+        name: [torch.randn(shape, device=device) for shape in shapes]
+        for name, (_, shapes) in given.items()
+    }
+    try:
+        hold({name: operation for name, (operation, _) in given.items()}, inputs)
+    except Exception as error:
+        failed = {"all of them at once": error}
+        for name, (operation, _) in given.items():
+            try:
+                hold({name: operation}, {name: inputs[name]})
+            except Exception as own:
+                failed[name] = own
+        told = "\n".join(f"{name}: {str(error)[:1000]}" for name, error in failed.items())
+        raise AssertionError(told) from error
+
+
+def hold(operations, inputs):
+    """Hold compiled operations to eager ones: one function of them all, so one compilation."""
+
+    def together(*tensors):
+        left, outputs = iter(tensors), []
+        for name, operation in operations.items():
+            out = operation(*(next(left) for _ in inputs[name]))
+            outputs += [out] if isinstance(out, torch.Tensor) else out
+        return outputs
+
+    tensors = [t for name in operations for t in inputs[name]]
+    got = value_and_grads(torch.compile(together, fullgraph=True), *tensors)
+    wanted = value_and_grads(together, *tensors)
+    torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.skipif(not shutil.which("c++"), reason="the compiler of torch.compile needs a C++ one")
-def test_compiled_operations_equal_eager_ones(device, monkeypatch, tmp_path):
+def test_compiled_operations_equal_eager_ones(device, monkeypatch):
     monkeypatch.setenv("TORCHINDUCTOR_COMPILE_THREADS", "1")  # a pool takes longer to start
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(ROOT / "_build" / "inductor"))  # by content
     in_own_process(f"from tests.kernels.test_inductor import hold_all\nhold_all({device.type!r})")

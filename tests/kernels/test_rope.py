@@ -258,7 +258,7 @@ X, P = torch.zeros(2, 3, 4, 6), torch.arange(4)
         (lambda: rope(X, P.expand(3, 4)), ValueError, "positions must have shape (4,) or (2, 4)"),
         (lambda: rope(X, P.to("meta")), ValueError, "positions must be on cpu like x, got meta"),
         (lambda: rope(X, P, base=0.0), ValueError, "base=0.0 must be a finite number > 0"),
-        (lambda: rope(X, P, interleaved=2), ValueError, "interleaved=2 must be one of"),
+        (lambda: rope(X, P, interleaved=2), TypeError, "interleaved=2 must be True or False"),
         (
             lambda: rope_triton(X.double(), P),
             TypeError,

@@ -38,6 +38,22 @@ def test_names_that_have_room_stay():
     )
 
 
+def test_a_figure_makes_room_for_the_names_outside_of_it():
+    fig, ax = ends(0.5)
+    end_label(ax, 1, 0.9, "a name that is rather long", "state")
+    reference(ax, 0.1, "a level that is known", side="end")
+    fig.canvas.draw()
+    for text in ax.texts:
+        box = text.get_window_extent()
+        assert text.get_tightbbox().x1 == pytest.approx(box.x1) and box.x1 <= fig.bbox.x1
+
+
+def test_words_on_a_yellow_line_are_written_in_ink():
+    _, ax = ends()
+    reference(ax, 0.5, "look here", color="highlight")
+    assert ax.lines[0].get_color() == "highlight" and ax.texts[0].get_color() == "ink"
+
+
 def test_the_order_of_the_lines_is_that_of_their_names():
     fig, ax = ends(0.52, 0.5, 0.51)
     fig.canvas.draw()

@@ -6,6 +6,7 @@ from matplotlib.colors import to_hex
 
 from nnlib.plot.style import COLORS, INK, MUTED, bare, subplots
 from nnlib.plot.svg import inline_svg
+from tests.support import refuses
 
 
 @pytest.mark.parametrize("theme", ["#ffffff", "#14181d"])
@@ -32,14 +33,24 @@ def test_ink_by_name_takes_the_colour_of_the_page():
     assert INK not in inline_svg(fig, "line", "x")
 
 
-def test_title_of_a_whole_figure_looks_like_one_of_a_panel():
-    fig, axes = subplots(1, 2, title="Two halves")
-    axes[0].set_title("left")
-    title, panel = fig._suptitle, axes[0].title
-    assert title.get_text() == "Two halves" and title.get_ha() == "left"
-    assert title.get_size() == 12 and title.get_weight() == "bold"
-    assert subplots()[0].get_suptitle() == ""
-    del panel
+def test_title_stands_over_the_panel_or_over_all_of_them_in_one_look():
+    one, ax = subplots(title="One")
+    many, axes = subplots(1, 2, title="Many")
+    assert ax.get_title(loc="left") == "One" and one.get_suptitle() == ""
+    assert many.get_suptitle() == "Many" and axes[0].get_title(loc="left") == ""
+    looks = [(t.get_size(), t.get_weight(), t.get_ha()) for t in (ax._left_title, many._suptitle)]
+    assert looks[0] == looks[1] == (12, "bold", "left")
+
+
+def test_options_of_axes_are_set_on_every_panel_and_the_others_on_the_figure():
+    _, axes = subplots(2, 1, sharex=True, height_ratios=(3, 1), xscale="log", ylabel="loss")
+    assert [ax.get_ylabel() for ax in axes] == ["loss", "loss"]
+    assert axes[0].get_shared_x_axes().joined(*axes) and axes[1].get_xscale() == "log"
+
+
+def test_limits_with_an_open_end_must_wait_for_the_drawing():
+    with refuses(ValueError, "ylim=(0, None) has an open end: set it after drawing"):
+        subplots(ylim=(0, None))
 
 
 def test_margins_hold_the_panels_still():

@@ -105,7 +105,7 @@ def test_the_gates_stand_in_torchs_order():
     theirs, ours = nn.LSTMCell(3, 4).double(), LSTM(3, 4, dtype=torch.float64)
     ours.load_state_dict({name + "_l0": value for name, value in theirs.state_dict().items()})
     x, h, c = torch.randn(2, 3).double(), torch.randn(2, 4).double(), torch.randn(2, 4).double()
-    tick = ours.tick(x @ ours.weight_ih_l0.T + ours.bias_ih_l0, (h, c), ours._weights("_l0"))
+    tick = ours.tick(x @ ours.weight_ih_l0.T + ours.bias_ih_l0, (h, c), ours.weights_of("_l0"))
     torch.testing.assert_close((tick.h, tick.c), theirs(x, (h, c)), **CLOSE)
 
 
@@ -177,7 +177,7 @@ def test_the_cell_is_the_sum_of_what_was_written_as_far_as_it_was_kept():
 
 def jacobian(layer, x, k, cut=False):
     """∂c_T/∂c_k by automatic differentiation, h_k = o_k tanh(c_k) following; `cut`: h fixed."""
-    ticks, weights = layer.trace(x[None]), layer._weights("_l0")
+    ticks, weights = layer.trace(x[None]), layer.weights_of("_l0")
 
     def last(c):
         h = ticks.o[0, k] * c.tanh()
@@ -212,7 +212,7 @@ def test_one_step_has_the_direct_term_and_the_detour():
 
     def cell_of(h):  # A_t, by autograd instead of by its formula
         projected = x[4:5] @ layer.weight_ih_l0.T + layer.bias_ih_l0
-        return layer.cell(projected, (h[None], before[4][None]), layer._weights("_l0"))[1][0]
+        return layer.cell(projected, (h[None], before[4][None]), layer.weights_of("_l0"))[1][0]
 
     step = torch.diag(after[1]) + jacrev(cell_of)(before[5]) @ torch.diag(shown)
     eps, columns = 1e-6, []

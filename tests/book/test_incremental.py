@@ -1,0 +1,242 @@
+"""After an edit few pages are written, and the site is what a build from nothing makes."""
+
+import re
+import shutil
+
+import nbformat
+import pytest
+from nbformat import v4
+
+from pipeline.site import build as site
+
+CONFIG = """\
+title: A small book
+only_build_toc_files: true
+execute: {execute_notebooks: "off"}
+parse: {myst_enable_extensions: [dollarmath, colon_fence]}
+sphinx:
+  recursive_update: true
+  extra_extensions:
+    [sphinx.ext.autodoc, sphinx.ext.napoleon, sphinx.ext.viewcode, pipeline.site.sphinx_nnlib]
+  config:
+    math_numfig: false
+    myst_heading_anchors: 2
+    bibtex_reference_style: author_year
+    bibtex_default_style: nnlib
+    suppress_warnings: [bibtex.duplicate_citation]
+"""
+TOC = """\
+format: jb-book
+root: intro
+chapters:
+  - file: part/index
+    sections: [{file: part/one}, {file: part/two}]
+  - file: works
+  - {glob: api/*}
+"""
+BIB = """\
+@article{first, author={Ann Able}, title={On one}, journal={J}, year={1999}}
+@article{second, author={Bob Best}, title={On two}, journal={J}, year={2001}}
+"""
+ONE = """\
+# One
+
+A page that is about [the second](two.md), after {cite:t}`first`.
+
+$$a = b$$ (one-a)
+
+$$c = d$$ (one-c)
+
+## A heading
+
+Here.
+
+```{bibliography}
+:filter: docname in docnames
+```
+"""
+TWO = """\
+# Two
+
+Equation {eq}`one-c` stands under [that heading](one.md#a-heading), and {py:func}`small.shape.area`.
+"""
+MODULE = '''"""Shapes.
+
+Chapter: part/one.md     Paper: none
+"""
+
+
+def area(side: float) -> float:
+    """Return $s^2$."""
+    return side * side
+'''
+API = """\
+# small
+
+```{eval-rst}
+.. automodule:: small.shape
+   :members:
+```
+"""
+
+
+@pytest.fixture(scope="module")
+def book(tmp_path_factory):
+    """A small book with a page of each kind, built once."""
+    root = tmp_path_factory.mktemp("book")
+    for name, text in {
+        "_config.yml": CONFIG,
+        "_toc.yml": TOC,
+        "pyproject.toml": '[project]\nurls = {repository = "https://github.com/who/book"}\n',
+        "references.bib": BIB,
+        "_static/book.css": "p { color: black }\n",
+        "intro.md": "# Intro\n\nBegin, as {cite:t}`second` does.\n",
+        "part/index.md": "# Part\n\n```{tableofcontents}\n```\n",
+        "part/one.md": ONE,
+        "works.md": "# Works\n\n```{bibliography}\n:all:\n```\n",
+        "small/__init__.py": "",
+        "small/shape.py": MODULE,
+        "_build/pages/api/small.md": API,
+        "_build/pages/api/other.md": "# Other\n\nNothing here.\n",
+    }.items():
+        write(root / name, text)
+    notebook(root, TWO)
+    site.render(root, root / "_build")
+    return root
+
+
+def write(file, text):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, "utf8")
+
+
+def notebook(root, text):
+    """Write the page that is a notebook, and its run."""
+    output = v4.new_output("stream", text="printed\n")
+    cells = [v4.new_markdown_cell(text, id="text")]
+    cells += [v4.new_code_cell("print(1)", id="code", outputs=[output], execution_count=1)]
+    for file in (root / "part/two.ipynb", root / "_build/executed/part/two.ipynb"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        spec = {"display_name": "Python 3", "language": "python", "name": "python3"}
+        about = {"kernelspec": spec, "language_info": {"name": "python"}}
+        nbformat.write(v4.new_notebook(cells=cells, metadata=about), file)
+
+
+def edit(file, old, new):
+    text = file.read_text("utf8")
+    assert old in text
+    file.write_text(text.replace(old, new), "utf8")
+
+
+def edit_a_text(root):
+    edit(root / "part/one.md", "Here.", "Here, in other words.")
+    return {"part/one", "part/index", "intro"}  # Sphinx writes what lists a page with it
+
+
+def edit_the_notebook(root):
+    notebook(root, TWO + "\nMore of it.\n")
+    return {"part/two", "part/index", "intro"}
+
+
+def edit_a_title(root):
+    edit(root / "part/one.md", "# One", "# The one")
+
+
+def edit_a_number(root):
+    edit(root / "part/one.md", "$$a = b$$ (one-a)", "$$z = y$$ (one-z)\n\n$$a = b$$ (one-a)")
+    return {"part/one", "part/two", "part/index", "intro"}
+
+
+def edit_a_heading(root):
+    edit(root / "part/one.md", "## A heading", "## Before it\n\nSo.\n\n## A heading")
+    return {"part/one", "part/index", "intro"}
+
+
+def edit_a_citation(root):
+    edit(root / "part/one.md", "{cite:t}`first`", "{cite:t}`first` and {cite:t}`second`")
+
+
+def edit_a_style_sheet(root):
+    edit(root / "_static/book.css", "black", "navy")
+
+
+def edit_a_docstring(root):
+    edit(root / "small/shape.py", "Return $s^2$.", "Return the square, $s^2$.")
+    # The generated page says what it is made from, so that it changes with the module.
+    edit(root / "_build/pages/api/small.md", "# small", "% another state of the module\n\n# small")
+    return {"api/small", "intro"}
+
+
+def add_a_function(root):
+    with (root / "small/shape.py").open("a") as module:
+        module.write('\n\ndef edge(area: float) -> float:\n    """Return the side."""\n')
+    edit(root / "_build/pages/api/small.md", "another state", "a third state")
+    return {"api/small", "intro"}
+
+
+def delete_a_page(root):
+    (root / "_build/pages/api/other.md").unlink()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        edit_a_text,
+        edit_the_notebook,
+        edit_a_title,
+        edit_a_number,
+        edit_a_heading,
+        edit_a_citation,
+        edit_a_style_sheet,
+        edit_a_docstring,
+        add_a_function,
+        delete_a_page,
+    ],
+)
+def test_after_an_edit_the_site_is_that_of_a_build_from_nothing(book, change, tmp_path):
+    before = times(book)
+    expected = change(book)
+    site.render(book, book / "_build")
+    shutil.copytree(book, tmp_path / "fresh", ignore=shutil.ignore_patterns("jb", "src"))
+    fresh = tmp_path / "fresh"
+    site.render(fresh, fresh / "_build")
+    made, wanted = contents(book), contents(fresh)
+    assert made.keys() == wanted.keys()
+    assert [name for name in made if made[name] != wanted[name]] == []
+    if expected is not None:
+        after = times(book)
+        assert {page for page in after if after[page] != before.get(page)} == expected
+
+
+def test_only_pages_that_warned_are_read_again(book):
+    edit(book / "part/one.md", "Here", "{eq}`nowhere`, here")
+    for _ in range(2):  # the second time nothing has changed, and it warns all the same
+        with pytest.raises(site.SiteError, match=r"part/one\.md.*nowhere"):
+            site.render(book, book / "_build")
+    before = times(book)
+    edit(book / "part/one.md", "{eq}`nowhere`, here", "Here")
+    site.render(book, book / "_build")
+    after = times(book)
+    assert {page for page in after if after[page] != before.get(page)} == {
+        "part/one", "part/index", "intro"
+    }  # fmt: skip
+
+
+def times(root):
+    """Return when each page of the book was written."""
+    html = root / "_build/jb/_build/html"
+    return {
+        doc: (html / f"{doc}.html").stat().st_mtime_ns
+        for doc in site.toc_pages(root)
+        if (html / f"{doc}.html").exists()
+    }
+
+
+def contents(root):
+    """Return every file of the site; the pages' dates are of the day on which each was written."""
+    html = root / "_build/jb/_build/html"
+    return {
+        file.relative_to(html).as_posix(): file.read_bytes()
+        for file in html.rglob("*")
+        if file.is_file() and not re.match(r"\.buildinfo", file.name)
+    }
