@@ -10,10 +10,10 @@ WIDEST = 8192  # numbers of a row that are kept in registers; wider rows are rea
 
 
 class Tiling(NamedTuple):
-    """How one row is cut: `count` blocks of `size`, worked on by `warps` of 32 threads."""
+    """How one row is cut: `blocks` of `size`, worked on by `warps` of 32 threads."""
 
     size: int
-    count: int
+    blocks: int
     warps: int
 
 

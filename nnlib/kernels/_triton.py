@@ -53,12 +53,14 @@ def operation(name: str) -> Callable[[Callable[..., Any]], Any]:
 class Kernel:
     """A Triton kernel that is built at its first launch: `kernel[grid](*args, **constants)`."""
 
-    def __init__(self, function):
+    __wrapped__: Callable[..., Any]  # the function, as `functools.update_wrapper` calls it
+
+    def __init__(self, function: Callable[..., Any]):
         function = inspect.unwrap(function)  # from the shape checker of the tests
         functools.update_wrapper(self, function)
         self.built: Any = None
 
-    def build(self):
+    def build(self) -> Any:
         """Return the kernel as `triton.jit` makes it."""
         if self.built is None:
             import triton
@@ -74,10 +76,14 @@ class Kernel:
             self.built = triton.jit(copy)
         return self.built
 
-    def __getitem__(self, grid: tuple[int, ...]):
+    def __call__(self, *args: Any) -> Any:
+        """Refuse: a kernel is launched over a grid, and only another kernel may call it."""
+        raise TypeError(f"{self.__wrapped__.__name__} is a kernel: launch it as kernel[grid](…)")
+
+    def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]:
         """Return a launcher over `grid` programs."""
 
-        def launch(*args, **constants):
+        def launch(*args: Any, **constants: Any) -> None:
             if _recording is not None:
                 _recording.append(Launch(self, grid, args, constants))
                 return
@@ -89,7 +95,7 @@ class Kernel:
         return launch
 
 
-def jit(function) -> Kernel:
+def jit(function: Callable[..., Any]) -> Kernel:
     """Mark a function as a Triton kernel; see `Kernel`."""
     return Kernel(function)
 
@@ -112,7 +118,7 @@ class record_launches:
         _recording = []
         return _recording
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         global _recording
         _recording = None
 

@@ -513,7 +513,8 @@ def _attention_backward(
     dq = (dscores @ k.float().unsqueeze(2)).reshape(q.shape)
     dk = (dscores.mT @ q.float().reshape(dout5.shape)).sum(2)
     dv = (weights.mT @ dout5).sum(2)
-    return tuple(torch.empty_like(x).copy_(dx) for x, dx in ((q, dq), (k, dk), (v, dv)))
+    dq, dk, dv = (torch.empty_like(x).copy_(dx) for x, dx in ((q, dq), (k, dk), (v, dv)))
+    return dq, dk, dv
 
 
 def _save(ctx, inputs, output):

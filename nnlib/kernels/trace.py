@@ -208,7 +208,15 @@ class _Watcher(TorchDispatchMode):
         return Access(self.name(tensor, anew=anew), region, size, whole)
 
     @staticmethod
-    def _flops(func, name, args, kwargs, out, given, written) -> int:
+    def _flops(
+        func: Any,
+        name: str,
+        args: Any,
+        kwargs: Any,
+        out: Any,
+        given: list[Tensor],
+        written: list[Tensor],
+    ) -> int:
         from torch.utils.flop_counter import flop_registry, sdpa_flop_count  # imports Triton
 
         packet = func._overloadpacket
