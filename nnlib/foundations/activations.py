@@ -189,6 +189,8 @@ def identity(z: Elementwise) -> Elementwise:
 def swiglu(a: Elementwise, b: Elementwise) -> Elementwise:
     r"""Return $\mathrm{SiLU}(a) \odot b$: a gate and what it lets through (`activations-swiglu`).
 
+    `nnlib.kernels.swiglu` has it as one kernel, which keeps only a and b for the gradient.
+
     Args:
         a: the gate before its activation, floating point.
         b: the values, of the same shape.
