@@ -124,7 +124,7 @@ rule vendor:
 
 # Which equation is verified by which test. A red test does not stop the book: the table shows it.
 rule truth:
-    input: TEXTS, LIBRARY, TESTS, "pipeline/checks/equations.py"
+    input: TEXTS, LIBRARY, TESTS, found("pipeline/checks/equations.py", "pipeline/checks/outcomes.py")
     output: "_build/truth.json"
     log: "_build/truth.log"
     resources: mem_mb=8000, runtime=60
@@ -133,7 +133,7 @@ rule truth:
 
 # Pages made from the catalogue, the library and the tests.
 rule pages:
-    input: "_build/truth.json", TEXTS, LIBRARY, found("pipeline/site/generated_pages.py", "pipeline/site/family_tree.py", "pipeline/checks/equations.py"), "_toc.yml"
+    input: "_build/truth.json", TEXTS, LIBRARY, found("pipeline/site/*_pages.py", "pipeline/site/family_tree.py", "pipeline/checks/equations.py"), "_toc.yml"
     output: touch("_build/stamps/pages")
     shell: "{PYTHON:q} -m pipeline.site.generated_pages"
 
@@ -143,7 +143,7 @@ rule site:
     input:
         [f"{WORK}/executed/chapters/{c}.ipynb" for c in CHAPTERS],
         [f"_build/stamps/{step}" for step in ("pairs", "vendor", "pages")],
-        found("_static/**/*", "LICENSE*", *(f"pipeline/{step}.py" for step in ("site", "bundle", "forms", "sphinx_*"))),
+        found("_static/**/*", "LICENSE*", "pipeline/site/*.py", "pipeline/forms/*.py"),
         TEXTS, LIBRARY, found("references.bib", "chapters/*/references.bib"), "_config.yml", "_toc.yml", "requirements.txt", "pyproject.toml",
     output: touch(SITE)
     params: preset=f"--preset={PRESET}"

@@ -4,7 +4,6 @@ Nothing here may import nnlib: the jaxtyping hook that checks shapes is installe
 is read, and would miss what was imported before.
 """
 
-import json
 import os
 import random
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.checks import equations as truth
+from pipeline.checks.outcomes import Known
 
 torch.set_num_threads(1)  # the same numbers on every machine, and no fight between workers
 
@@ -26,14 +25,18 @@ def pytest_addoption(parser):
     parser.addoption(
         "--truth-report",
         metavar="PATH",
-        help="write which test verified which labelled equation, as JSON",
+        help="write which test verified which labelled equation, as JSON; run no such test whose "
+        "outcome is known from the same content",
     )
 
 
 def pytest_configure(config):
     path = config.getoption("--truth-report")
-    if path and not hasattr(config, "workerinput"):  # under xdist the controller alone writes
-        config.pluginmanager.register(TruthReport(Path(path), Path(config.rootpath)))
+    if path:
+        known = Known(Path(config.rootpath, path), Path(config.rootpath))
+        config.pluginmanager.register(KnownTests(known))
+        if not hasattr(config, "workerinput"):  # under xdist the controller alone writes
+            config.pluginmanager.register(TruthReport(known))
 
 
 def pytest_collection_modifyitems(items):
@@ -47,11 +50,26 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason="the GPU runs what the interpreter would"))
 
 
+class KnownTests:
+    """Leaves out the tests of equations that ran before on the same content."""
+
+    def __init__(self, known: Known):
+        self.fresh = known.fresh()
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, config, items):
+        """Deselect them, the same ones on every worker."""
+        left_out = [i for i in items if i.nodeid in self.fresh.get(i.nodeid.split("::")[0], ())]
+        if left_out:
+            config.hook.pytest_deselected(items=left_out)
+            items[:] = [item for item in items if item not in set(left_out)]
+
+
 class TruthReport:
     """Collects the outcome of every test that verifies an equation."""
 
-    def __init__(self, path: Path, root: Path):
-        self.path, self.root = path, root
+    def __init__(self, known: Known):
+        self.known = known
         self.outcomes: dict[str, dict[str, str]] = {}
 
     def pytest_runtest_logreport(self, report):
@@ -62,11 +80,12 @@ class TruthReport:
             worse = report.outcome if report.outcome != "passed" else before
             tests[report.nodeid] = "failed" if "failed" in (before, worse) else worse
 
-    def pytest_sessionfinish(self):
+    def pytest_sessionfinish(self, session):
         """Write the report, also when tests failed."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(truth.report(self.outcomes, self.root), indent=1, sort_keys=True)
-        self.path.write_text(text + "\n", encoding="utf-8")
+        options = session.config.option
+        some = options.keyword or session.shouldfail or session.shouldstop
+        named = any("::" in argument for argument in session.config.args)
+        self.known.record(self.outcomes, whole=not (some or named))
 
 
 @pytest.fixture(autouse=True)

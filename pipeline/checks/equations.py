@@ -209,15 +209,17 @@ def holds(entry: dict) -> bool:
 
 
 def run(path: Path, root: Path = ROOT) -> int:
-    """Run the marked tests and write the report; return pytest's exit status."""
-    path.unlink(missing_ok=True)
-    files = sorted({mark.file for mark in marks(root)})
+    """Run the marked tests whose outcome is not known, write the report; return pytest's status."""
+    from pipeline.checks.outcomes import Known  # which imports this module
+
+    known = Known(path, root)
+    files = known.stale()
     if not files:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(report({}, root), indent=1, sort_keys=True) + "\n")
+        known.record({})
         return 0
+    path.unlink(missing_ok=True)
     command = [sys.executable, "-m", "pytest", "-q", "--no-header", "-m", "equation"]
-    command += ["--continue-on-collection-errors", "--truth-report", str(path), *files]
+    command += ["--continue-on-collection-errors", f"--truth-report={path}", *files]
     return subprocess.run(command, cwd=root, check=False).returncode
 
 

@@ -5,6 +5,7 @@ imported module count as part of it.
 """
 
 import ast
+import hashlib
 import json
 import sys
 from collections.abc import Iterable, Iterator
@@ -63,18 +64,23 @@ class Graph:
 
     def files(self, notebook: Path) -> list[str]:
         """Return the paths, relative to the root, of what the notebook imports in the end."""
+        return self.of(imported(code_cells(notebook)))
+
+    def of(self, names: Iterable[str]) -> list[str]:
+        """Return the paths of what the named modules, and modules of functions, import."""
+        if not (self.root / PACKAGE).is_dir():
+            return []
         modules = {PACKAGE}
-        for module in self._direct(notebook):
+        for module in self._known(names):
             for name in {module} | self.graph.find_upstream_modules(module):
                 parts = name.split(".")
                 modules |= {".".join(parts[:at]) for at in range(1, len(parts) + 1)}
         return sorted({file for module in modules for file in self._files(module)})
 
-    def _direct(self, notebook: Path) -> set[str]:
-        """Return the package's modules that the code cells name."""
+    def _known(self, names: Iterable[str]) -> set[str]:
         known = self.graph.modules
         found = set()
-        for name in imported(code_cells(notebook)):
+        for name in names:
             while name and name not in known:  # the last part may be a function
                 name = name.rpartition(".")[0]
             found |= {name} if name else set()
@@ -89,6 +95,16 @@ class Graph:
                 data = file.is_file() and file.suffix not in (".py", ".pyc", ".md")
                 if file.name == "__init__.py" or (data and file.name[0] != "."):
                     yield file.relative_to(self.root).as_posix()
+
+
+def digest(root: Path, files: Iterable[str], words: Iterable[str] = ()) -> str:
+    """Return a digest of the content of files, by path; a missing one has none."""
+    found = hashlib.sha256("\n".join(words).encode())
+    for name in files:
+        file = root / name
+        content = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
+        found.update(f"{name} {content}\n".encode())
+    return found.hexdigest()
 
 
 def code_cells(notebook: Path) -> list[str]:

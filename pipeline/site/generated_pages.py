@@ -5,33 +5,30 @@ time, so that the site is not built again for it.
 """
 
 import argparse
-import ast
-import json
 import re
-import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 from nnlib import catalog
 from nnlib.markup import table
-from pipeline import ROOT, address
-from pipeline.checks import equations as truth
+from pipeline import ROOT
+from pipeline.execute.dependencies import Graph, digest
 from pipeline.site import family_tree as tree
+from pipeline.site import truth_pages
 
 PAGES = Path("_build/pages")
 LOOSE = "notebook"  # the page of the modules that stand directly in nnlib
-MARKS = {"passed": "✓", "failed": "✗", "skipped": "–"}
 
 
 def pages(root: Path = ROOT) -> dict[str, str]:
     """Return every generated page: path below `_build/pages` → text."""
-    packages = _packages(root)
+    packages, graph = _packages(root), Graph(root)
     return {
         "architectures.md": architectures(),
-        "truth.md": truth_table(root),
+        **truth_pages.pages(root),
         "api/index.md": _api_index(packages),
-        **{f"api/{name}.md": _api(name, modules) for name, modules in packages.items()},
+        **{f"api/{name}.md": _api(name, modules, graph) for name, modules in packages.items()},
     }
 
 
@@ -102,93 +99,6 @@ def _tables(rows: Iterable[catalog.Architecture]) -> list[str]:
     return tables
 
 
-# ---------------------------------------------------------------- truth table
-
-
-def truth_table(root: Path = ROOT) -> str:
-    """Return the page that ties every labelled equation to its tests and their results."""
-    report = root / truth.REPORT
-    known = json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
-    chapters: dict[str, list[truth.Equation]] = {}
-    for equation in truth.equations(root):
-        if equation.label:
-            chapters.setdefault(equation.chapter, []).append(equation)
-    every = [equation for equations in chapters.values() for equation in equations]
-    empty = {"tests": []}
-    good = sum(truth.holds(known.get(equation.label, empty)) for equation in every)
-    tests = {test["id"] for entry in known.values() for test in entry["tests"]}
-    text = [
-        "# Truth table",
-        "Every displayed equation of the book has a label, and every label at least one test.\n"
-        "A test verifies its equation against something independent: PyTorch's own operators, "
-        "automatic differentiation, a closed form, brute force, or another library.",
-        f"**{good} of {len(every)} equations are verified, by {len(tests)} tests.**\n{_date(root)}",
-        "Run it yourself with `make truth`.",
-    ]
-    lines = _test_lines(root)
-    for chapter, equations in chapters.items():
-        family, name = ("", chapter) if "/" not in chapter else chapter.split("/")
-        title = next((r.title for r in catalog.ARCHITECTURES if r.name == name), name)
-        text.append(f"## [{title}](chapters/{chapter}.md)" if family else f"## {title}")
-        rows = []
-        for equation in equations:
-            entry = known.get(equation.label, empty)
-            mark = "✓" if truth.holds(entry) else "✗" if entry["tests"] else "not run"
-            tested = "<br>".join(_tests(entry["tests"], lines, address(root)))
-            rows.append((mark, f"{{eq}}`{equation.label}`", f"${equation.maths}$", tested))
-        text.append(table(("", "", "Equation", "Verified by"), rows))
-    return "\n\n".join(text) + "\n"
-
-
-def _tests(tests: list[dict], lines: dict[tuple[str, str], int], address: str) -> list[str]:
-    """Return a link for each test function, with the number of its cases and their result."""
-    functions: dict[tuple[str, str], list[str]] = {}
-    for test in tests:
-        file, _, name = test["id"].partition("::")
-        functions.setdefault((file, name.split("[")[0]), []).append(test["outcome"])
-    links = []
-    for (file, name), outcomes in functions.items():
-        line = lines.get((file, name.split("::")[-1]))
-        at = f"{address}/blob/main/{file}" + (f"#L{line}" if line else "")
-        counts = [f"{outcomes.count(o)} {o}" for o in ("failed", "skipped") if o in outcomes]
-        cases = f" × {len(outcomes)}" if len(outcomes) > 1 else ""
-        mark = MARKS[max(outcomes, key=("passed", "skipped", "failed").index)]
-        told = f" ({', '.join(counts)})" if counts else ""
-        links.append(f"{mark} [{_words(name)}]({at}){cases}{told}")
-    return links
-
-
-def _words(name: str) -> str:
-    """Turn a test's name, which is a sentence, back into one."""
-    return name.split("::")[-1].removeprefix("test_").replace("_", " ")
-
-
-def _test_lines(root: Path) -> dict[tuple[str, str], int]:
-    """Return where each test function stands: (file, name) → line."""
-    found = {}
-    for path in sorted((root / "tests").rglob("test_*.py")):
-        file = path.relative_to(root).as_posix()
-        try:
-            nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        except SyntaxError:
-            continue
-        found |= {(file, n.name): n.lineno for n in nodes if isinstance(n, ast.FunctionDef)}
-    return found
-
-
-def _date(root: Path) -> str:
-    """Return which state of the code the results are of; the clock of the build is not asked."""
-    where = ["--", "chapters", "nnlib", "tests"]
-    commit = _git(root, "log", "-1", "--format=`%h` of %cs", *where)
-    changed = " with changes that are not committed" if _git(root, "status", "-s", *where) else ""
-    return f"The results are of commit {commit}{changed}." if commit else ""
-
-
-def _git(root: Path, *arguments: str) -> str:
-    ran = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
-    return "" if ran.returncode else ran.stdout.strip()
-
-
 # ---------------------------------------------------------------- API reference
 
 
@@ -227,10 +137,15 @@ def _list(modules: list[str]) -> str:
     return ", ".join(f"`{module.rsplit('.', 1)[1]}`" for module in modules)
 
 
-def _api(name: str, modules: list[str]) -> str:
-    """Return the page of one package: a section for each module, written by autodoc."""
+def _api(name: str, modules: list[str], graph: Graph) -> str:
+    """Return the page of one package: a section for each module, written by autodoc.
+
+    It holds a digest of the files that it is written from, so that it changes with them: Sphinx
+    would go by their time, and would not look at the bases that a docstring is inherited from.
+    """
     title = "nnlib" if name == LOOSE else f"nnlib.{name}"
-    parts = [f"# {title}"]
+    files = graph.of([title, *modules])
+    parts = [f"% of files with the digest {digest(graph.root, files)[:16]}", f"# {title}"]
     if name != LOOSE:
         parts.append(f"```{{eval-rst}}\n.. automodule:: {title}\n   :no-index:\n```")
     for module in modules:

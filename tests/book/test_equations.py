@@ -65,10 +65,10 @@ RED = '@pytest.mark.equation("name-c")\ndef test_c():\n    assert 1 == 2\n'
 def scratch(tmp_path):
     """A book of one chapter with its own copy of the machinery."""
     root = Path(ROOT)
-    for folder in ("pipeline/checks", "tests", "chapters/family"):
+    for folder in ("tests", "chapters/family"):
         (tmp_path / folder).mkdir(parents=True)
-    for file in ("__init__.py", "checks/__init__.py", "checks/equations.py"):
-        shutil.copy(root / "pipeline" / file, tmp_path / "pipeline" / file)
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(root / "pipeline", tmp_path / "pipeline", ignore=ignored)
     shutil.copy(root / "tests" / "conftest.py", tmp_path / "tests")
     settings = "[pytest]\npythonpath = .\nmarkers =\n    equation\n    gpu\n"
     (tmp_path / "pytest.ini").write_text(settings)

@@ -12,6 +12,7 @@ from nnlib import catalog
 from pipeline import ROOT
 from pipeline.site import family_tree as tree
 from pipeline.site import generated_pages as pages
+from pipeline.site import truth_pages
 
 
 @pytest.fixture(scope="module")
@@ -88,19 +89,22 @@ def _table(tmp_path, outcomes):
     tests = [{"id": f"tests/test_mlp.py::test_it_is_so[{n}]", "outcome": o} for n, o in outcomes]
     report = {"mlp-a": {"chapter": "foundations/mlp", "tests": tests}}
     (tmp_path / "_build" / "truth.json").write_text(json.dumps(report))
-    return pages.truth_table(tmp_path)
+    return truth_pages.pages(tmp_path)
 
 
 def test_the_truth_table_links_equations_and_tests(tmp_path):
-    text = _table(tmp_path, [(1, "passed"), (2, "passed")])
+    made = _table(tmp_path, [(1, "passed"), (2, "passed")])
+    text = made["truth/foundations.md"]
     link = "[it is so](https://host/book/blob/main/tests/test_mlp.py#L3)"
     assert f"| ✓ | {{eq}}`mlp-a` | $\\|a\\| = b$ | ✓ {link} × 2 |" in text
     assert "| not run | {eq}`mlp-c` | $c$ |  |" in text
-    assert "**1 of 2 equations are verified, by 2 tests.**" in text
+    assert "**1 of 2 equations are verified, by 2 tests.**" in made["truth.md"]
+    assert "## [Foundations](truth/foundations.md)" in made["truth.md"]
+    assert "](chapters/foundations/mlp.md) | 1 of 2 | 2 |" in made["truth.md"]
 
 
 def test_the_truth_table_shows_failures(tmp_path):
-    text = _table(tmp_path, [(1, "passed"), (2, "failed")])
+    text = _table(tmp_path, [(1, "passed"), (2, "failed")])["truth/foundations.md"]
     assert "| ✗ | {eq}`mlp-a`" in text
     assert "× 2 (1 failed)" in text
 
