@@ -252,6 +252,8 @@ class Recurrent(nn.Module):
         shape = (self.num_layers * self.directions, batch, self.hidden_size)
         if state is None:
             return (like.new_zeros(shape),) * self.num_states
+        if not isinstance(state, Tensor | tuple | list):
+            raise TypeError(f"state must be a tensor or a pair of them, got {type(state).__name__}")
         parts = (state,) if isinstance(state, Tensor) else tuple(state)
         if len(parts) != self.num_states:
             raise ValueError(f"state must hold {self.num_states} tensors, got {len(parts)}")
