@@ -23,10 +23,6 @@ class EarlyStopping:
         at: how many updates came before the best one.
         state: a copy of the state then.
 
-    Raises:
-        TypeError: `patience` is no integer.
-        ValueError: it is < 1, or `mode` is unknown.
-
     Example:
         >>> stopping = EarlyStopping(patience=2)
         >>> [stopping.update(loss, {}) for loss in (3.0, 1.0, 2.0, 2.0, 0.5)], stopping.best

@@ -1,9 +1,12 @@
 """A model in evaluation mode for a while, and afterwards as it was."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
+import torch
 from torch import nn
+
+Measure = Callable[[nn.Module], float]
 
 
 @contextmanager
@@ -29,3 +32,15 @@ def evaluating(*models: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes.items():
             module.training = training
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, measures: Mapping[str, Measure]) -> dict[str, float]:
+    """Return each `measure(model)`, taken without gradients in evaluation mode.
+
+    Example:
+        >>> evaluate(nn.Dropout(), {"kept": lambda drop: drop(torch.ones(8)).mean()})
+        {'kept': 1.0}
+    """
+    with evaluating(model):
+        return {name: float(measure(model)) for name, measure in measures.items()}

@@ -13,25 +13,23 @@ def constant() -> Schedule:
     return lambda step: 1.0
 
 
-def warmup_cosine(steps: int, warmup: int = 0, final: float = 0.0) -> Schedule:
+def warmup_cosine(steps: int, warmup: float = 0, final: float = 0.0) -> Schedule:
     """Return a linear warm-up over `warmup` steps, then half a cosine down to `final`.
 
     Args:
         steps: steps in all, ≥ 1.
-        warmup: steps of the rise, 0 … `steps`.
+        warmup: steps of the rise, 0 … `steps`; or, between 0 and 1, their share of all steps.
         final: the last factor, in 0 … 1.
-
-    Raises:
-        TypeError: a count is no integer.
-        ValueError: a value is out of its range.
 
     Example:
         >>> [round(warmup_cosine(10, warmup=2)(step), 2) for step in (0, 1, 2, 6, 10)]
         [0.5, 1.0, 1.0, 0.5, 0.0]
     """
     steps = checks.count("steps", steps)
-    warmup = checks.count("warmup", warmup, least=0)
-    checks.number("warmup", warmup, most=steps)
+    if isinstance(warmup, float):
+        warmup = checks.number("warmup", warmup, above=0, below=1)
+        warmup = math.floor(round(warmup * steps, 6))  # 0.29 · 100 falls short of 29
+    checks.number("warmup", checks.count("warmup", warmup, least=0), most=steps)
     final = checks.number("final", final, least=0, most=1)
 
     def factor(step: int) -> float:
@@ -49,10 +47,6 @@ def step_decay(every: int, factor: float = 0.1) -> Schedule:
     Args:
         every: steps between drops, ≥ 1.
         factor: of each drop, in (0, 1].
-
-    Raises:
-        TypeError: `every` is no integer.
-        ValueError: a value is out of its range.
     """
     every = checks.count("every", every)
     factor = checks.number("factor", factor, above=0, most=1)

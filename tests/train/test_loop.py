@@ -1,16 +1,20 @@
 """The training loop: seeded, resumable, and plain about bad input."""
 
+import inspect
 import math
+import subprocess
+import sys
+from functools import partial
 
 import pytest
 import torch
-from safetensors import safe_open
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from nnlib.train.history import History
 from nnlib.train.loop import train
-from nnlib.train.metrics import accuracy, parameter_count
-from nnlib.train.schedules import constant, step_decay, warmup_cosine
+from nnlib.train.metrics import accuracy
+from nnlib.train.schedules import step_decay
 from tests.support import refuses
 
 X = torch.randn(50, 3, generator=torch.Generator().manual_seed(1))
@@ -26,7 +30,7 @@ def loss(model, x, y):
     return nn.functional.cross_entropy(model(x), y)
 
 
-def run(model, **kwargs) -> History:
+def run(model, loss=loss, **kwargs) -> History:
     return train(model, loss, (X, Y), **{"steps": 20, "batch_size": 16, "lr": 0.05} | kwargs)
 
 
@@ -72,37 +76,6 @@ def test_each_epoch_sees_every_example_once():
     assert seen[0].tolist() != seen[5].tolist()
 
 
-@pytest.mark.parametrize("optimizer", [torch.optim.AdamW, torch.optim.SGD])
-def test_resumed_run_equals_the_uninterrupted_one(tmp_path, optimizer):
-    kwargs = {"optimizer": optimizer, "schedule": warmup_cosine(40, warmup=5)}
-    measures = {"accuracy": lambda m: accuracy(m, X, Y)}
-    straight, broken = net(), net()
-    whole = run(straight, steps=40, measures=measures, measure_every=10, **kwargs)
-    run(broken, steps=20, measures=measures, measure_every=10, checkpoint=tmp_path, **kwargs)
-    resumed = net()
-    rest = run(
-        resumed, steps=40, measures=measures, measure_every=10, checkpoint=tmp_path, **kwargs
-    )
-    assert rest.loss == whole.loss and rest.lr == whole.lr and rest.measures == whole.measures
-    assert torch.equal(weights(resumed), weights(straight))
-
-
-def test_checkpoint_is_one_safetensors_file(tmp_path):
-    run(net(), checkpoint=tmp_path, checkpoint_every=5)
-    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.safetensors"]
-    with safe_open(tmp_path / "checkpoint.safetensors", "pt") as file:
-        assert "model.0.weight" in file.keys()  # noqa: SIM118  (safe_open is no mapping)
-    assert len(run(net(), checkpoint=tmp_path).loss) == 20  # nothing is left to do
-
-
-def test_checkpoint_of_something_else_is_refused(tmp_path):
-    from safetensors.torch import save_file
-
-    save_file({"a": torch.ones(1)}, tmp_path / "checkpoint.safetensors")
-    with refuses(ValueError, "was not written by nnlib.train"):
-        run(net(), checkpoint=tmp_path)
-
-
 def test_clipping_bounds_the_step():
     model, twin = net(), net()
     run(model, steps=1, optimizer=torch.optim.SGD, lr=1.0, clip=0.01)
@@ -114,34 +87,11 @@ def test_schedule_multiplies_the_learning_rate():
     assert history.lr == pytest.approx([0.5, 0.5, 0.05, 0.05, 0.005, 0.005])
 
 
-def test_schedules_begin_and_end_where_they_say():
-    cosine = warmup_cosine(100, warmup=10, final=0.2)
-    assert [cosine(s) for s in range(10)] == pytest.approx([(s + 1) / 10 for s in range(10)])
-    assert cosine(10) == 1.0 and cosine(100) == cosine(1000) == pytest.approx(0.2)
-    assert cosine(55) == pytest.approx(0.6)
-    assert constant()(7) == 1.0
-
-
 def test_measures_are_taken_in_evaluation_mode_and_leave_training_mode():
     model = nn.Sequential(nn.Linear(3, 2), nn.Dropout(0.5))
     modes = []
     run(model, steps=2, measures={"mode": lambda m: modes.append(m.training) or 0.0})
     assert modes == [False] and model.training
-
-
-def test_history_draws_itself_and_names_what_it_lacks():
-    history = run(net(), measures={"accuracy": lambda m: accuracy(m, X, Y)}, measure_every=5)
-    assert len(history.plot("A run").axes) == 2
-    assert history.at == [5, 10, 15, 20]
-    with refuses(KeyError, "name='acc' was not measured; there are ['accuracy']"):
-        history.last("acc")
-
-
-def test_parameter_count_leaves_frozen_ones_out():
-    model = net()
-    assert parameter_count(model) == 3 * 8 + 8 + 8 * 2 + 2
-    model[0].weight.requires_grad_(False)
-    assert parameter_count(model) == 8 + 8 * 2 + 2
 
 
 @pytest.mark.parametrize(
@@ -186,17 +136,140 @@ def test_a_loss_that_explodes_stops_the_run():
         train(net(), lambda m, x, y: loss(m, x, y) * math.inf, (X, Y), steps=3, batch_size=4)
 
 
+class Reads(TorchDispatchMode):
+    """Counts what makes the CPU wait for a device: a number that is read out of a tensor."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        self.count += operation is torch.ops.aten._local_scalar_dense.default
+        return operation(*args, **kwargs or {})
+
+
+def reads(steps: int, **kwargs) -> int:
+    with Reads() as mode:
+        run(net(), steps=steps, clip=1.0, schedule=step_decay(5), **kwargs)
+    return mode.count
+
+
+def test_a_step_reads_no_number_from_the_device():
+    assert reads(90) == reads(10)
+
+
+def test_numbers_are_read_when_a_measure_is_due():
+    def measure(m):
+        return float(m[0].weight.sum())  # itself one number
+
+    measures = {"sum": measure}
+    counts = [reads(80, measures=measures, measure_every=at) for at in (80, 40, 20, 10)]
+    assert [count - counts[0] for count in counts] == [0, 1, 3, 7]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("mixed_precision", ["no", "bf16", "fp16"])
+def test_no_step_waits_for_the_gpu(mixed_precision):
+    def strict(step):  # the loop begins, and from its second step on must not wait
+        if step == 1:
+            torch.cuda.set_sync_debug_mode("error")
+        if step == 30:
+            torch.cuda.set_sync_debug_mode("default")
+        return 1.0
+
+    try:
+        run(
+            net(),
+            steps=40,
+            clip=1.0,
+            device="cuda",
+            schedule=strict,
+            mixed_precision=mixed_precision,
+        )
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("at", [0, 7, 150])
+def test_a_loss_that_stops_being_finite_is_named_by_its_step(at):
+    calls = []
+
+    def breaks(model, x, y):
+        calls.append(0)
+        return loss(model, x, y) * (math.nan if len(calls) == at + 1 else 1.0)
+
+    with refuses(FloatingPointError, f"the loss is nan at step {at}"):
+        run(net(), loss=breaks, steps=300)
+    assert len(calls) <= at + 100
+
+
+def test_no_checkpoint_is_made_of_what_a_broken_step_left(tmp_path):
+    calls = []
+
+    def breaks(model, x, y):
+        calls.append(0)
+        return loss(model, x, y) * (math.inf if len(calls) == 8 else 1.0)
+
+    with refuses(FloatingPointError, "the loss is inf at step 7"):
+        run(net(), loss=breaks, steps=50, checkpoint=tmp_path, checkpoint_every=5)
+    assert run(net(), steps=5, checkpoint=tmp_path).loss == run(net(), steps=5).loss
+
+
+def test_a_loss_that_is_no_scalar_is_named():
+    with refuses(ValueError, "loss must have shape (), got (16, 2)"):
+        run(net(), loss=lambda m, x, y: m(x))
+
+
+@pytest.mark.parametrize("mixed_precision", ["bf16", "fp16"])
+def test_16_bits_are_used_in_the_loss_and_leave_the_model_as_it_was(mixed_precision):
+    model, seen = net(), []
+
+    def half(m, x, y):
+        logits = m(x)
+        seen.append(logits.dtype)
+        return nn.functional.cross_entropy(logits.float(), y)
+
+    history = run(model, loss=half, steps=60, mixed_precision=mixed_precision)
+    assert set(seen) == {torch.bfloat16 if mixed_precision == "bf16" else torch.float16}
+    assert history.loss[-1] < 0.5 * history.loss[0]
+    assert "forward" not in vars(model)  # no wrapper stays on it
+    assert model(X).dtype == torch.float32 == weights(model).dtype
+
+
+def test_one_process_may_change_its_precision_from_run_to_run():
+    before = run(net()).loss
+    run(net(), mixed_precision="bf16")
+    assert run(net()).loss == before
+
+
 @pytest.mark.parametrize(
-    ("call", "message"),
+    ("optimizer", "fused"),
     [
-        (lambda: warmup_cosine(0), "steps=0"),
-        (lambda: warmup_cosine(5, warmup=6), "warmup=6"),
-        (lambda: warmup_cosine(5, final=1.5), "final=1.5"),
-        (lambda: step_decay(0), "every=0"),
-        (lambda: step_decay(5, 0.0), "factor=0.0"),
-        (lambda: accuracy(net(), X, Y[:3]), "y must have shape"),
+        (torch.optim.AdamW, True),
+        (torch.optim.SGD, True),
+        (partial(torch.optim.Adam, betas=(0.9, 0.99)), True),
+        (partial(torch.optim.Adam, fused=False), False),
+        (partial(torch.optim.Adam, foreach=True), None),
+        (torch.optim.Adamax, None),
     ],
 )
-def test_schedules_and_metrics_name_bad_input(call, message):
-    with refuses(ValueError, message):
-        call()
+def test_optimizers_are_fused_where_torch_can_and_nobody_declines(optimizer, fused):
+    def spying(parameters, lr, **options):
+        made.append(optimizer(parameters, lr=lr, **options))
+        return made[-1]
+
+    made: list[torch.optim.Optimizer] = []
+    if "fused" in inspect.signature(optimizer).parameters:
+        spying.__signature__ = inspect.signature(optimizer)
+    run(net(), steps=2, optimizer=spying)
+    assert made[-1].defaults.get("fused") is fused
+
+
+def test_the_loop_needs_no_drawing():
+    code = "import sys, nnlib.train.loop; sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_bar_shows_the_latest_loss(capsys):
+    run(net(), steps=3, progress=True)
+    assert "3/3" in capsys.readouterr().err
