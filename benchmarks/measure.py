@@ -110,7 +110,11 @@ class _WallClock:
 
 
 class _CudaClock:
-    """Times single calls with the GPU's own events, each after the cache was emptied."""
+    """Times single calls with the GPU's own events, each after the cache was emptied.
+
+    `triton.testing.do_bench` does that for one function at a time. Here several take turns, so that
+    a GPU that gets warm, or has a neighbour, is so for all of them.
+    """
 
     def __init__(self, device: torch.device):
         self.device = device
@@ -147,6 +151,15 @@ class _CudaClock:
             name: [start.elapsed_time(end) / 1e3 for start, end in pairs]
             for name, pairs in self.events.items()
         }
+
+
+def fairly(turns: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    """Return turns so that each name has its largest first, then each its second largest."""
+    by_name: dict[str, list[Any]] = {}
+    for name, size in turns:
+        by_name.setdefault(name, []).insert(0, size)
+    ranks = range(max(map(len, by_name.values()), default=0))
+    return [(n, sizes[r]) for r in ranks for n, sizes in by_name.items() if r < len(sizes)]
 
 
 def device_name(device: str | torch.device) -> str:

@@ -56,7 +56,7 @@ def seconds(
 
 
 def measured(subject: str) -> list[dict[str, Any]]:
-    """Return what `benchmarks/<subject>.py` found on GPUs, one record a device, newest first.
+    """Return what `benchmarks/<subject>` found on GPUs, one record a device, newest first.
 
     Args:
         subject: `"kernels"` or `"models"`.

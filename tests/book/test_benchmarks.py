@@ -7,8 +7,11 @@ import time
 import pytest
 import torch
 
-from benchmarks import kernels, measure
+from benchmarks import measure
+from benchmarks.kernels import OPERATIONS, load
+from benchmarks.kernels import __main__ as kernels
 from nnlib.kernels.placed import placed
+from pipeline import ROOT
 from tests.support import refuses
 
 
@@ -59,7 +62,7 @@ def test_the_gradient_of_a_loss_is_timed_with_its_value(quick):
     rows = [row for row in told["kernels"]["rows"] if row["direction"] == "backward"]
     assert [row.get("includes_forward", False) for row in rows] == [False] * 2 + [True] * 2
     like = {"device": torch.device("cpu"), "dtype": torch.float32}
-    ours = kernels.cross_entropy(like, n=256, v=64)
+    ours = load("cross_entropy").build(like, n=256, v=64)
     assert rows[2]["bytes"] == ours.forward.bytes + ours.backward.bytes
 
 
@@ -112,7 +115,7 @@ def test_each_operation_is_held_to_its_own_tests():
 @pytest.mark.parametrize(
     ("argument", "told"),
     [
-        ("--only=sofmax", "--only='sofmax' must be among softmax, attention, "),
+        ("--only=sofmax", "--only='sofmax' must be among attention, cross_entropy, "),
         ("--only=sofmax", "did you mean softmax?"),
         ("--only=softmax,", "--only='' must be among"),
         ("--budget=0", "--budget=0 must be above 0"),
@@ -128,14 +131,15 @@ def test_bad_options_are_refused_by_name(argument, told, capsys):
 
 
 def test_a_form_with_another_result_is_left_out_and_a_wrong_kernel_stops_it(capsys, monkeypatch):
-    build, small, large = kernels.OPERATIONS["softmax"]
+    file = load("softmax")
+    build = file.build
 
     def with_liars(like, **sizes):
         case = build(like, **sizes)
         case.forms |= {"liar": lambda x: x, "broken": lambda x: x.nothing}
         return case
 
-    monkeypatch.setitem(kernels.OPERATIONS, "softmax", (with_liars, small, large))
+    monkeypatch.setattr(file, "build", with_liars)
     common = ("--quick", "--tested", "--device=cpu", "--budget=0.001", "--only=softmax")
     status, out, _ = run(capsys, *common)
     assert status == 0
@@ -147,16 +151,15 @@ def test_a_form_with_another_result_is_left_out_and_a_wrong_kernel_stops_it(caps
         case.forms["nnlib"] = lambda x: x.softmax(0)
         return case
 
-    monkeypatch.setitem(kernels.OPERATIONS, "softmax", (wrong, small, large))
+    monkeypatch.setattr(file, "build", wrong)
     status, out, _ = run(capsys, *common)
     assert status == 1
     assert "was not measured: RuntimeError: softmax differs from its reference" in out
 
 
 def test_every_operation_has_sizes_that_grow():
-    assert len(kernels.OPERATIONS) == 9
-    for name, (_, cpu, gpu) in kernels.OPERATIONS.items():
-        for sizes in (cpu, gpu):
+    for name in OPERATIONS:
+        for sizes in (load(name).CPU, load(name).GPU):
             assert len(sizes) >= 3, name
             first = [list(size.values()) for size in sizes[:2]]
             assert first[0] != first[1], name
@@ -174,13 +177,15 @@ def test_compared_functions_take_turns_and_the_median_counts(monkeypatch):
     assert rounds[:4] == ["ab", "ba", "ab", "ba"]
 
 
-def test_a_slower_function_takes_longer():
-    def wait(seconds):
-        return lambda: time.sleep(seconds)
+def test_a_slower_function_takes_longer(monkeypatch):
+    now = [0.0]
 
-    found = measure.compare({"short": wait(1e-3), "long": wait(4e-3)}, "cpu", budget=0.02)
-    assert found["long"] > 1.5 * found["short"]
-    assert measure.seconds(wait(1e-3), "cpu", budget=0.01) >= 1e-3
+    def wait(seconds):
+        return lambda: now.__setitem__(0, now[0] + seconds)
+
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    found = measure.compare({"short": wait(1e-5), "long": wait(4e-3)}, "cpu", budget=0.02)
+    assert found == {"short": pytest.approx(1e-5), "long": pytest.approx(4e-3)}
 
 
 def test_what_cannot_be_timed_is_refused_by_name():
@@ -232,3 +237,39 @@ def test_a_file_that_holds_something_else_is_not_overwritten(tmp_path):
 def test_a_name_becomes_a_file_name():
     assert measure.slug("NVIDIA H200") == "nvidia-h200"
     assert measure.slug("AMD EPYC 7763 (64-Core)") == "amd-epyc-7763-64-core"
+
+
+def test_every_operation_of_the_library_has_a_benchmark():
+    library = {file.stem for file in (ROOT / "nnlib" / "kernels").glob("[a-z]*.py")}
+    others = {"amdahl", "cost", "placed", "roofline", "trace", "traffic"}  # no operations
+    assert set(OPERATIONS) == library - others
+
+
+def test_with_little_time_each_name_has_its_largest_size_first():
+    turns = [("a", 1), ("a", 2), ("a", 3), ("b", 10), ("c", 5), ("c", 6)]
+    assert measure.fairly(turns) == [
+        ("a", 3), ("b", 10), ("c", 6), ("a", 2), ("c", 5), ("a", 1),
+    ]  # fmt: skip
+    assert measure.fairly([]) == []
+
+
+def test_what_no_time_was_left_for_is_owed_by_name(capsys, tmp_path):
+    status, out, _ = run(
+        capsys, "--tested", "--device=cpu", "--budget=0.001", "--within=1e-9",
+        "--only=softmax,rope", f"--results={tmp_path}",
+    )  # fmt: skip
+    assert status == 0
+    assert "softmax {'n': 512, 'c': 4096}: no time was left" in out
+    assert "rope " in out
+    assert not list(tmp_path.iterdir())  # no row, no file
+
+
+def test_a_form_may_be_left_out(capsys, tmp_path):
+    status, _, _ = run(
+        capsys, "--quick", "--tested", "--device=cpu", "--budget=0.001", "--only=softmax",
+        "--without=reference,inductor", f"--results={tmp_path}",
+    )  # fmt: skip
+    assert status == 0
+    (file,) = tmp_path.iterdir()
+    told = json.loads(file.read_text())["kernels"]
+    assert {form for row in told["rows"] for form in row["seconds"]} == {"nnlib", "torch"}
