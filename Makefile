@@ -9,7 +9,7 @@ SHELL = /bin/sh
 .DEFAULT_GOAL = help
 .NOTPARALLEL:
 .PHONY: help book test test-slow chapter figures sweep cluster freshness pdf zip sync new truth lint serve clean lock \
-	venv
+	venv venv-test
 
 # The same text and the same numbers on every machine.
 export PYTHONUTF8 = 1
@@ -24,7 +24,7 @@ help: ## list what make can do
 book: venv ## execute what has changed, build the site into _build/html: [PRESET=gpu] [PROFILE=slurm]
 	@$(PY) -m pipeline.book --preset '$(PRESET)' --profile '$(PROFILE)'
 
-test: venv ## build the book, then check everything: style, library, pages, every chapter
+test: venv-test ## build the book, then check everything: style, library, pages, every chapter
 	@failed=; \
 	$(MAKE) --no-print-directory book || failed="$$failed book"; \
 	$(MAKE) --no-print-directory lint || failed="$$failed lint"; \
@@ -35,7 +35,7 @@ test: venv ## build the book, then check everything: style, library, pages, ever
 	test -z "$$failed" || { echo "make test: failed in$$failed"; exit 1; }; \
 	echo "make test: book, lint, tests and chapters are in order"
 
-test-slow: venv ## prove what takes long: clusters, faults, other installations, the PDF
+test-slow: venv-test ## prove what takes long: clusters, faults, other installations, the PDF
 	@$(PY) -m pytest -q tests/slow
 
 chapter: venv ## execute one chapter and print its time: CHAPTER=family/name [PARAMS="steps=50"]
@@ -53,7 +53,7 @@ cluster: venv ## install what PROFILE=slurm and PROFILE=kubernetes need, pinned
 freshness: venv ## build the book against the newest releases, name what broke: [KEEP="torch==2.13.0"]
 	@$(PY) -m pipeline.checks.freshness --keep '$(KEEP)'
 
-pdf: book ## print the whole book into _build/forms, and link it from the site: [PRESET=gpu]
+pdf: book venv-test ## print the whole book into _build/forms, and link it from the site: [PRESET=gpu]
 	@$(PY) -m pipeline.forms.pdf --preset '$(PRESET)'
 
 zip: venv ## pack the notebooks and what they need to run into _build/forms; `make book` does so too
@@ -65,10 +65,10 @@ sync: venv ## pair each chapter's .md and .ipynb, refresh the outputs that are c
 new: venv ## begin a chapter, its module and its test: CHAPTER=family/name
 	@$(PY) -m pipeline.new_chapter "$(CHAPTER)"
 
-truth: venv ## print which equations are verified by which tests
+truth: venv-test ## print which equations are verified by which tests
 	@$(PY) -m pipeline.checks.equations
 
-lint: venv ## ruff, the direction of imports, spelling
+lint: venv-test ## ruff, the direction of imports, spelling
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --check --quiet .
 	@told=$$($(BIN)/lint-imports --no-cache --no-logo 2>&1) || { echo "$$told"; false; }
@@ -81,9 +81,13 @@ serve: venv ## read the book at http://127.0.0.1:8000
 clean: ## delete what was built; downloads and .venv stay
 	@rm -rf _build .snakemake
 
-lock: venv ## compile requirements.txt anew from the ranges of pyproject.toml
+lock: venv-test ## compile requirements*.txt anew from the ranges of pyproject.toml: [KEEP=1] keeps versions
 	@sh pipeline/lock.sh $(BIN)
 
 # Installed when the pins or the package's metadata differ from the last finished installation.
 venv:
 	@sh pipeline/install.sh "$(PYTHON)" "$(VENV)"
+
+# And what proves the book: peers, linters, a browser's driver.
+venv-test:
+	@sh pipeline/install.sh "$(PYTHON)" "$(VENV)" test

@@ -1,13 +1,17 @@
 #!/bin/sh
 # Make the virtual environment, when it is missing, unfinished or older than its pins.
-# usage: install.sh PYTHON VENV
+# usage: install.sh PYTHON VENV [test]
 set -eu
-python=$1 venv=$2
-stamp=$venv/.installed
-sum=$(cat requirements.txt pyproject.toml | cksum)
-if [ "$(cat "$stamp" 2>/dev/null)" = "$sum" ] && [ -x "$venv/bin/python" ]; then
-    told=$("$venv/bin/python" -m pipeline.checks.environment) && exit 0
-    echo "$venv is not what requirements.txt says; mending it:"
+python=$1 venv=$2 files=requirements.txt
+[ "${3:-}" != test ] || files="$files requirements-test.txt"
+
+# One stamp for each set of files: what they and pyproject.toml said when all of it was installed.
+stamp() { echo "$venv/.installed${1:+-$1}"; }
+# shellcheck disable=SC2086 # the names of the files are words of their own
+sum=$(cat $files pyproject.toml | cksum)
+if [ "$(cat "$(stamp "${3:-}")" 2>/dev/null)" = "$sum" ] && [ -x "$venv/bin/python" ]; then
+    told=$("$venv/bin/python" -m pipeline.checks.environment $files) && exit 0
+    echo "$venv is not what $files says; mending it:"
     echo "$told" | head -n 5
 fi
 
@@ -26,13 +30,15 @@ command -v "$python" >/dev/null || {
         exit 1
     }
 }
-rm -f "$stamp"
-echo "installing requirements.txt into $venv (some minutes the first time) …"
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r requirements.txt
+rm -f "$(stamp)" "$(stamp test)"
+echo "installing $files into $venv (some minutes the first time) …"
+# shellcheck disable=SC2046
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check $(printf -- ' -r %s' $files)
 # The build of our own package has nothing to say, unless it fails.
 told=$("$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
     --no-deps --no-build-isolation -e . 2>&1) || {
     echo "$told"
     exit 1
 }
-echo "$sum" >"$stamp"
+cat requirements.txt pyproject.toml | cksum >"$(stamp)"
+[ "${3:-}" != test ] || echo "$sum" >"$(stamp test)"

@@ -31,6 +31,21 @@ class Example:
     prepare: Callable[[Any], Any] | None = None
 
 
+class Peer:
+    """Another library, which ours is held to, imported when a test first uses it.
+
+    Without it the test is skipped: `make book` does without peers, `make test` installs them.
+    """
+
+    def __init__(self, name: str):
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> Any:
+        """Return what the library has of that name."""
+        told = f"there is no {self._name.partition('.')[0]}; `make test` installs it"
+        return getattr(pytest.importorskip(self._name, reason=told), attribute)
+
+
 @contextmanager
 def unhooked() -> Iterator[None]:
     """Run with no shape checker in between, as users do.

@@ -1,4 +1,4 @@
-"""Say which pinned packages are not installed: `python -m pipeline.checks.environment`.
+"""Say which pinned packages are not installed: `python -m pipeline.checks.environment FILE…`.
 
 `install.sh` asks at every `make`, since a package that somebody removed or changed by hand would
 otherwise show as an error deep inside a chapter. It reads names and versions, not files.
@@ -11,10 +11,10 @@ from pathlib import Path
 from pipeline import ROOT
 
 
-def lacking(pins: Path = ROOT / "requirements.txt") -> list[str]:
+def lacking(*pins: Path) -> list[str]:
     """Return one sentence for each pin that this Python does not have."""
     told = []
-    for line in pins.read_text("utf8").splitlines():
+    for line in (line for file in pins for line in file.read_text("utf8").splitlines()):
         name, sign, rest = line.partition("==")
         version, _, marker = (part.strip() for part in rest.partition(";"))
         if not sign or name.startswith("#") or (marker and not _holds(marker)):
@@ -36,6 +36,6 @@ def _holds(marker: str) -> bool:
 
 
 if __name__ == "__main__":
-    problems = lacking()
+    problems = lacking(*(ROOT / name for name in sys.argv[1:] or ["requirements.txt"]))
     print("\n".join(problems), end="\n" if problems else "")
     sys.exit(1 if problems else 0)

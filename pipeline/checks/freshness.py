@@ -19,14 +19,13 @@ import shutil
 import subprocess
 import sys
 import time
-import tomllib
 import venv
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 
-from pipeline import ROOT
+from pipeline import ROOT, project
 from pipeline.execute import run_chapter
 from pipeline.execute.dependencies import chapters
 from pipeline.execute.parameters import BadParameter
@@ -59,8 +58,11 @@ def requirements(root: Path, keep: Sequence[str] = ()) -> list[str]:
     Raises:
         BadParameter: something to keep is not of the form name==version, or not one of the pins.
     """
-    project = tomllib.loads((root / "pyproject.toml").read_text("utf8"))["project"]
-    wanted = [*project["dependencies"], *project["optional-dependencies"]["book"], "pytest"]
+    told = project(root)
+    wanted = list(told["dependencies"])
+    for extra in ("train", "data", "plot", "notebook", "book"):
+        wanted += told["optional-dependencies"][extra]
+    wanted = [line for line in wanted if not line.startswith(told["name"])]
     lines = (root / "requirements.txt").read_text("utf8").splitlines()
     pinned = {_plain(line.split("==")[0]) for line in lines if "==" in line}
     for pin in keep:

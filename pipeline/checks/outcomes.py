@@ -8,8 +8,10 @@ that neither runs a test whose outcome is known. A failure is never kept.
 import ast
 import json
 import platform
+import re
 from collections.abc import Iterable
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +81,16 @@ def states(root: Path = ROOT) -> dict[str, str]:
     everywhere.append(str(Path("/dev/nvidia0").exists()))  # some tests run on a GPU alone
     everywhere.append(digest(root, SHARED))
     marked = sorted({mark.file for mark in equations.marks(root)})
-    return {file: digest(root, reads(root, file, graph), everywhere) for file in marked}
+    return {
+        file: digest(root, reads(root, file, graph), [*everywhere, *absent(root, file)])
+        for file in marked
+    }
+
+
+def absent(root: Path, file: str) -> list[str]:
+    """Return the peers of a file of tests that are not installed: what skips may run with them."""
+    wanted = set(re.findall(r'\bPeer\("(\w+)', (root / file).read_text("utf8")))
+    return sorted(name for name in wanted if find_spec(name) is None)
 
 
 def reads(root: Path, file: str, graph: Graph) -> list[str]:

@@ -27,7 +27,7 @@ README = """\
 # The Executable Encyclopedia of Neural Networks: its notebooks
 
     python -m venv .venv
-    .venv/bin/pip install -c requirements.txt ".[lab]"
+    .venv/bin/pip install -c requirements.txt ".[all,lab]"
     .venv/bin/jupyter lab {first}
 
 With Python 3.11 or newer; on Windows the folder is `.venv\\Scripts`. Without the second line's

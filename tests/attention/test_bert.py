@@ -6,7 +6,6 @@ import shutil
 
 import pytest
 import torch
-import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
@@ -20,7 +19,9 @@ from nnlib.attention.bert import (
     pretraining_loss,
 )
 from nnlib.train.loop import train
-from tests.support import Example, refuses
+from tests.support import Example, Peer, refuses
+
+transformers = Peer("transformers")
 
 
 def example() -> Example:
@@ -371,11 +372,7 @@ SHAPES = [
     {"hidden_size": 48, "num_attention_heads": 6, "num_hidden_layers": 3, "intermediate_size": 64,
      "hidden_act": "gelu_new", "type_vocab_size": 3, "layer_norm_eps": 1e-5},
 ]  # fmt: skip
-KINDS = {
-    "model": transformers.BertModel,
-    "pretraining": transformers.BertForPreTraining,
-    "masked": transformers.BertForMaskedLM,
-}
+KINDS = {"model": "BertModel", "pretraining": "BertForPreTraining", "masked": "BertForMaskedLM"}
 
 
 def peer(kind="pretraining", **options):
@@ -383,7 +380,7 @@ def peer(kind="pretraining", **options):
     config = transformers.BertConfig(
         **{"vocab_size": 40, "max_position_embeddings": 12} | SHAPES[0] | options
     )
-    return stirred(KINDS[kind](config))
+    return stirred(getattr(transformers, KINDS[kind])(config))
 
 
 @torch.no_grad()

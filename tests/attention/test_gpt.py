@@ -13,13 +13,6 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import GPT2Config, GPT2LMHeadModel, GPT2Model
-from transformers.generation.logits_process import (
-    MinPLogitsWarper,
-    TemperatureLogitsWarper,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
-)
 
 from nnlib.attention.gpt import (
     GPT,
@@ -31,7 +24,10 @@ from nnlib.attention.gpt import (
 from nnlib.blocks.kv_cache import KVCache
 from nnlib.blocks.sampling import sampling_probabilities
 from nnlib.train.metrics import parameter_count
-from tests.support import Example, refuses
+from tests.support import Example, Peer, refuses
+
+transformers = Peer("transformers")
+sampling = Peer("transformers.generation.logits_process")
 
 
 def example() -> Example:
@@ -64,11 +60,11 @@ def theirs(shape, *, head=True, **options):
     """Return a GPT-2 of transformers with random weights, its norms and biases included."""
     vocab_size, e, h, depth, length = shape
     torch.manual_seed(1)
-    config = GPT2Config(
+    config = transformers.GPT2Config(
         vocab_size=vocab_size, n_embd=e, n_head=h, n_layer=depth, n_positions=length,
         bos_token_id=0, eos_token_id=0, **options,
     )  # fmt: skip
-    model = (GPT2LMHeadModel if head else GPT2Model)(config).eval()
+    model = (transformers.GPT2LMHeadModel if head else transformers.GPT2Model)(config).eval()
     for parameter in model.parameters():
         parameter.data.add_(0.1 * torch.randn_like(parameter))
     return model
@@ -341,11 +337,11 @@ def test_new_weights_are_as_spread_as_those_of_transformers():
     shape = (300, 64, 4, 6, 64)
     vocab_size, e, h, depth, length = shape
     made = GPT(*shape)
-    config = GPT2Config(
+    config = transformers.GPT2Config(
         vocab_size=vocab_size, n_embd=e, n_head=h, n_layer=depth, n_positions=length,
         bos_token_id=0, eos_token_id=0,
     )  # fmt: skip
-    like = GPT.from_hugging_face(GPT2LMHeadModel(config))
+    like = GPT.from_hugging_face(transformers.GPT2LMHeadModel(config))
     for (name, ours), other in zip(made.named_parameters(), like.parameters(), strict=True):
         std, mean = (f(ours.detach()).item() for f in (torch.std, torch.mean))
         assert math.isclose(std, other.detach().std().item(), rel_tol=0.06, abs_tol=1e-12), name
@@ -519,37 +515,37 @@ def test_generation_leaves_the_model_as_it_was():
 # ---------------------------------------------------------------- sampling
 
 
-def by_transformers(logits, *warpers):
-    for warper in warpers:
-        logits = warper(None, logits)
+WARPERS = {
+    "temperature": "TemperatureLogitsWarper",
+    "top_k": "TopKLogitsWarper",
+    "top_p": "TopPLogitsWarper",
+    "min_p": "MinPLogitsWarper",
+}
+
+
+def by_transformers(logits, options):
+    for name, value in options.items():
+        logits = getattr(sampling, WARPERS[name])(value)(None, logits)
     return logits.softmax(-1)
 
 
 @pytest.mark.equation("gpt-temperature", "gpt-top-k", "gpt-top-p", "gpt-min-p")
 @pytest.mark.parametrize(
-    ("options", "warpers"),
+    "options",
     [
-        ({"temperature": 0.5}, [TemperatureLogitsWarper(0.5)]),
-        ({"top_k": 5}, [TopKLogitsWarper(5)]),
-        ({"top_p": 0.6}, [TopPLogitsWarper(0.6)]),
-        ({"min_p": 0.2}, [MinPLogitsWarper(0.2)]),
-        (
-            {"temperature": 1.7, "top_k": 9, "top_p": 0.8, "min_p": 0.1},
-            [
-                TemperatureLogitsWarper(1.7),
-                TopKLogitsWarper(9),
-                TopPLogitsWarper(0.8),
-                MinPLogitsWarper(0.1),
-            ],
-        ),
+        {"temperature": 0.5},
+        {"top_k": 5},
+        {"top_p": 0.6},
+        {"min_p": 0.2},
+        {"temperature": 1.7, "top_k": 9, "top_p": 0.8, "min_p": 0.1},
     ],
-    ids=lambda x: str(x) if isinstance(x, dict) else "",
+    ids=str,
 )
-def test_probabilities_are_those_of_transformers(options, warpers):
+def test_probabilities_are_those_of_transformers(options):
     g = torch.Generator().manual_seed(0)
     logits = 3 * torch.randn(200, 30, generator=g, dtype=torch.float64)
     got = sampling_probabilities(logits, **options)
-    torch.testing.assert_close(got, by_transformers(logits, *warpers))
+    torch.testing.assert_close(got, by_transformers(logits, options))
 
 
 @pytest.mark.equation("gpt-top-p")

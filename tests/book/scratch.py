@@ -14,8 +14,8 @@ from nbformat import v4
 from pipeline import ROOT
 
 FILES = (
-    "Makefile", "Snakefile", "pyproject.toml", "requirements.txt", "jupytext.toml",
-    "_config.yml", "references.bib",
+    "Makefile", "Snakefile", "pyproject.toml", "requirements.txt", "requirements-test.txt",
+    "jupytext.toml", "_config.yml", "references.bib",
 )  # fmt: skip
 TOC = """\
 format: jb-book
@@ -67,12 +67,13 @@ class Scratch:
         venv = self.root / ".venv"
         venv.mkdir()
         for item in Path(sys.prefix).iterdir():
-            if item.name != ".installed":
+            if not item.name.startswith(".installed"):
                 (venv / item.name).symlink_to(item)
-        pins = (self.root / "requirements.txt").read_bytes()
-        pins += (self.root / "pyproject.toml").read_bytes()
-        done = subprocess.run(["cksum"], input=pins, capture_output=True, check=True)
-        (venv / ".installed").write_bytes(done.stdout)
+        for stamp, names in ((".installed", []), (".installed-test", ["requirements-test.txt"])):
+            names = ["requirements.txt", *names, "pyproject.toml"]
+            pins = b"".join((self.root / name).read_bytes() for name in names)
+            done = subprocess.run(["cksum"], input=pins, capture_output=True, check=True)
+            (venv / stamp).write_bytes(done.stdout)
 
     def write(self, chapter: str, code: str, parameters: str = "steps = 3") -> None:
         """Write both files of a chapter: a title, its parameters, and the code."""

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline import ROOT
 from pipeline.checks import equations
-from pipeline.checks.outcomes import reads
+from pipeline.checks.outcomes import absent, reads
 from pipeline.execute.dependencies import Graph
 
 SETTINGS = """\
@@ -116,3 +116,15 @@ def test_a_part_of_a_file_is_not_taken_for_the_whole(book):
 def test_a_test_that_imports_by_name_depends_on_the_whole_library():
     files = reads(ROOT, "tests/test_contract.py", Graph(ROOT))
     assert {f.relative_to(ROOT).as_posix() for f in (ROOT / "nnlib").rglob("*.py")} <= set(files)
+
+
+def test_what_a_missing_peer_left_out_runs_once_it_is_there(tmp_path, monkeypatch):
+    """`make book` does without the peers, whose tests are skipped; `make test` installs them."""
+    (tmp_path / "tests").mkdir()
+    file = tmp_path / "tests" / "test_a.py"
+    file.write_text('theirs = Peer("library.inner")\nours = Peer("json")\n')
+    assert absent(tmp_path, "tests/test_a.py") == ["library"]
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "library").mkdir()
+    (tmp_path / "library" / "__init__.py").touch()
+    assert absent(tmp_path, "tests/test_a.py") == []

@@ -3,7 +3,6 @@
 import importlib.util
 import io
 import shutil
-import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +12,7 @@ import yaml
 from pipeline import ROOT, book
 from pipeline.execute import remote_logs as said
 from pipeline.execute.parameters import BadParameter
+from tests.book.test_install import asked, pins
 
 PROFILES = sorted(file.parent.name for file in (ROOT / "profiles").glob("*/config.yaml"))
 
@@ -55,14 +55,9 @@ def test_a_machine_without_slurm_is_told_so(cluster):
 
 
 def test_the_pins_of_a_cluster_agree_with_the_books():
-    def pins(name):
-        lines = (ROOT / name).read_text("utf8").splitlines()
-        return {line.partition("==")[0] for line in lines if not line.startswith("#")}
-
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf8"))["project"]
-    extra = {line.partition(">=")[0] for line in project["optional-dependencies"]["cluster"]}
-    assert extra <= pins("requirements-cluster.txt")
-    assert not pins("requirements-cluster.txt") & pins("requirements.txt")
+    mine, books = pins("requirements-cluster.txt"), pins("requirements.txt")
+    assert asked("cluster") <= mine.keys()
+    assert not mine.keys() & books.keys()
 
 
 @pytest.fixture

@@ -8,14 +8,15 @@ import scipy.linalg
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reservoirpy.nodes import Reservoir, Ridge
 from safetensors.torch import load_file, save_file
 from scipy.optimize import brentq
 
 from nnlib.data.series import mackey_glass
 from nnlib.sequence import echo_state
 from nnlib.sequence.echo_state import EchoStateNetwork, ridge_regression
-from tests.support import Example, refuses
+from tests.support import Example, Peer, refuses
+
+nodes = Peer("reservoirpy.nodes")
 
 
 def example() -> Example:
@@ -43,7 +44,7 @@ def same(got, wanted, atol=1e-12, rtol=0):
 
 def theirs(network):
     """The same reservoir, with the very same matrices, in reservoirpy."""
-    return Reservoir(
+    return nodes.Reservoir(
         lr=network.leak,
         W=network.recurrent.numpy(),
         Win=network.input.numpy(),
@@ -249,7 +250,7 @@ def test_fitted_with_reservoirpys_ridge_it_predicts_the_same(series):
     x, y = series[:800], series[1:801]
     out = network.fit(x, y, washout=100).predict(x)
     features = np.hstack([theirs(network).run(x.numpy()), x.numpy(), np.ones((len(x), 1))])
-    ridge = Ridge(ridge=1e-4, fit_bias=False).fit(features, y.numpy(), warmup=100)
+    ridge = nodes.Ridge(ridge=1e-4, fit_bias=False).fit(features, y.numpy(), warmup=100)
     same(out, ridge.run(features), atol=1e-8)
 
 
@@ -264,7 +265,7 @@ def test_it_is_not_slower_than_reservoirpy(series):
     def others():
         states = theirs(network).run(x.numpy())
         features = np.hstack([states, x.numpy(), np.ones((len(x), 1))])
-        Ridge(ridge=1e-6, fit_bias=False).fit(features, y.numpy(), warmup=100)
+        nodes.Ridge(ridge=1e-6, fit_bias=False).fit(features, y.numpy(), warmup=100)
 
     best = {}
     for _ in range(5):

@@ -5,20 +5,21 @@ import math
 
 import pytest
 import torch
-import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
-from transformers.models.bart.modeling_bart import BartDecoderLayer
-from transformers.models.t5.modeling_t5 import T5Attention, T5Block, T5Stack
 
 from nnlib.blocks.t5 import RelativePositionBias, T5Layer, relative_bucket
 from nnlib.blocks.transformer_layer import TransformerDecoderLayer
 from nnlib.sequence.bidirectional import reverse
 from nnlib.sequence.seq2seq import Memory, Seq2Seq
-from tests.support import Example, refuses
+from tests.support import Example, Peer, refuses
+
+transformers = Peer("transformers")
+bart = Peer("transformers.models.bart.modeling_bart")
+t5 = Peer("transformers.models.t5.modeling_t5")
 
 
 def example() -> Example:
@@ -483,7 +484,7 @@ def hidden_later(t):
 @pytest.mark.parametrize("decoder", [True, False])
 def test_a_layer_of_t5_is_that_of_transformers(decoder):
     torch.manual_seed(0)
-    theirs = T5Block(t5_config(decoder), has_relative_attention_bias=True, layer_idx=0).double()
+    theirs = t5.T5Block(t5_config(decoder), has_relative_attention_bias=True, layer_idx=0).double()
     ours = copied(theirs, decoder)
     attention = theirs.layer[0].SelfAttention
     nn.init.normal_(attention.relative_attention_bias.weight)
@@ -513,7 +514,7 @@ def test_a_layer_of_t5_is_that_of_transformers(decoder):
 @pytest.mark.equation("seq2seq-memory", "seq2seq-t5-self", "seq2seq-t5-network")
 def test_a_stack_of_layers_is_the_encoder_of_transformers_and_padding_is_not_seen():
     torch.manual_seed(0)
-    theirs = T5Stack(t5_config(False, num_layers=3)).double().eval()
+    theirs = t5.T5Stack(t5_config(False, num_layers=3)).double().eval()
     layers = [copied(block, False) for block in theirs.block]
     bias = RelativePositionBias(3).double()
     table = theirs.block[0].layer[0].SelfAttention.relative_attention_bias.weight
@@ -539,7 +540,7 @@ def test_a_stack_of_layers_is_the_encoder_of_transformers_and_padding_is_not_see
 def test_buckets_are_those_of_transformers_and_of_the_formula(bidirectional, buckets, most):
     offset = torch.arange(-300, 300)
     got = relative_bucket(offset, bidirectional=bidirectional, buckets=buckets, max_distance=most)
-    wanted = T5Attention._relative_position_bucket(offset, bidirectional, buckets, most)
+    wanted = t5.T5Attention._relative_position_bucket(offset, bidirectional, buckets, most)
     assert torch.equal(got, wanted)
     one = buckets // 2 if bidirectional else buckets
     exact = one // 2
@@ -567,7 +568,7 @@ def test_a_layer_of_bart_is_that_of_transformers():
         d_model=12, decoder_attention_heads=3, decoder_ffn_dim=20, dropout=0.0,
         attention_dropout=0.0, activation_dropout=0.0, attn_implementation="eager",
     )  # fmt: skip
-    theirs = BartDecoderLayer(config, layer_idx=0).double().eval()
+    theirs = bart.BartDecoderLayer(config, layer_idx=0).double().eval()
     ours = TransformerDecoderLayer(12, 3, 20, dropout=0.0, activation="gelu").double()
     with torch.no_grad():
         for p in theirs.parameters():
