@@ -34,21 +34,22 @@ class _Translator(nn.Module):
 
     def __init__(self, v: int, e: int, h: int, attention: bool):
         super().__init__()
-        self.embed_source, self.embed_target = nn.Embedding(v, e), nn.Embedding(v, e)
+        self.source_embedding, self.target_embedding = nn.Embedding(v, e), nn.Embedding(v, e)
         self.encoder = nn.GRU(e, h, batch_first=True)
         self.decoder = nn.GRU(e if attention else e + h, h, batch_first=True)
-        self.look = nn.ParameterDict({"weight": torch.empty(h, h)}) if attention else None
+        weight = {"weight": torch.empty(h, h)}
+        self.attention = nn.ParameterDict(weight) if attention else None
         self.mix, self.to_logits = nn.Linear(2 * h, h), nn.Linear(h, v)
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
-        seen, state = self.encoder(self.embed_source(source))
-        given = self.embed_target(target)
-        if self.look is None:
+        seen, state = self.encoder(self.source_embedding(source))
+        given = self.target_embedding(target)
+        if self.attention is None:
             context = state[0][:, None].expand(-1, target.shape[1], -1)
             h, _ = self.decoder(torch.cat([given, context], -1), state)
         else:
             h, _ = self.decoder(given, state)
-            asked = h @ self.look["weight"]
+            asked = h @ self.attention["weight"]
             context = F.scaled_dot_product_attention(asked, seen, seen, scale=1.0)
         return self.to_logits(torch.tanh(self.mix(torch.cat([context, h], -1))))
 

@@ -4,12 +4,17 @@ Chapter: chapters/sequence/bidirectional.md     Paper: Schuster and Paliwal 1997
 Axes: b batch, t time, d input features, h hidden features, v vocabulary.
 """
 
+from typing import Any
+
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.types import Device
 
 from nnlib import checks
+from nnlib.blocks.padding import mask_of
+from nnlib.blocks.recurrent import Carried
 from nnlib.sequence.lstm import LSTM
 
 MERGES = {
@@ -40,8 +45,10 @@ def reverse(
     if lengths is None:
         return x.flip(1)
     checks.lengths("lengths", lengths, *x.shape[:2])
-    at, end = torch.arange(x.shape[1], device=x.device), lengths.to(x.device)[:, None]
-    rows = torch.where(at < end, end - 1 - at, at)  # eq. bidirectional-reverse
+    lengths = lengths.to(x.device)
+    at = torch.arange(x.shape[1], device=x.device)
+    real = mask_of(lengths, x.shape[1])
+    rows = torch.where(real, lengths[:, None] - 1 - at, at)  # eq. bidirectional-reverse
     return x.gather(1, rows if x.ndim == 2 else rows[..., None].expand_as(x))
 
 
@@ -86,7 +93,9 @@ class Bidirectional(nn.Module):
         self.input_size = forward_layer.input_size
         self.forward_layer, self.backward_layer = forward_layer, backward_layer
 
-    def forward(self, x: Float[Tensor, "b t d"], lengths: Int[Tensor, " b"] | None = None):
+    def forward(
+        self, x: Float[Tensor, "b t d"], lengths: Int[Tensor, " b"] | None = None
+    ) -> tuple[Float[Tensor, "b t h2"], tuple[Carried, Carried]]:
         """Return the outputs b t 2h (b t h unless joined by "concat"), and both final states.
 
         Args:
@@ -110,6 +119,8 @@ class GapFiller(nn.Module):
         embed_dim: numbers that stand for a token, ≥ 1.
         hidden_size: features h of each walk, ≥ 1.
         sides: "both", or only the "left" or the "right" of the gap.
+        device: of the parameters.
+        dtype: of the parameters.
 
     Example:
         >>> GapFiller(28, 8, 16)(torch.zeros(2, 5, dtype=torch.int64)).shape
@@ -118,16 +129,26 @@ class GapFiller(nn.Module):
     Source: Schuster and Paliwal 1997; one layer a side, LSTMs.
     """
 
-    def __init__(self, vocab_size: int, embed_dim: int, hidden_size: int, sides: str = "both"):
+    def __init__(
+        self,
+        vocab_size: int,
+        embed_dim: int,
+        hidden_size: int,
+        sides: str = "both",
+        *,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
+    ):
         super().__init__()
         self.vocab_size = checks.count("vocab_size", vocab_size)
         checks.count("embed_dim", embed_dim)
         checks.count("hidden_size", hidden_size)
         self.sides = checks.one_of("sides", sides, ("both", "left", "right"))
-        self.embedding = nn.Embedding(vocab_size, embed_dim)
-        self.left = LSTM(embed_dim, hidden_size) if sides != "right" else None
-        self.right = LSTM(embed_dim, hidden_size) if sides != "left" else None
-        self.readout = nn.Linear(hidden_size * (2 if sides == "both" else 1), vocab_size)
+        where: Any = {"device": device, "dtype": dtype}
+        self.token_embedding = nn.Embedding(vocab_size, embed_dim, **where)
+        self.left = LSTM(embed_dim, hidden_size, **where) if sides != "right" else None
+        self.right = LSTM(embed_dim, hidden_size, **where) if sides != "left" else None
+        self.readout = nn.Linear(hidden_size * (2 if sides == "both" else 1), vocab_size, **where)
 
     def forward(
         self, tokens: Int[Tensor, "b t"], lengths: Int[Tensor, " b"] | None = None
@@ -138,9 +159,8 @@ class GapFiller(nn.Module):
             tokens: numbers 0 … v − 1, padding included.
             lengths: real tokens of each sequence; the logits after them mean nothing.
         """
-        checks.tensor("tokens", tokens, shape=("b", "t"), floating=False, empty=False)
-        checks.labels("tokens", tokens.flatten(), self.vocab_size)
-        x, known = self.embedding(tokens), []
+        checks.tokens("tokens", tokens, self.vocab_size)
+        x, known = self.token_embedding(tokens), []
         if self.left is not None:
             known.append(_before(self.left(x)[0]))
         if self.right is not None:  # padding comes last in both walks, so none of them needs it

@@ -7,12 +7,15 @@ w beams.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.types import Device
 
 from nnlib import checks
+from nnlib.blocks.padding import mask_of
 from nnlib.blocks.scored_attention import MultiplicativeAttention
 from nnlib.sequence.gru import GRU
 
@@ -23,19 +26,19 @@ class Memory:
 
     Args:
         outputs: b s h.
-        real: b s, True at real tokens.
+        key_mask: b s, True at real tokens.
         state: 1 b h, the state after the last real token.
     """
 
     outputs: Float[Tensor, "b s h"]
-    real: Bool[Tensor, "b s"]
+    key_mask: Bool[Tensor, "b s"]
     state: Float[Tensor, "1 b h"]
 
     def repeat(self, times: int) -> "Memory":
         """Return every row `times` times in a row: one for each beam."""
-        parts = self.outputs, self.real
         return Memory(
-            *(part.repeat_interleave(times, 0) for part in parts),
+            self.outputs.repeat_interleave(times, 0),
+            self.key_mask.repeat_interleave(times, 0),
             self.state.repeat_interleave(times, 1),
         )
 
@@ -51,13 +54,15 @@ class Seq2Seq(nn.Module):
     `seq2seq-factorization`).
 
     Args:
-        source_size: tokens of the source vocabulary, ≥ 1.
-        target_size: tokens of the target vocabulary, ≥ 1.
+        source_vocab_size: tokens of the source vocabulary, ≥ 1.
+        target_vocab_size: tokens of the target vocabulary, ≥ 1.
         embed_dim: width of the embeddings, ≥ 1.
         hidden_size: features h of both GRUs, ≥ 1.
         context: what the decoder learns of the source: "start", "every" or "attention".
         begin: number of the target token that starts a sequence.
         end: number of the target token that ends one; what follows it is padding, also `end`.
+        device: of the parameters.
+        dtype: of the parameters.
 
     Example:
         >>> model = Seq2Seq(12, 10, embed_dim=8, hidden_size=16)
@@ -70,31 +75,35 @@ class Seq2Seq(nn.Module):
 
     def __init__(
         self,
-        source_size: int,
-        target_size: int,
+        source_vocab_size: int,
+        target_vocab_size: int,
         embed_dim: int = 32,
         hidden_size: int = 64,
         context: str = "every",
         *,
         begin: int = 0,
         end: int = 1,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
     ):
         super().__init__()
-        self.source_size = checks.count("source_size", source_size)
-        self.target_size = checks.count("target_size", target_size)
+        self.source_vocab_size = checks.count("source_vocab_size", source_vocab_size)
+        self.target_vocab_size = v = checks.count("target_vocab_size", target_vocab_size)
         e, h = checks.count("embed_dim", embed_dim), checks.count("hidden_size", hidden_size)
         self.context = checks.one_of("context", context, ("start", "every", "attention"))
         for name, token in (("begin", begin), ("end", end)):
-            if checks.count(name, token, least=0) >= target_size:
-                raise ValueError(f"{name}={token} must be a target token, 0 … {target_size - 1}")
+            if checks.count(name, token, least=0) >= v:
+                raise ValueError(f"{name}={token} must be a target token, 0 … {v - 1}")
         self.begin, self.end = begin, end
-        self.embed_source = nn.Embedding(source_size, e)
-        self.embed_target = nn.Embedding(target_size, e)
-        self.encoder = GRU(e, h)
-        self.decoder = GRU(e + h if context == "every" else e, h)
-        self.look = MultiplicativeAttention(h, h) if context == "attention" else None
-        self.mix = None if context == "start" else nn.Linear(2 * h, h)
-        self.to_logits = nn.Linear(h, target_size)
+        where: Any = {"device": device, "dtype": dtype}
+        self.source_embedding = nn.Embedding(source_vocab_size, e, **where)
+        self.target_embedding = nn.Embedding(v, e, **where)
+        self.encoder = GRU(e, h, **where)
+        self.decoder = GRU(e + h if context == "every" else e, h, **where)
+        attends = context == "attention"
+        self.attention = MultiplicativeAttention(h, h, **where) if attends else None
+        self.mix = None if context == "start" else nn.Linear(2 * h, h, **where)
+        self.to_logits = nn.Linear(h, v, **where)
 
     def encode(
         self, source: Int[Tensor, "b s"], lengths: Int[Tensor, " b"] | None = None
@@ -105,12 +114,12 @@ class Seq2Seq(nn.Module):
             source: tokens, padded at the end.
             lengths: real tokens of each row; None is all of them.
         """
-        self._check("source", source, self.source_size)
-        outputs, state = self.encoder(self.embed_source(source), lengths=lengths)
-        real = torch.ones_like(source, dtype=torch.bool)
+        checks.tokens("source", source, self.source_vocab_size, shape=("b", "s"))
+        outputs, state = self.encoder(self.source_embedding(source), lengths=lengths)
+        key_mask = torch.ones_like(source, dtype=torch.bool)
         if lengths is not None:
-            real = torch.arange(source.shape[1], device=source.device) < lengths[:, None]
-        return Memory(outputs, real, state)
+            key_mask = mask_of(lengths, source.shape[1]).to(source.device)
+        return Memory(outputs, key_mask, state)
 
     def forward(
         self,
@@ -125,12 +134,8 @@ class Seq2Seq(nn.Module):
             target: the right tokens so far, `begin` first.
             lengths: real tokens of each source.
         """
-        self._check("target", target, self.target_size)
-        if len(target) != len(source):
-            raise ValueError(
-                f"target must have the {len(source)} rows of source, got {len(target)}"
-            )
         memory = self.encode(source, lengths)
+        self._check_target(target, source)
         logits, _ = self.decode(memory, target, memory.state)
         return logits
 
@@ -138,14 +143,13 @@ class Seq2Seq(nn.Module):
         self, memory: Memory, target: Int[Tensor, "b t"], state: Float[Tensor, "1 b h"]
     ) -> tuple[Float[Tensor, "b t v"], Float[Tensor, "1 b h"]]:
         """Return logits after each target token, and the decoder's state after the last."""
-        given = self.embed_target(target)
+        given = self.target_embedding(target)
         context = memory.state[0][:, None].expand(-1, target.shape[1], -1)
         if self.context == "every":
             given = torch.cat([given, context], -1)
         chooses, state = self.decoder(given, state)  # eq. seq2seq-decoder
-        if self.look is not None:
-            seen = memory.real[:, None]
-            context, _ = self.look(chooses, memory.outputs, memory.outputs, seen)
+        if self.attention is not None:
+            context, _ = self._attend(chooses, memory)
         if self.mix is not None:
             chooses = torch.tanh(self.mix(torch.cat([context, chooses], -1)))  # eq. seq2seq-mix
         return self.to_logits(chooses), state  # eq. seq2seq-output
@@ -161,11 +165,12 @@ class Seq2Seq(nn.Module):
         Raises:
             ValueError: the model has no attention.
         """
-        if self.look is None:
+        if self.attention is None:
             raise ValueError(f"align needs context='attention', got {self.context!r}")
         memory = self.encode(source, lengths)
-        h, _ = self.decoder(self.embed_target(target), memory.state)
-        return self.look(h, memory.outputs, memory.outputs, memory.real[:, None])[1]
+        self._check_target(target, source)
+        h, _ = self.decoder(self.target_embedding(target), memory.state)
+        return self._attend(h, memory)[1]
 
     @torch.no_grad()
     def greedy(
@@ -185,15 +190,15 @@ class Seq2Seq(nn.Module):
         memory = self.encode(source, lengths)
         state, token = memory.state, source.new_full((len(source), 1), self.begin)
         ended = torch.zeros_like(token, dtype=torch.bool)
-        written = []
-        for _ in range(max_length):
+        written: list[Tensor] = []
+        finished: list[Tensor] = []
+        while len(finished) < max_length and not _over(finished):
             logits, state = self.decode(memory, token, state)
             token = logits.argmax(-1).masked_fill(ended, self.end)
             written.append(token)
             ended = ended | (token == self.end)
-            if bool(ended.all()):
-                break
-        return torch.cat(written, 1)
+            finished.append(ended.all())
+        return torch.cat(written, 1)[:, : _steps(finished)]
 
     @torch.no_grad()
     def beam(
@@ -218,7 +223,7 @@ class Seq2Seq(nn.Module):
         """
         width, max_length = checks.count("width", width), checks.count("max_length", max_length)
         alpha = checks.number("length_penalty", length_penalty, least=0)
-        b, v = len(source), self.target_size
+        b, v = len(source), self.target_vocab_size
         memory = self.encode(source, lengths).repeat(width)
         state, token = memory.state, source.new_full((b * width, 1), self.begin)
         score = memory.outputs.new_full((b, width), -torch.inf)
@@ -226,7 +231,8 @@ class Seq2Seq(nn.Module):
         ended = torch.zeros_like(score, dtype=torch.bool)
         count = torch.zeros_like(score)
         written = source.new_empty(b, width, 0)
-        for _ in range(max_length):
+        finished: list[Tensor] = []
+        while len(finished) < max_length and not _over(finished):
             logits, state = self.decode(memory, token, state)
             step = logits[:, -1].log_softmax(-1).view(b, width, v)
             only_end = torch.full_like(step, -torch.inf)
@@ -242,8 +248,8 @@ class Seq2Seq(nn.Module):
             written = torch.cat([written.gather(1, _along(row, written)), chosen[..., None]], -1)
             flat = (row + torch.arange(b, device=row.device)[:, None] * width).flatten()
             state, token = state[:, flat], chosen.view(-1, 1)
-            if bool(ended.all()):
-                break
+            finished.append(ended.all())
+        written = written[..., : _steps(finished)]
         final = score / _penalty(count, alpha)
         order = final.sort(dim=-1, descending=True, stable=True).indices
         return written.gather(1, _along(order, written)), final.gather(1, order)
@@ -256,18 +262,31 @@ class Seq2Seq(nn.Module):
         lengths: Int[Tensor, " b"] | None = None,
     ) -> Float[Tensor, " b"]:
         """Return log p of each target, up to and with its first `end` (or to its last token)."""
+        self._check_target(target, source)
         begin = target.new_full((len(target), 1), self.begin)
         logits = self(source, torch.cat([begin, target[:, :-1]], 1), lengths)
-        each = logits.log_softmax(-1).gather(-1, target[..., None])[..., 0]
+        each = logits.log_softmax(-1).gather(-1, target[..., None].long())[..., 0]
         after = (target == self.end).cumsum(1) - (target == self.end).int() > 0
         return each.masked_fill(after, 0).sum(1)
 
-    @staticmethod
-    def _check(name: str, tokens: Tensor, size: int) -> None:
-        checks.tensor(name, tokens, shape=("b", "t"), floating=False, empty=False)
-        low, high = int(tokens.min()), int(tokens.max())
-        if low < 0 or high >= size:
-            raise ValueError(f"{name} must hold tokens 0 … {size - 1}, got {low} … {high}")
+    def _attend(self, states: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
+        assert self.attention is not None
+        return self.attention(states, memory.outputs, memory.outputs, memory.key_mask[:, None])
+
+    def _check_target(self, target: Tensor, source: Tensor) -> None:
+        checks.tokens("target", target, self.target_vocab_size, shape=(len(source), "t"))
+
+
+def _over(finished: list[Tensor]) -> bool:
+    """Return whether all had ended; off the CPU, where the answer is waited for, ask seldom."""
+    if not finished or not (finished[-1].is_cpu or len(finished) % 8 == 0):
+        return False
+    return bool(finished[-1])
+
+
+def _steps(finished: list[Tensor]) -> int:
+    """Return the steps up to the one at which all had ended."""
+    return min(len(finished), int((~torch.stack(finished)).sum()) + 1)
 
 
 def _penalty(count: Tensor, alpha: float) -> Tensor:

@@ -113,7 +113,7 @@ def test_the_walks_are_the_recurrence_written_out():
 def test_the_readout_is_a_linear_layer_on_both_states_around_the_gap():
     net = GapFiller(7, 3, 4).double()
     tokens = torch.tensor([[1, 5, 0, 3, 6]])
-    out = Bidirectional(net.left, net.right)(net.embedding(tokens))[0][0]
+    out = Bidirectional(net.left, net.right)(net.token_embedding(tokens))[0][0]
     h = torch.cat([out[1, :4], out[3, 4:]])  # either side of the third place
     U, c = net.readout.weight, net.readout.bias
     same(net(tokens)[0, 2], torch.stack([U[k] @ h + c[k] for k in range(7)]))
@@ -184,7 +184,7 @@ def test_a_gap_is_filled_from_what_stands_around_it(sides):
     net = GapFiller(6, 3, 4, sides).double()
     tokens, n = torch.randint(6, (1, 7)), 5
     got = net(tokens, torch.tensor([n]))[0, :n].softmax(-1)
-    x = net.embedding(tokens)
+    x = net.token_embedding(tokens)
     for t in range(n):
         known = []
         if net.left is not None:
@@ -355,7 +355,7 @@ def test_a_linear_readout_adds_the_sides_so_xor_needs_a_hidden_layer():
     logits = net(tokens)[:, 1]
     same(logits[0] - logits[1] - logits[2] + logits[3], torch.zeros(2), 1e-5)  # no interaction
     left, right = net.readout.weight.chunk(2, 1)
-    states = Bidirectional(net.left, net.right)(net.embedding(tokens))[0]
+    states = Bidirectional(net.left, net.right)(net.token_embedding(tokens))[0]
     parts = states[:, 0, :8] @ left.T, states[:, 2, 8:] @ right.T
     product = parts[0].exp() * parts[1].exp() * net.readout.bias.exp()
     same(product / product.sum(1, keepdim=True), logits.softmax(-1), 1e-6)
@@ -416,7 +416,7 @@ def test_bad_input_is_named():
         with refuses(ValueError, "lengths must have shape (2), got (3,)"):
             call(torch.tensor([1, 2, 3]))
     net = GapFiller(5, 4, 3)
-    with refuses(ValueError, "tokens must hold classes 0 … 4, got 0 … 5"):
+    with refuses(ValueError, "tokens must be 0 … 4 (vocab_size), got 0 … 5"):
         net(torch.tensor([[0, 5]]))
     with refuses(TypeError, "tokens must hold integers"):
         net(torch.zeros(2, 3))

@@ -25,7 +25,7 @@ t5 = Peer("transformers.models.t5.modeling_t5")
 def example() -> Example:
     """What the contract runs: see `tests/test_contract.py`."""
     return Example(
-        {"source_size": 7, "target_size": 6, "embed_dim": 4, "hidden_size": 8},
+        {"source_vocab_size": 7, "target_vocab_size": 6, "embed_dim": 4, "hidden_size": 8},
         (torch.randint(7, (3, 5)), torch.randint(6, (3, 4))),
         {"lengths": torch.tensor([5, 1, 4])},
     )
@@ -73,18 +73,18 @@ def by_hand(model, source, target):
     h = torch.zeros(1, model.encoder.hidden_size, dtype=torch.float64)
     heard = []
     for token in source:
-        h = read(model.embed_source.weight[token][None], h)
+        h = read(model.source_embedding.weight[token][None], h)
         heard.append(h[0])
     c = s = h
     out = []
     for token in target:
-        fed = model.embed_target.weight[token][None]
+        fed = model.target_embedding.weight[token][None]
         s = write(torch.cat([fed, c], 1) if model.context == "every" else fed, s)
         chooses = s
         if model.context == "every":
             chooses = torch.tanh(model.mix(torch.cat([c, s], 1)))
         if model.context == "attention":
-            scores = [math.exp((s[0] @ model.look.weight @ h_i).item()) for h_i in heard]
+            scores = [math.exp((s[0] @ model.attention.weight @ h_i).item()) for h_i in heard]
             found = sum(a / sum(scores) * h_i for a, h_i in zip(scores, heard, strict=True))
             chooses = torch.tanh(model.mix(torch.cat([found[None], s], 1)))
         out.append((chooses @ model.to_logits.weight.T + model.to_logits.bias).softmax(1)[0])
@@ -138,7 +138,7 @@ def test_the_alignment_is_where_the_answer_comes_from():
     weights = model.align(source, target)
     torch.testing.assert_close(weights.sum(-1), torch.ones(2, 4).double())
     memory = model.encode(source)
-    s, _ = model.decoder(model.embed_target(target), memory.state)
+    s, _ = model.decoder(model.target_embedding(target), memory.state)
     mixed = torch.tanh(model.mix(torch.cat([weights @ memory.outputs, s], -1)))
     torch.testing.assert_close(model(source, target), model.to_logits(mixed), **CLOSE)
 
@@ -149,7 +149,7 @@ def test_only_the_context_at_every_step_is_fed_again():
         memory, target = model.encode(tokens(1, 4)), tokens(1, 3, most=4)
         start = memory.state
         plain = model.decode(memory, target, start)[0]
-        other = model.decode(Memory(memory.outputs, memory.real, start + 1), target, start)[0]
+        other = model.decode(Memory(memory.outputs, memory.key_mask, start + 1), target, start)[0]
         assert torch.equal(plain, other) == (context != "every")
 
 
@@ -418,12 +418,12 @@ def test_bad_input_is_refused_by_name():
         Seq2Seq(5, 4, context="both")
     with refuses(ValueError, "end=4 must be a target token, 0 … 3"):
         Seq2Seq(5, 4, end=4)
-    with refuses(ValueError, "source_size=0 must be an integer ≥ 1"):
+    with refuses(ValueError, "source_vocab_size=0 must be an integer ≥ 1"):
         Seq2Seq(0, 4)
     model, source = build(), tokens(2, 4)
-    with refuses(ValueError, "source must hold tokens 0 … 4, got 0 … 5"):
+    with refuses(ValueError, "source must be 0 … 4 (vocab_size), got 0 … 5"):
         model(torch.tensor([[0, 5]]), tokens(1, 2, most=4))
-    with refuses(ValueError, "target must have the 2 rows of source, got 3"):
+    with refuses(ValueError, "target must have shape (2, t), got (3, 2)"):
         model(source, tokens(3, 2, most=4))
     with refuses(TypeError, "source must hold integers, got torch.float32"):
         model(torch.zeros(2, 3), tokens(2, 2, most=4))
@@ -439,6 +439,29 @@ def test_bad_input_is_refused_by_name():
         model.greedy(source, 0)
     with refuses(ValueError, "align needs context='attention', got 'every'"):
         model.align(source, tokens(2, 2, most=4))
+
+
+@pytest.mark.parametrize("use", [Seq2Seq.forward, Seq2Seq.align, Seq2Seq.score])
+def test_a_target_outside_its_vocabulary_is_refused_wherever_it_stands(use):
+    model, source = build("attention"), tokens(1, 4)
+    for wrong in (4, -1):
+        with refuses(ValueError, f"target must be 0 … 3 (vocab_size), got {min(wrong, 0)}"):
+            use(model, source, torch.tensor([[0, wrong]]))
+    with refuses(TypeError, "target must hold int64 or int32, got torch.int16"):
+        use(model, source, torch.tensor([[0, 1]], dtype=torch.int16))
+
+
+@pytest.mark.parametrize("search", ["greedy", "beam"])
+def test_where_an_answer_must_be_waited_for_the_end_is_asked_for_seldom(search, monkeypatch):
+    """Off the CPU more steps are taken than are needed, which must not show."""
+    model, source = build(seed=3), tokens(5, 4)
+    model.to_logits.bias.data[model.end] += 3  # so that all rows end soon
+    options = {"max_length": 30} | ({"width": 3} if search == "beam" else {})
+    wanted = getattr(model, search)(source, **options)
+    monkeypatch.setattr("nnlib.sequence.seq2seq._over", lambda finished: False)
+    got = getattr(model, search)(source, **options)
+    assert (wanted if search == "greedy" else wanted[0]).shape[-1] < 30
+    torch.testing.assert_close(got, wanted)
 
 
 # ---------------------------------------------------------------- T5 and BART
