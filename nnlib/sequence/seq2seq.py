@@ -271,7 +271,8 @@ class Seq2Seq(nn.Module):
 
     def _attend(self, states: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
         assert self.attention is not None
-        return self.attention(states, memory.outputs, memory.outputs, memory.key_mask[:, None])
+        keys = memory.outputs
+        return self.attention(states, keys, keys, key_mask=memory.key_mask)
 
     def _check_target(self, target: Tensor, source: Tensor) -> None:
         checks.tokens("target", target, self.target_vocab_size, shape=(len(source), "t"))

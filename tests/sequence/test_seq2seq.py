@@ -562,7 +562,9 @@ def test_a_stack_of_layers_is_the_encoder_of_transformers_and_padding_is_not_see
 @pytest.mark.parametrize(("buckets", "most"), [(32, 128), (32, 40), (8, 20), (4, 100)])
 def test_buckets_are_those_of_transformers_and_of_the_formula(bidirectional, buckets, most):
     offset = torch.arange(-300, 300)
-    got = relative_bucket(offset, bidirectional=bidirectional, buckets=buckets, max_distance=most)
+    got = relative_bucket(
+        offset, bidirectional=bidirectional, num_buckets=buckets, max_distance=most
+    )
     wanted = t5.T5Attention._relative_position_bucket(offset, bidirectional, buckets, most)
     assert torch.equal(got, wanted)
     one = buckets // 2 if bidirectional else buckets
@@ -643,8 +645,8 @@ def test_a_decoder_of_t5_sees_nothing_later_and_needs_its_norms():
 
 
 def test_t5s_parts_refuse_bad_input_by_name():
-    with refuses(ValueError, "buckets=7 must be even"):
-        relative_bucket(torch.zeros(1).long(), buckets=7)
+    with refuses(ValueError, "num_buckets=7 must be even"):
+        relative_bucket(torch.zeros(1).long(), num_buckets=7)
     with refuses(ValueError, "max_distance=8 must be larger than 8"):
         relative_bucket(torch.zeros(1).long(), max_distance=8)
     with refuses(TypeError, "offset must hold integers, got torch.float32"):
