@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from nnlib import checks, hugging_face
 from nnlib.attention import _hugging_face as theirs
 from nnlib.blocks import sampling
-from nnlib.blocks.kv_cache import KVCache
+from nnlib.blocks.kv_cache import KVCache, one_each
 from nnlib.blocks.layer_norm import LayerNorm
 from nnlib.blocks.transformer_layer import TransformerEncoderLayer
 from nnlib.kernels.linear_cross_entropy import linear_cross_entropy
@@ -251,9 +251,8 @@ class GPT(nn.Module):
     def _check(self, ids: Tensor, key_mask: Tensor | None, caches: list[KVCache] | None) -> int:
         """Refuse what does not fit; return how many positions the caches hold."""
         checks.tokens("ids", ids, self.vocab_size)
-        if caches is not None and len(caches) != len(self.layers):
-            raise ValueError(f"caches must be {len(self.layers)}, one a block, got {len(caches)}")
-        start = caches[0].length if caches else 0
+        first = one_each(caches, len(self.layers))[0]
+        start = 0 if first is None else first.length
         end = start + ids.shape[1]
         if end > self.max_length:
             raise ValueError(f"ids must end within max_length={self.max_length}, got {end}")
@@ -343,9 +342,6 @@ def token_flops(
         num_layers: blocks L, ≥ 1.
         length: tokens before it, ≥ 1.
         use_cache: whether their keys and values are kept.
-
-    Raises:
-        TypeError, ValueError: a count that is none, named.
     """
     v, e = checks.count("vocab_size", vocab_size), checks.count("embed_dim", embed_dim)
     depth, t = checks.count("num_layers", num_layers), checks.count("length", length)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from nnlib import checks
 from nnlib.blocks import from_torch
-from nnlib.blocks.kv_cache import KVCache
+from nnlib.blocks.kv_cache import KVCache, one_each
 from nnlib.blocks.layer_norm import LayerNorm
 from nnlib.blocks.transformer_layer import (
     DecoderCache,
@@ -122,7 +122,7 @@ class TransformerEncoder(_Stack):
         caches: list[KVCache] | None = None,
     ) -> Float[Tensor, "b t e"]:
         """Return the last layer's vectors; masks as in `MultiHeadAttention`, a cache a layer."""
-        for layer, cache in zip(self.layers, _one_each(caches, self.layers), strict=True):
+        for layer, cache in zip(self.layers, one_each(caches, len(self.layers)), strict=True):
             x = layer(x, mask=mask, key_mask=key_mask, is_causal=is_causal, cache=cache)
         return x if self.norm is None else self.norm(x)
 
@@ -157,7 +157,7 @@ class TransformerDecoder(_Stack):
         caches: list[DecoderCache] | None = None,
     ) -> Float[Tensor, "b t e"]:
         """Return the last layer's vectors; arguments as in `TransformerDecoderLayer`."""
-        for layer, cache in zip(self.layers, _one_each(caches, self.layers), strict=True):
+        for layer, cache in zip(self.layers, one_each(caches, len(self.layers)), strict=True):
             x = layer(
                 x, memory, mask=mask, key_mask=key_mask, memory_mask=memory_mask,
                 memory_key_mask=memory_key_mask, is_causal=is_causal, cache=cache,
@@ -265,13 +265,3 @@ class Transformer(nn.Module):
         model = cls(module.d_model, module.nhead, 1, 1)
         model.encoder, model.decoder = encoder, decoder
         return model.train(module.training)
-
-
-def _one_each(caches: list[Any] | None, layers: nn.ModuleList) -> list[Any]:
-    if caches is None:
-        return [None] * len(layers)
-    if len(caches) != len(layers):
-        raise ValueError(
-            f"caches must hold one for each of {len(layers)} layers, got {len(caches)}"
-        )
-    return caches

@@ -3,6 +3,8 @@
 Axes: b batch, g heads of keys and values, s positions, d head width.
 """
 
+from typing import Any
+
 from jaxtyping import Float
 from torch import Tensor
 
@@ -63,3 +65,14 @@ class KVCache:
         """Memory that the store takes."""
         stores = [store for store in (self.keys, self.values) if store is not None]
         return sum(store.numel() * store.element_size() for store in stores)
+
+
+def one_each(caches: Any, num_layers: int) -> list[Any]:
+    """Return a cache for each of `num_layers` layers, or as many None where there are no caches."""
+    if caches is None:
+        return [None] * num_layers
+    if not isinstance(caches, list | tuple):
+        raise TypeError(f"caches must be a list, one a layer, got {type(caches).__name__}")
+    if len(caches) != num_layers:
+        raise ValueError(f"caches must hold one for each of {num_layers} layers, got {len(caches)}")
+    return list(caches)

@@ -51,7 +51,8 @@ class _Layer(nn.Module):
         attend = partial(
             MultiHeadAttention, embed_dim, num_heads, num_kv_heads, dropout=dropout, **like
         )
-        norm = partial(LayerNorm, embed_dim, eps=layer_norm_eps, **like)
+        eps = checks.number("layer_norm_eps", layer_norm_eps, least=0)
+        norm = partial(LayerNorm, embed_dim, eps=eps, **like)
         self.self_attn = attend(rotary_base=rotary_base)
         f = checks.count("dim_feedforward", dim_feedforward)
         self.linear1 = nn.Linear(embed_dim, f, **like)
@@ -122,6 +123,7 @@ class TransformerEncoderLayer(_Layer):
         cache: KVCache | None = None,
     ) -> Float[Tensor, "b t e"]:
         """Return new vectors, one a position; masks and cache as in `MultiHeadAttention`."""
+        checks.tensor("x", x, shape=("b", "t", self.linear2.out_features), floating=True)
         attend = partial(
             self.self_attn, mask=mask, key_mask=key_mask, is_causal=is_causal, cache=cache
         )
@@ -181,6 +183,7 @@ class TransformerDecoderLayer(_Layer):
         if (memory is None) == (cache is None):
             given = "neither" if memory is None else "both"
             raise ValueError(f"memory or cache: one of them must be given, got {given}")
+        checks.tensor("x", x, shape=("b", "t", self.linear2.out_features), floating=True)
         own, source = (None, memory) if cache is None else (cache.own, cache.memory)
         attend = partial(
             self.self_attn, mask=mask, key_mask=key_mask, is_causal=is_causal, cache=own

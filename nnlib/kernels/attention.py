@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
+from torch.types import Device
 from torch.utils.checkpoint import checkpoint
 
 from nnlib import checks
@@ -29,7 +30,7 @@ CHUNK = 256  # queries at a time, on the plain path, where all at once would cos
 
 
 def visible(
-    t: int, s: int, *, is_causal: bool = False, window: int | None = None, device=None
+    t: int, s: int, *, is_causal: bool = False, window: int | None = None, device: Device = None
 ) -> Bool[Tensor, "t s"]:
     """Return which keys each query sees. The last query stands at the last key, whatever t and s.
 
@@ -634,6 +635,7 @@ def _attention_torch(
     (b, h, t, d), (g, s) = q.shape, k.shape[1:3]
     if not (t and s):
         return attention_reference(q, k, v, scale=scale)
+    mask = None if mask is None else torch.atleast_2d(mask)  # one for all, or one a key
     if dropout and seed is not None:  # torch's own generator cannot be asked for these
         return attention_reference(
             q, k, v, is_causal=is_causal, window=window, scale=scale, mask=mask,

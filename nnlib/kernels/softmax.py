@@ -140,10 +140,6 @@ def softmax(x: Float[Tensor, "*n c"]) -> Float[Tensor, "*n c"]:
     Returns:
         A tensor like `x` whose rows are ≥ 0 and sum to 1.
 
-    Raises:
-        TypeError: `x` is no floating-point tensor.
-        ValueError: it has no axis.
-
     Example:
         >>> softmax(torch.tensor([[0.0, 1000.0], [1.0, 1.0]])).tolist()
         [[0.0, 1.0], [0.5, 0.5]]

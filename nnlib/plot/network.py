@@ -25,7 +25,9 @@ from nnlib.plot.style import COLORS, MUTED, bare
 LEVELS = 5
 
 
-def layered(ax: Axes, sizes: Sequence[int], *, height: float = 13.0, gap: float = 7.0):
+def layered(
+    ax: Axes, sizes: Sequence[int], *, height: float = 13.0, gap: float = 7.0
+) -> list[np.ndarray]:
     """Place the units of each layer in a column, centred; make `ax` bare.
 
     Args:

@@ -642,7 +642,7 @@ def test_the_model_refuses_by_name():
         model(torch.tensor([[3, 9]]))
     with refuses(ValueError, "ids must end within max_length=12, got 13"):
         model(torch.zeros(1, 13, dtype=torch.int64))
-    with refuses(ValueError, "caches must be 2, one a block, got 1"):
+    with refuses(ValueError, "caches must hold one for each of 2 layers, got 1"):
         model(torch.zeros(1, 3, dtype=torch.int64), caches=[KVCache(12)])
     with refuses(ValueError, "ids must hold two tokens or more a sequence"):
         next_token_loss(model, torch.zeros(2, 1, dtype=torch.int64))
