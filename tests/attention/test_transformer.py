@@ -488,7 +488,7 @@ def test_bad_inputs_are_refused_by_name():
     stack = TransformerEncoder(12, 3, 2, 16)
     with refuses(ValueError, "caches must hold one for each of 2 layers, got 1"):
         stack(x, caches=[KVCache(4)])
-    with refuses(ValueError, "query must have shape (b, t, 12), got (2, 4, 8)"):
+    with refuses(ValueError, "x must have shape (b, t, 12), got (2, 4, 8)"):
         TransformerEncoderLayer(12, 3, 16, norm_first=False)(torch.zeros(2, 4, 8))
 
 

@@ -335,7 +335,7 @@ def test_bad_input_is_refused_by_name():
         attention(q, k, v, window=1.5)
     with refuses(ValueError, "scale=nan must be a finite number"):
         attention(q, k, v, scale=math.nan)
-    with refuses(ValueError, "is_causal='yes' must be True or False"):
+    with refuses(TypeError, "is_causal='yes' must be True or False"):
         attention(q, k, v, is_causal="yes")
     with refuses(ValueError, "mask must broadcast to (2, 4, 5, 6), got (5, 5)"):
         attention(q, k, v, mask=torch.ones(5, 5))
