@@ -5,8 +5,9 @@ module costs nothing, so a chapter's first cell asks for it: the other nnlib has
 """
 
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 
 NAME = "executable-encyclopedia"
@@ -34,22 +35,24 @@ def repository() -> str:
                  if name == "repository"), "")  # fmt: skip
 
 
-def needs(extra: str, *modules: str) -> None:
-    """Ask for packages that only an extra brings.
+@contextmanager
+def extra(name: str) -> Iterator[None]:
+    """Import within this what only an extra brings; where it is missing, the error names the extra.
 
     Args:
-        extra: its name, such as `"data"`.
-        *modules: what must be importable, such as `"sklearn"`.
+        name: of the extra, such as `"data"`.
 
     Raises:
-        ModuleNotFoundError: one is missing; the message says how to install it.
+        ModuleNotFoundError: an import within found no package.
 
     Example:
-        >>> needs("data", "json")
+        >>> with extra("data"):
+        ...     import sklearn
     """
-    for module in modules:
-        if find_spec(module) is None:
-            raise ModuleNotFoundError(
-                f'{module} is not installed; it comes with: pip install "{NAME}[{extra}]"',
-                name=module,
-            )
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        how = f'it comes with: pip install "{NAME}[{name}]"'
+        raise ModuleNotFoundError(
+            f"{error.name} is not installed; {how}", name=error.name
+        ) from error

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from nnlib.distribution import extra
+
 
 class Part(NamedTuple):
     """Where a tensor stands among several that ours holds under one another, from 0."""
@@ -197,9 +199,9 @@ def _folder_of(path: str | Path) -> Path:
     """Return a local folder; a name on the hub is fetched first."""
     if Path(path).exists() or not _HUB_ID.fullmatch(str(path)):
         return Path(path)
-    try:
+    with extra("hub"):
         from huggingface_hub import snapshot_download
-
+    try:
         return Path(snapshot_download(str(path), allow_patterns=list(_FILES)))
     except Exception as error:  # the hub's client fails in many ways; all mean the same here
         raise ConnectionError(

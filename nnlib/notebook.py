@@ -17,17 +17,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from IPython.display import HTML, Markdown, display
-from matplotlib import pyplot as plt
-from matplotlib.figure import Figure
 
 from nnlib import catalog, checks, distribution, markup
 from nnlib.device import pick_device
 from nnlib.markup import prose, without_docstrings
-from nnlib.plot import style
-from nnlib.plot.svg import inline_svg, share_glyphs
 from nnlib.timing import measured as measured
 from nnlib.timing import seconds as seconds
+
+with distribution.extra("notebook"):
+    from IPython.display import HTML, Markdown, display
+    from matplotlib import pyplot as plt
+    from matplotlib.figure import Figure
+
+    from nnlib.plot import style
+    from nnlib.plot.svg import inline_svg, share_glyphs
 
 REPOSITORY = distribution.repository()
 SLIDER_BYTES = 600_000
@@ -254,7 +257,8 @@ def scrub(
     Raises:
         ValueError: fewer than two frames, a `values` of another length, or more than 600 kB.
     """
-    import ipywidgets
+    with distribution.extra("notebook"):
+        import ipywidgets
 
     _claim(name)
     pictures = []

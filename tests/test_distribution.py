@@ -30,8 +30,14 @@ def test_where_nothing_tells_the_address_there_is_none(tmp_path, monkeypatch):
 
 
 def test_what_only_an_extra_brings_is_asked_for_by_its_name():
-    distribution.needs("data", "json", "re")
+    with distribution.extra("data"):
+        import json  # noqa: F401 - only whether it is there
     told = r'no_such_module is not installed.*pip install "executable-encyclopedia\[data\]"'
-    with pytest.raises(ModuleNotFoundError, match=told) as caught:
-        distribution.needs("data", "json", "no_such_module")
+    with pytest.raises(ModuleNotFoundError, match=told) as caught, distribution.extra("data"):
+        import no_such_module  # noqa: F401 - it is not
     assert caught.value.name == "no_such_module"
+
+
+def test_another_error_within_is_not_taken_for_a_missing_package():
+    with pytest.raises(ZeroDivisionError), distribution.extra("data"):
+        raise ZeroDivisionError

@@ -16,6 +16,7 @@ from torch import Tensor
 from nnlib import checks
 from nnlib.data.split import shuffled_halves
 from nnlib.data.text import Vocabulary
+from nnlib.distribution import extra
 
 STYLES = ("medium", "long", "full")
 """CLDR's forms of a date. Its `short` is left out: 3/4/05 is three different days."""
@@ -142,7 +143,8 @@ def padded(strings: Iterable[str], letters: Vocabulary) -> Int[Tensor, "n t"]:
 
 
 def _locale(name: str, value: str):
-    from babel import Locale, UnknownLocaleError
+    with extra("data"):
+        from babel import Locale, UnknownLocaleError
 
     if not isinstance(value, str):
         raise TypeError(f"{name}={value!r} must be the name of a CLDR locale")
@@ -155,7 +157,8 @@ def _locale(name: str, value: str):
 
 def _patterns(locales: Sequence[str], style: str) -> dict:
     """Return name -> (pattern of a date, pattern of "from – to", locale)."""
-    from babel.dates import get_date_format
+    with extra("data"):
+        from babel.dates import get_date_format
 
     if isinstance(locales, str) or not isinstance(locales, Sequence) or not locales:
         raise TypeError(f"locales={locales!r} must be a sequence of names, one at least")

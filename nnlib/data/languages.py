@@ -7,9 +7,12 @@ import functools
 import unicodedata
 
 import torch
-from babel import Locale
 
 from nnlib import checks
+from nnlib.distribution import extra
+
+with extra("data"):
+    from babel import Locale
 
 LANGUAGES = (
     "en", "de", "nl", "sv", "da", "is", "fr", "es", "pt", "it",

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from nnlib import checks
+from nnlib.distribution import extra
 
 
 class Picture(NamedTuple):
@@ -38,7 +39,8 @@ def china(size: int = 64) -> Picture:
         >>> china(32).pixels.shape
         torch.Size([32, 32, 3])
     """
-    from sklearn.datasets import load_sample_image
+    with extra("data"):
+        from sklearn.datasets import load_sample_image
 
     size = checks.count("size", size, least=8)
     checks.number("size", size, most=427)
@@ -58,7 +60,8 @@ def elevation() -> Terrain:
     Returns:
         Heights in metres with their credit.
     """
-    from matplotlib.cbook import get_sample_data
+    with extra("plot"):
+        from matplotlib.cbook import get_sample_data
 
     with get_sample_data("jacksboro_fault_dem.npz") as file:
         height = torch.tensor(np.array(file["elevation"]), dtype=torch.float32)

@@ -3,6 +3,7 @@
 import torch
 
 from nnlib.data.split import Split, shuffled_halves
+from nnlib.distribution import extra
 
 _UCI = "UCI Machine Learning Repository, as shipped with scikit-learn"
 _LICENCE = "free to use with attribution (UCI, CC BY 4.0); packaged under BSD-3-Clause"
@@ -22,7 +23,8 @@ def digits(split: str = "train", *, test_share: float = 0.25) -> Split:
         >>> digits("test").x.shape
         torch.Size([449, 64])
     """
-    from sklearn.datasets import load_digits
+    with extra("data"):
+        from sklearn.datasets import load_digits
 
     source = f"Alpaydin and Kaynak 1998, Optical Recognition of Handwritten Digits; {_UCI}"
     return _table(load_digits(), split, test_share, source, scale=16.0)
@@ -38,7 +40,8 @@ def iris(split: str = "all", *, test_share: float = 0.25) -> Split:
     Returns:
         `x` float32 of shape (n, 4) in centimetres, `y` int64 in 0 … 2.
     """
-    from sklearn.datasets import load_iris
+    with extra("data"):
+        from sklearn.datasets import load_iris
 
     return _table(load_iris(), split, test_share, f"Fisher 1936, Iris; {_UCI}")
 
@@ -53,7 +56,8 @@ def wine(split: str = "all", *, test_share: float = 0.25) -> Split:
     Returns:
         `x` float32 of shape (n, 13), each in its own unit, `y` int64 in 0 … 2.
     """
-    from sklearn.datasets import load_wine
+    with extra("data"):
+        from sklearn.datasets import load_wine
 
     return _table(load_wine(), split, test_share, f"Forina et al. 1991, Wine; {_UCI}")
 
@@ -68,7 +72,8 @@ def breast_cancer(split: str = "train", *, test_share: float = 0.25) -> Split:
     Returns:
         `x` float32 of shape (n, 30), each in its own unit, `y` int64 in 0 … 1.
     """
-    from sklearn.datasets import load_breast_cancer
+    with extra("data"):
+        from sklearn.datasets import load_breast_cancer
 
     source = f"Wolberg et al. 1995, Breast Cancer Wisconsin (Diagnostic); {_UCI}"
     return _table(load_breast_cancer(), split, test_share, source)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from nnlib import checks
 from nnlib.device import pick_device
+from nnlib.distribution import extra
 
 PRECISIONS = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -25,8 +26,9 @@ class Machine:
     """
 
     def __init__(self, device: str | torch.device = "auto", mixed_precision: str = "no"):
-        from accelerate import Accelerator
-        from accelerate.state import is_initialized
+        with extra("train"):
+            from accelerate import Accelerator
+            from accelerate.state import is_initialized
 
         self.dtype = PRECISIONS[checks.one_of("mixed_precision", mixed_precision, PRECISIONS)]
         picked = pick_device(device)

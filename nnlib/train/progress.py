@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from nnlib.distribution import extra
 from nnlib.train.batches import Steps
 from nnlib.train.history import History
 
@@ -14,7 +15,8 @@ def bar(steps: Steps, history: History | None = None, *, shown: bool = True) -> 
         >>> list(bar(Steps(3), shown=False))
         [0, 1, 2]
     """
-    from tqdm.auto import tqdm
+    with extra("train"):
+        from tqdm.auto import tqdm
 
     line = tqdm(total=steps.steps, initial=steps.step, disable=not shown, unit="step")
     with line:
