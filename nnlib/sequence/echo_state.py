@@ -4,22 +4,23 @@ Chapter: chapters/sequence/echo_state.md     Papers: Jaeger 2001; leaky units: J
 Axes: t time, d input features, h units of the reservoir, k outputs.
 """
 
-import numpy as np
+from typing import Any
+
 import torch
 from jaxtyping import Float
-from scipy.sparse import csr_array
 from torch import Tensor, nn
-from torch.autograd import forward_ad
+from torch.types import Device
 
 from nnlib import checks
+from nnlib.sequence import _echo_state_numpy as in_numpy
 
 
 class EchoStateNetwork(nn.Module):
     r"""$h_t = (1 - \alpha) h_{t-1} + \alpha \tanh(W h_{t-1} + V x_t + b)$, $y_t = U [h_t; x_t; 1]$.
 
     $W$, $V$ and $b$ are drawn once; $U$ is the solution of a ridge regression. All numbers are
-    float64: the regression needs them (equations `echo-state-update`, `echo-state-readout`,
-    `echo-state-ridge`).
+    float64 unless asked otherwise: a free run feeds its own rounding back (equations
+    `echo-state-update`, `echo-state-readout`, `echo-state-ridge`).
 
     Args:
         input_size: features d of an input, ≥ 1.
@@ -30,7 +31,9 @@ class EchoStateNetwork(nn.Module):
         input_scaling: entries of $V$ are uniform within ± this, > 0.
         bias_scaling: entries of $b$ are uniform within ± this, ≥ 0.
         density: share of $W$'s entries that are not zero, in (0, 1].
-        seed: of the draw, ≥ 0.
+        seed: of the draw, ≥ 0, which is the same on every device.
+        device: of all numbers.
+        dtype: of all numbers; None is float64.
 
     Example:
         >>> wave = torch.sin(torch.arange(400.0) / 5)[:, None]
@@ -40,6 +43,13 @@ class EchoStateNetwork(nn.Module):
 
     Source: Jaeger 2001; Lukoševičius 2012 for the practice.
     """
+
+    recurrent: Tensor
+    input: Tensor
+    bias: Tensor
+    readout: Tensor
+    state: Tensor
+    last: Tensor
 
     def __init__(
         self,
@@ -53,6 +63,8 @@ class EchoStateNetwork(nn.Module):
         bias_scaling: float = 0.0,
         density: float = 1.0,
         seed: int = 0,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
     ):
         super().__init__()
         self.input_size = d = checks.count("input_size", input_size)
@@ -63,43 +75,44 @@ class EchoStateNetwork(nn.Module):
         scale = checks.number("input_scaling", input_scaling, above=0)
         shift = checks.number("bias_scaling", bias_scaling, least=0)
         share = checks.number("density", density, above=0, most=1)
-        draw = torch.Generator().manual_seed(checks.count("seed", seed, least=0))
+        draw = torch.Generator("cpu").manual_seed(checks.count("seed", seed, least=0))
 
-        def uniform(*shape: int) -> Tensor:
-            return 2 * torch.rand(shape, generator=draw, dtype=torch.float64) - 1
+        def drawn(*shape: int) -> Tensor:
+            return torch.rand(shape, generator=draw, dtype=torch.float64, device="cpu")
 
-        recurrent = uniform(h, h)
+        recurrent = 2 * drawn(h, h) - 1
         if share < 1:
-            recurrent *= torch.rand((h, h), generator=draw, dtype=torch.float64) < share
+            recurrent *= drawn(h, h) < share
         largest = torch.linalg.eigvals(recurrent).abs().max()
         if largest > 0:
             recurrent *= self.spectral_radius / largest
-        self.register_buffer("recurrent", recurrent)
-        self.register_buffer("input", scale * uniform(h, d))
-        self.register_buffer("bias", shift * uniform(h))
-        nothing = torch.zeros(
-            0, h + d + 1, dtype=torch.float64
-        )  # as many rows as outputs, once fit
-        self.register_buffer("readout", nothing)
-        self.register_buffer("state", torch.zeros(h, dtype=torch.float64))
-        self.register_buffer("last", nothing[:, 0])  # with the state, what `generate` goes on from
+        buffers = {
+            "recurrent": recurrent,
+            "input": scale * (2 * drawn(h, d) - 1),
+            "bias": shift * (2 * drawn(h) - 1),
+            "readout": drawn(0, h + d + 1),  # as many rows as outputs, once fitted
+            "state": torch.zeros_like(recurrent[0]),
+            "last": drawn(0),  # with the state, what `generate` goes on from
+        }
+        where = torch.get_default_device() if device is None else device
+        for name, value in buffers.items():
+            self.register_buffer(name, value.to(where, dtype or torch.float64))
 
     def states(
         self, x: Float[Tensor, "t d"], state: Float[Tensor, " h"] | None = None
     ) -> Float[Tensor, "t h"]:
         """Return the reservoir's states while it reads `x`, from `state` or from rest."""
-        checks.tensor("x", x, shape=("t", self.input_size), floating=True, finite=True, empty=False)
-        h = torch.zeros_like(self.state) if state is None else state
-        checks.tensor("state", h, shape=(self.reservoir_size,), floating=True)
-        h = h.to(self.state)
-        driven = x.to(self.state) @ self.input.T + self.bias  # all of time at once
-        arrays = _arrays(driven, h, self.recurrent)
+        driven, h = self._driven(x, state)
+        arrays = in_numpy.arrays(driven, h, self.recurrent)
         if arrays is None:  # on a GPU, or where a gradient is wanted
-            return self._walk(driven, h)
-        return torch.from_numpy(_walk(*arrays, self.leak))
+            return self.loop(x, state)
+        return torch.from_numpy(in_numpy.walk(*arrays, leak=self.leak))
 
-    def _walk(self, driven: Float[Tensor, "t h"], h: Float[Tensor, " h"]) -> Float[Tensor, "t h"]:
-        """Go through time tick by tick: the readable twin of the walk in numpy."""
+    def loop(
+        self, x: Float[Tensor, "t d"], state: Float[Tensor, " h"] | None = None
+    ) -> Float[Tensor, "t h"]:
+        """Do what `states` does, tick by tick in torch: the readable twin."""
+        driven, h = self._driven(x, state)
         seen = []
         for now in driven.unbind(0):
             h = self._tick(now, h)
@@ -122,27 +135,28 @@ class EchoStateNetwork(nn.Module):
         if washout >= len(x):
             raise ValueError(f"washout={washout} leaves none of the {len(x)} steps to learn from")
         features, wanted = self._features(seen, x)[washout:], y.to(self.state)[washout:]
-        self.readout = _ridge(features, wanted, self.ridge).T.contiguous()  # eq. echo-state-ridge
+        found = ridge_regression(features, wanted, self.ridge)  # eq. echo-state-ridge
+        self.readout = found.T.contiguous()
         self._remember(seen[-1], y[-1])
         return self
 
-    def predict(
+    def forward(
         self, x: Float[Tensor, "t d"], state: Float[Tensor, " h"] | None = None
     ) -> Float[Tensor, "t k"]:
         """Return the output at each step of `x`; `state` is the one before it, at rest if None.
 
         Raises:
             RuntimeError: the network was not fitted.
-            TypeError: `x` is no floating-point tensor.
-            ValueError: its shape does not fit.
         """
-        self._require_fit()
-        seen = self.states(x, state)
-        out = self._features(seen, x) @ self.readout.T  # eq. echo-state-readout
+        return self._read(x, state)[1]
+
+    def predict(
+        self, x: Float[Tensor, "t d"], state: Float[Tensor, " h"] | None = None
+    ) -> Float[Tensor, "t k"]:
+        """Do what `forward` does, and stay where `x` ends: `generate` goes on from there."""
+        seen, out = self._read(x, state)
         self._remember(seen[-1], out[-1])
         return out
-
-    forward = predict
 
     def generate(self, steps: int) -> Float[Tensor, "steps k"]:
         """Return the next outputs, each fed back as the next input, from where the network stands.
@@ -151,7 +165,7 @@ class EchoStateNetwork(nn.Module):
 
         Raises:
             RuntimeError: the network was not fitted.
-            ValueError: `steps` is not ≥ 1, or outputs are not of the size of inputs.
+            ValueError: outputs are not of the size of inputs.
         """
         self._require_fit()
         steps = checks.count("steps", steps)
@@ -161,15 +175,16 @@ class EchoStateNetwork(nn.Module):
                 f"{self.input_size}"
             )
         weights = self.recurrent, self.input, self.bias, self.readout
-        arrays = _arrays(self.state, self.last, *weights)
+        arrays = in_numpy.arrays(self.state, self.last, *weights)
         if arrays is None:
-            h, out = self._run(self.state, self.last, steps)
+            h, out = self._free_run(self.state, self.last, steps)
         else:
-            h, out = map(torch.from_numpy, _run(*arrays, self.leak, steps))
+            done = in_numpy.free_run(*arrays, leak=self.leak, steps=steps)
+            h, out = map(torch.from_numpy, done)
         self._remember(h, out[-1])
         return out
 
-    def _run(self, h: Tensor, x: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+    def _free_run(self, h: Tensor, x: Tensor, steps: int) -> tuple[Tensor, Tensor]:
         """Return the last state and all outputs: the readable twin of the run in numpy."""
         out = []
         one = torch.ones(1, dtype=h.dtype, device=h.device)
@@ -178,6 +193,21 @@ class EchoStateNetwork(nn.Module):
             x = torch.mv(self.readout, torch.cat([h, x, one]))
             out.append(x)
         return h, torch.stack(out)
+
+    def _driven(self, x: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return what the inputs bring to every tick, all of time at once, and the first state."""
+        checks.tensor("x", x, shape=("t", self.input_size), floating=True, empty=False)
+        if checks.readable(x):
+            checks.tensor("x", x, finite=True)
+        h = torch.zeros_like(self.state) if state is None else state
+        checks.tensor("state", h, shape=(self.reservoir_size,), floating=True)
+        return x.to(self.state) @ self.input.T + self.bias, h.to(self.state)
+
+    def _read(self, x: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return the states and the outputs at each step of `x`."""
+        self._require_fit()
+        seen = self.states(x, state)
+        return seen, self._features(seen, x) @ self.readout.T  # eq. echo-state-readout
 
     def _tick(self, driven: Tensor, h: Tensor) -> Tensor:
         new = torch.addmv(driven, self.recurrent, h).tanh_()
@@ -194,7 +224,7 @@ class EchoStateNetwork(nn.Module):
         if len(self.readout) == 0:
             raise RuntimeError("the network has no read-out yet: call fit(x, y) first")
 
-    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         for name in ("readout", "last"):  # their sizes are known once the network is fitted
             saved = state_dict.get(prefix + name)
             if saved is not None:
@@ -242,100 +272,3 @@ def ridge_regression(
     penalty = ridge**0.5 * torch.eye(p, p + k).to(features)  # wants zero: its last columns
     rotated = torch.linalg.qr(torch.cat([rows, penalty]), mode="r").R[:p]  # both sides at once
     return torch.linalg.solve_triangular(rotated[:, :p], rotated[:, p:], upper=True)
-
-
-def _ridge(features: Tensor, wanted: Tensor, ridge: float) -> Tensor:
-    """Do what `ridge_regression` does, with less than half of the work where rounding allows.
-
-    A Cholesky factor of the normal equations gives a first answer. The slope that is left there,
-    taken from the residual itself, corrects it, until corrections stop shrinking. Where already the
-    first is no small one, the factor is too rough, and QR answers.
-    """
-    if ridge > 0:
-        gram = _gram(features)
-        gram.diagonal().add_(ridge)
-        factor, failed = torch.linalg.cholesky_ex(gram)
-        found = torch.zeros(features.shape[1], wanted.shape[1]).to(features)
-        sizes = []
-        while failed == 0 and len(sizes) < 9:
-            slope = features.T @ (wanted - features @ found) - ridge * found
-            change = torch.cholesky_solve(slope, factor)
-            found += change
-            sizes.append(change.norm(dim=0))
-            if len(sizes) == 2 and not (sizes[1] <= 0.01 * sizes[0]).all():
-                break
-            if len(sizes) > 1 and (sizes[-1] >= 0.1 * sizes[-2]).all():
-                return found
-    return ridge_regression(features, wanted, ridge)
-
-
-def _gram(features: Tensor) -> Tensor:
-    """Return FᵀF; numpy sees that it is symmetric, and computes one half."""
-    arrays = _arrays(features)
-    if arrays is None:
-        return features.T @ features
-    return torch.from_numpy(arrays[0].T @ arrays[0])
-
-
-def _arrays(*tensors: Tensor) -> list[np.ndarray] | None:
-    """Return the tensors as numpy sees them; None on a GPU, or where a derivative is wanted."""
-    if any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors):
-        return None
-    try:
-        return [tensor.numpy() for tensor in tensors]
-    except (RuntimeError, TypeError):
-        return None
-
-
-def _walk(driven: np.ndarray, h: np.ndarray, recurrent: np.ndarray, leak: float) -> np.ndarray:
-    """Return the states t h; no call in the loop, whose cost would be that of a small product."""
-    recurrent, seen = _compact(recurrent, len(driven)), np.empty_like(driven)
-    for t, now in enumerate(driven):
-        new = recurrent.dot(h)  # a fresh array, in which all the rest is done
-        new += now
-        np.tanh(new, out=new)
-        if leak != 1:
-            new *= leak
-            new += (1 - leak) * h
-        seen[t] = h = new
-    return seen
-
-
-def _run(
-    h: np.ndarray, x: np.ndarray, recurrent: np.ndarray, given: np.ndarray, bias: np.ndarray,
-    readout: np.ndarray, leak: float, steps: int,
-) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """Return the last state, and the outputs of a run that hears itself."""
-    recurrent, out = _compact(recurrent, steps), np.empty((steps, len(readout)), readout.dtype)
-    column = np.ones(readout.shape[1], readout.dtype)
-    for t in range(steps):
-        new = recurrent.dot(h)
-        new += given.dot(x)
-        new += bias
-        np.tanh(new, out=new)
-        if leak != 1:
-            new *= leak
-            new += (1 - leak) * h
-        h = new
-        column[: len(h)] = h
-        column[len(h) : -1] = x
-        out[t] = x = readout.dot(column)
-    return h, out
-
-
-def _compact(matrix: np.ndarray, times: int) -> np.ndarray | csr_array:
-    """Return the matrix in the form that multiplies a vector faster, so many times.
-
-    A sparse product costs about as much as five entries of a dense one for each that is not zero,
-    and a few microseconds; to find these entries costs some tens of dense products.
-    """
-    matrix = np.ascontiguousarray(matrix)
-    if times < 100:
-        return matrix
-    filled = matrix != 0
-    if 5 * np.count_nonzero(filled) + 25_000 >= matrix.size:
-        return matrix
-    at = np.flatnonzero(filled)  # row after row, as the sparse form keeps them
-    columns = (at % matrix.shape[1]).astype(np.int32)
-    ends = np.append(0, np.count_nonzero(filled, axis=1).cumsum()).astype(np.int32)
-    return csr_array((matrix.ravel()[at], columns, ends), matrix.shape)
