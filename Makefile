@@ -2,13 +2,14 @@
 # Both need only Python >= 3.11, make, and the network on first use.
 PYTHON ?= python3
 VENV ?= .venv
+MINUTES ?= 10
 BIN = $(VENV)/bin
 PY = $(BIN)/python
 
 SHELL = /bin/sh
 .DEFAULT_GOAL = help
 .NOTPARALLEL:
-.PHONY: help book test test-slow chapter figures sweep cluster freshness pdf zip sync new truth lint serve clean lock \
+.PHONY: help book test test-slow chapter figures sweep cluster freshness pdf zip sync new truth lint gpu serve clean lock \
 	venv venv-test
 
 # The same text and the same numbers on every machine.
@@ -74,6 +75,9 @@ lint: venv-test ## ruff, the direction of imports, spelling
 	@told=$$($(BIN)/lint-imports --no-cache --no-logo 2>&1) || { echo "$$told"; false; }
 	@$(BIN)/codespell
 	@echo "lint: ruff, imports and spelling are in order"
+
+gpu: ## prove and measure on a GPU, with the torch that is there: [PYTHON=python3] [MINUTES=10]
+	@$(PYTHON) -m benchmarks.gpu --minutes $(MINUTES)
 
 serve: venv ## read the book at http://127.0.0.1:8000
 	@$(PY) -m http.server --bind 127.0.0.1 --directory _build/html 8000

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 RESULTS = Path(__file__).parent / "results"
-SUBJECTS = ("kernels", "models")
+SUBJECTS = ("kernels", "models", "run")
 ROUNDS = 5  # at least, however slow a function is
 MOST_ROUNDS = 1000
 SAMPLE = 1e-3  # seconds that one sample on the CPU takes at least; shorter calls are repeated
@@ -235,7 +235,7 @@ def save(
     that is cut off leaves the old one whole.
 
     Args:
-        subject: `"kernels"` or `"models"`.
+        subject: `"kernels"`, `"models"`, or `"run"`: what `benchmarks.gpu` did and owes.
         content: what was found; numbers, text, lists and dictionaries.
         device: where it was found.
         folder: of the results.

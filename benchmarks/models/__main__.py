@@ -32,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--quick", action="store_true", help="the smallest sizes, saving nothing")
     parser.add_argument("--folder", type=Path, default=measure.RESULTS, help="of the results")
+    parser.add_argument("--keep", action="store_true", help="save a part of the rows too")
     parser.add_argument("--within", type=float, default=math.inf, help="seconds for all of it")
     parser.add_argument("--budget", type=float, help="seconds for each side of a row")
     given = parser.parse_args(arguments)
@@ -48,8 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     held = [row for row in rows if _run.ratio(row) is not None]
     late = [row for row in held if _run.is_late(row)]
     print(f"{len(held) - len(late)} of {len(held)} rows within {_run.GOAL} times the peer")
-    whole = not given.names and not given.quick
-    if whole and (given.within == math.inf or given.folder != measure.RESULTS):
+    whole = not given.names and not given.quick and given.within == math.inf
+    if rows and (whole or given.keep):
         content = {"threads": given.threads, "rows": rows, "owed": list(dict.fromkeys(owed))}
         path = measure.save("models", content, given.device, given.folder)
         print(f"saved {path}")

@@ -230,7 +230,7 @@ def test_a_file_that_holds_something_else_is_not_overwritten(tmp_path):
     path.write_text('{"kind": "gpu", "device": "another"}')
     with refuses(ValueError, "is about ('gpu', 'another')"):
         measure.save("models", {"rows": []}, "cpu", tmp_path)
-    with refuses(ValueError, "subject='model' must be one of ['kernels', 'models']"):
+    with refuses(ValueError, "subject='model' must be one of ['kernels', 'models', 'run']"):
         measure.save("model", {}, "cpu", tmp_path)
 
 
