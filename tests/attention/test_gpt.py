@@ -512,83 +512,6 @@ def test_generation_leaves_the_model_as_it_was():
     assert not runs[0].requires_grad
 
 
-# ---------------------------------------------------------------- sampling
-
-
-WARPERS = {
-    "temperature": "TemperatureLogitsWarper",
-    "top_k": "TopKLogitsWarper",
-    "top_p": "TopPLogitsWarper",
-    "min_p": "MinPLogitsWarper",
-}
-
-
-def by_transformers(logits, options):
-    for name, value in options.items():
-        logits = getattr(sampling, WARPERS[name])(value)(None, logits)
-    return logits.softmax(-1)
-
-
-@pytest.mark.equation("gpt-temperature", "gpt-top-k", "gpt-top-p", "gpt-min-p")
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"temperature": 0.5},
-        {"top_k": 5},
-        {"top_p": 0.6},
-        {"min_p": 0.2},
-        {"temperature": 1.7, "top_k": 9, "top_p": 0.8, "min_p": 0.1},
-    ],
-    ids=str,
-)
-def test_probabilities_are_those_of_transformers(options):
-    g = torch.Generator().manual_seed(0)
-    logits = 3 * torch.randn(200, 30, generator=g, dtype=torch.float64)
-    got = sampling_probabilities(logits, **options)
-    torch.testing.assert_close(got, by_transformers(logits, options))
-
-
-@pytest.mark.equation("gpt-top-p")
-@given(st.lists(st.integers(1, 50), min_size=2, max_size=9), st.floats(0.01, 1))
-@settings(max_examples=80, deadline=None)
-def test_top_p_keeps_the_fewest_tokens_that_reach_p(weights, top_p):
-    p = torch.tensor(weights, dtype=torch.float64)
-    p = p / p.sum()
-    got = sampling_probabilities(p.log(), top_p=top_p)
-    kept = got > 0
-    assert p[kept].sum() >= top_p - 1e-9
-    fewer = [
-        subset
-        for size in range(int(kept.sum()))
-        for subset in itertools.combinations(p.tolist(), size)
-        if sum(subset) >= top_p + 1e-9
-    ]
-    assert not fewer
-    assert p[kept].min() >= p[~kept].max() if (~kept).any() else True
-    torch.testing.assert_close(got, torch.where(kept, p, 0) / p[kept].sum())
-
-
-def test_the_smallest_set_in_the_sense_of_inclusion_is_not_the_nucleus():
-    """Of {.4, .3} and {.4, .2, .1} no part reaches .7; only the first has the fewest tokens."""
-    p = torch.tensor([0.1, 0.4, 0.2, 0.3], dtype=torch.float64)
-    got = sampling_probabilities(p.log(), top_p=0.7)
-    torch.testing.assert_close(got, torch.tensor([0, 4 / 7, 0, 3 / 7], dtype=torch.float64))
-
-
-def test_ties_are_broken_and_extremes_are_finite():
-    even = torch.zeros(4)
-    assert sampling_probabilities(even, top_k=2).tolist() == [0.5, 0.5, 0, 0]
-    assert sampling_probabilities(even, top_p=0.25).tolist() == [1, 0, 0, 0]
-    assert sampling_probabilities(even, temperature=0).tolist() == [1, 0, 0, 0]
-    large = torch.tensor([1e4, -1e4, 0.0])
-    for temperature in (1e-30, 1.0, 1e30):
-        p = sampling_probabilities(large, temperature)
-        assert torch.isfinite(p).all() and math.isclose(p.sum(), 1, rel_tol=1e-6)
-    assert sampling_probabilities(large, 1e-30).tolist() == [1, 0, 0]
-    torch.testing.assert_close(sampling_probabilities(large, 1e30), torch.full((3,), 1 / 3))
-    torch.testing.assert_close(sampling_probabilities(even, top_p=1, min_p=0, top_k=9), even + 0.25)
-
-
 # ---------------------------------------------------------------- what is refused
 
 
@@ -653,10 +576,6 @@ def test_the_model_refuses_by_name():
 
 
 def test_functions_refuse_by_name():
-    with refuses(TypeError, "logits must be floating point"):
-        sampling_probabilities(torch.zeros(3, dtype=torch.int64))
-    with refuses(ValueError, "top_p=0 "):
-        sampling_probabilities(torch.zeros(3), top_p=0)
     with refuses(ValueError, "ids must have shape (2, 3)"):
         next_token_loss_of_logits(torch.zeros(2, 3, 5), torch.zeros(2, 4, dtype=torch.int64))
     with refuses(ValueError, "num_layers=-1"):

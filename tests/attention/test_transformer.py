@@ -20,6 +20,7 @@ from nnlib.blocks.rms_norm import RMSNorm
 from nnlib.blocks.transformer_layer import TransformerDecoderLayer, TransformerEncoderLayer
 from nnlib.kernels.attention import attention
 from nnlib.kernels.rope import rope
+from tests.blocks.against_torch import AHEAD, PADDING, SMALL, TIGHT, normal, same, shaken
 from tests.support import Example, refuses
 
 
@@ -32,106 +33,12 @@ def example() -> Example:
     )
 
 
-TIGHT = {"rtol": 0, "atol": 1e-12}
-SMALL = {
-    "d_model": 12,
-    "nhead": 3,
-    "dim_feedforward": 20,
-    "batch_first": True,
-    "dtype": torch.float64,
-}
-
-
 @pytest.fixture(autouse=True)
 def seeded():
     torch.manual_seed(0)
 
 
-def normal(*shape):
-    return torch.randn(shape, dtype=torch.float64)
-
-
-def shaken(module):
-    """Give every weight, norms and biases too, a value that no fresh module has."""
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.3)
-    return module
-
-
-def gradients(output, inputs):
-    weights = torch.cos(torch.arange(output.numel(), dtype=output.dtype)).view(output.shape)
-    return torch.autograd.grad((output * weights).sum(), inputs)
-
-
-def same(ours, theirs, got, wanted, *inputs):
-    """Hold outputs and the gradients of every weight and input equal."""
-    torch.testing.assert_close(got, wanted, **TIGHT)
-    names = [name for name, _ in ours.named_parameters()]
-    assert sorted(names) == sorted(name for name, _ in theirs.named_parameters())
-    by_name = dict(theirs.named_parameters())
-    a = gradients(got, [*ours.parameters(), *inputs])
-    b = gradients(wanted, [*(by_name[name] for name in names), *inputs])
-    for name, x, y in zip([*names, *["input"] * len(inputs)], a, b, strict=True):
-        torch.testing.assert_close(x, y, **TIGHT, msg=lambda text, name=name: f"{name}: {text}")
-
-
-PADDING = torch.tensor([[False] * 5, [False] * 3 + [True] * 2])  # torch: True is ignored
-AHEAD = torch.ones(4, 4, dtype=torch.bool).triu(1)
-
-
 # ---------------------------------------------------------------- against torch.nn
-
-
-@pytest.mark.equation(
-    "transformer-attention-half", "transformer-network-half", "transformer-pre-norm"
-)
-@pytest.mark.parametrize("norm_first", [True, False])
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize(
-    "more",
-    [{}, {"activation": "gelu", "bias": False, "layer_norm_eps": 1e-3}],
-    ids=["relu", "gelu"],
-)
-def test_encoder_layer_equals_torch(norm_first, training, more):
-    theirs = nn.TransformerEncoderLayer(dropout=0.0, norm_first=norm_first, **SMALL, **more)
-    theirs = shaken(theirs).train(training)
-    ours = TransformerEncoderLayer.from_torch(theirs)
-    assert ours.training == training
-    x = normal(2, 5, 12).requires_grad_()
-    ahead = torch.ones(5, 5, dtype=torch.bool).triu(1)
-    real = ~PADDING[..., None]
-    for mask, padding in itertools.product((None, ahead), (None, PADDING)):
-        wanted = theirs(x, src_mask=mask, src_key_padding_mask=padding)
-        key_mask = None if padding is None else ~padding
-        got = ours(x, mask=None if mask is None else ~mask, key_mask=key_mask)
-        if padding is not None:  # what stands at padding is nobody's business
-            got, wanted = got * real, wanted * real
-        same(ours, theirs, got, wanted, x)
-    torch.testing.assert_close(ours(x, is_causal=True), ours(x, mask=~ahead), **TIGHT)
-
-
-@pytest.mark.equation("transformer-cross")
-@pytest.mark.parametrize("norm_first", [True, False])
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("padded", [True, False])
-def test_decoder_layer_equals_torch(norm_first, training, padded):
-    theirs = nn.TransformerDecoderLayer(dropout=0.0, norm_first=norm_first, **SMALL)
-    theirs = shaken(theirs).train(training)
-    ours = TransformerDecoderLayer.from_torch(theirs)
-    x, memory = normal(2, 4, 12).requires_grad_(), normal(2, 5, 12).requires_grad_()
-    own = torch.tensor([[False] * 4, [False] * 3 + [True]]) if padded else None
-    seen = PADDING if padded else None
-    wanted = theirs(
-        x, memory, tgt_mask=AHEAD, tgt_key_padding_mask=own, memory_key_padding_mask=seen
-    )
-    key_masks = {"key_mask": ~own, "memory_key_mask": ~seen} if padded else {}
-    same(ours, theirs, ours(x, memory, **key_masks), wanted, x, memory)
-    narrow = torch.rand(4, 5) < 0.5
-    narrow[:, 0] = False
-    wanted = theirs(x, memory, memory_mask=narrow)
-    got = ours(x, memory, memory_mask=~narrow, is_causal=False)
-    torch.testing.assert_close(got, wanted, **TIGHT)
 
 
 @pytest.mark.parametrize("norm_first", [True, False])
@@ -177,30 +84,6 @@ def test_a_fresh_model_has_the_parameters_of_torch_and_loads_its_state():
     shapes = {name: p.shape for name, p in ours.state_dict().items()}
     assert shapes == {name: p.shape for name, p in theirs.state_dict().items()}
     ours.load_state_dict(theirs.state_dict())
-
-
-def test_from_torch_copies_options_dtype_and_mode():
-    theirs = nn.TransformerEncoderLayer(
-        8, 2, 16, dropout=0.25, activation=nn.GELU("tanh"), norm_first=True, dtype=torch.float64
-    ).eval()
-    ours = TransformerEncoderLayer.from_torch(theirs)
-    assert (ours.dropout.p, ours.self_attn.dropout, ours.activation) == (0.25, 0.25, "gelu_tanh")
-    assert not ours.training
-    assert ours.linear1.weight.dtype == torch.float64
-    with torch.no_grad():
-        theirs.linear1.weight.zero_()
-    assert ours.linear1.weight.abs().sum() > 0  # a copy, not a view
-
-
-@pytest.mark.parametrize("norm_first", [True, False])
-def test_dropout_scales_what_is_added_and_rests_in_evaluation(norm_first):
-    layer = TransformerEncoderLayer(8, 2, 16, dropout=0.5, norm_first=norm_first)
-    x = torch.randn(4, 3, 8)
-    assert not torch.equal(layer(x), layer(x))
-    layer.eval()
-    torch.testing.assert_close(layer(x), layer(x), rtol=0, atol=0)
-    gone = TransformerEncoderLayer(8, 2, 16, dropout=1.0, norm_first=True)
-    torch.testing.assert_close(gone(x), x)  # nothing is added
 
 
 # ---------------------------------------------------------------- cache
@@ -435,21 +318,6 @@ def test_pre_norm_keeps_the_gradient_and_post_norm_lets_it_fade():
 # ---------------------------------------------------------------- bad arguments
 
 
-@pytest.mark.parametrize("cls", [TransformerEncoderLayer, TransformerDecoderLayer])
-@pytest.mark.parametrize(("options", "error", "message"), [
-    ({"num_heads": 5}, ValueError, "num_heads=5 does not divide embed_dim=12"),
-    ({"dim_feedforward": 0}, ValueError, "dim_feedforward=0 must be an integer ≥ 1"),
-    ({"dim_feedforward": 2.5}, TypeError, "dim_feedforward=2.5 must be an integer"),
-    ({"dropout": -0.1}, ValueError, "dropout=-0.1"),
-    ({"activation": "swish"}, ValueError, "activation='swish' must be one of ['identity', 'sig"),
-    ({"norm_first": None}, TypeError, "norm_first=None must be True or False"),
-    ({"layer_norm_eps": -1.0}, ValueError, "eps=-1.0"),
-])  # fmt: skip
-def test_bad_layers_are_refused(cls, options, error, message):
-    with refuses(error, message):
-        cls(**{"embed_dim": 12, "num_heads": 3, **options})
-
-
 @pytest.mark.parametrize(("build", "error", "message"), [
     (lambda: TransformerEncoder(12, 3, 0), ValueError, "num_layers=0"),
     (lambda: TransformerDecoder(12, 3, num_layers=-1), ValueError, "num_layers=-1"),
@@ -490,22 +358,3 @@ def test_bad_inputs_are_refused_by_name():
         stack(x, caches=[KVCache(4)])
     with refuses(ValueError, "x must have shape (b, t, 12), got (2, 4, 8)"):
         TransformerEncoderLayer(12, 3, 16, norm_first=False)(torch.zeros(2, 4, 8))
-
-
-@pytest.mark.parametrize("cls", [
-    TransformerEncoderLayer, TransformerDecoderLayer, TransformerEncoder, TransformerDecoder,
-    Transformer,
-])  # fmt: skip
-def test_from_torch_takes_only_its_namesake(cls):
-    with refuses(TypeError, f"module must be a torch.nn.{cls.__name__}, got Linear"):
-        cls.from_torch(nn.Linear(2, 2))
-
-
-def test_from_torch_refuses_what_it_cannot_copy():
-    theirs = nn.TransformerEncoderLayer(8, 2, 16, activation=torch.tanh)
-    with refuses(ValueError, "must be ReLU or GELU"):
-        TransformerEncoderLayer.from_torch(theirs)
-    theirs = nn.TransformerEncoderLayer(8, 2, 16)
-    theirs.norm1 = nn.RMSNorm(8)
-    with refuses(ValueError, "norm1 must be a torch.nn.LayerNorm, got RMSNorm"):
-        TransformerEncoderLayer.from_torch(theirs)

@@ -1,4 +1,4 @@
-"""Multi-head attention, its cache and sinusoidal positions, against torch and plain loops."""
+"""Multi-head attention against torch and plain loops."""
 
 import copy
 import math
@@ -12,7 +12,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from nnlib.blocks.kv_cache import KVCache
 from nnlib.blocks.multi_head_attention import MultiHeadAttention, attention_weights
-from nnlib.blocks.positions import sinusoidal
 from nnlib.kernels.attention import attention
 from nnlib.kernels.rope import rope
 from tests.support import refuses
@@ -215,30 +214,6 @@ def test_a_source_read_once_serves_every_query():
         assert store.length == 5  # and nothing was added
 
 
-def test_a_cache_counts_its_bytes():
-    cache = KVCache(4)
-    assert cache.bytes == 0
-    cache.append(torch.randn(2, 3, 2, 5), torch.randn(2, 3, 2, 5))
-    assert cache.bytes == 2 * 2 * 3 * 4 * 5 * 4  # keys and values, room for 4, float32
-
-
-@pytest.mark.parametrize(("change", "error", "message"), [
-    ({"k": torch.zeros(1, 2, 3, 4)}, ValueError, "max_length=4 has room for 2 more positions"),
-    ({"k": torch.zeros(2, 2, 1, 4)}, ValueError, "k must have shape (1, 2, t, 4), got (2,"),
-    ({"k": torch.zeros(1, 3, 1, 4)}, ValueError, "k must have shape (1, 2, t, 4)"),
-    ({"v": torch.zeros(1, 2, 1, 3)}, ValueError, "v must have shape (1, 2, 1, 4)"),
-    ({"k": torch.zeros(1, 2, 4)}, ValueError, "k must have shape (b, g, t, d), got (1, 2, 4)"),
-    ({"k": [1.0]}, TypeError, "k must be a torch.Tensor, got list"),
-    ({"v": torch.zeros(1, 2, 1, 4).double()}, TypeError, "v must be torch.float32"),
-])  # fmt: skip
-def test_a_cache_refuses_what_does_not_fit(change, error, message):
-    cache = KVCache(4)
-    cache.append(torch.zeros(1, 2, 2, 4), torch.zeros(1, 2, 2, 4))
-    with refuses(error, message):
-        cache.append(**{"k": torch.zeros(1, 2, 1, 4), "v": torch.zeros(1, 2, 1, 4), **change})
-    assert cache.length == 2  # and is as it was
-
-
 # ---------------------------------------------------------------- rotary positions
 
 
@@ -263,34 +238,6 @@ def test_rotary_self_attention_does_not_notice_where_the_text_begins():
     real = torch.tensor([[False] * 5 + [True] * 6])
     shifted = ours(padded, key_mask=real, is_causal=True)[:, 5:]
     torch.testing.assert_close(shifted, ours(x, is_causal=True), rtol=0, atol=1e-5)
-
-
-# ---------------------------------------------------------------- sinusoidal positions
-
-
-@pytest.mark.equation("transformer-sine", "transformer-cosine")
-def test_sinusoidal_positions_are_the_printed_waves():
-    table = sinusoidal(50, 6, start=3, dtype=torch.float64)
-    for row, p in enumerate(range(3, 53)):
-        for i in range(3):
-            angle = p / 10000 ** (2 * i / 6)
-            assert float(table[row, 2 * i]) == pytest.approx(math.sin(angle), abs=1e-12)
-            assert float(table[row, 2 * i + 1]) == pytest.approx(math.cos(angle), abs=1e-12)
-
-
-@pytest.mark.equation("transformer-sinusoidal-offset")
-def test_inner_products_of_sinusoidal_positions_depend_on_their_distance():
-    table = sinusoidal(40, 16, dtype=torch.float64)
-    products = table @ table.T
-    for offset in range(40):
-        rate = 10000 ** (-torch.arange(0, 16, 2).double() / 16)
-        wanted = (offset * rate).cos().sum().expand(40 - offset)
-        torch.testing.assert_close(products.diagonal(offset), wanted, **TIGHT)
-
-
-def test_far_positions_are_exact_in_single_precision():
-    far = sinusoidal(1, 2, start=2**24 + 1)
-    assert float(far[0, 0]) == pytest.approx(math.sin(2**24 + 1), abs=1e-6)
 
 
 # ---------------------------------------------------------------- bad arguments
@@ -406,19 +353,6 @@ def test_reading_a_source_refuses_what_does_not_fit():
     store = MultiHeadAttention(12, 3).read(X)
     with refuses(ValueError, "source must hold keys of shape (1, 3, s, 4), got (2, 3, 3, 4)"):
         MultiHeadAttention(12, 3)(X[:1], store)
-
-
-@pytest.mark.parametrize(("arguments", "error", "message"), [
-    ((0, 4), ValueError, "length=0"), ((4, 3), ValueError, "embed_dim=3 must be even"),
-    ((4, 4.0), TypeError, "embed_dim=4.0"), ((4, 0), ValueError, "embed_dim=0"),
-])  # fmt: skip
-def test_bad_positions_are_refused(arguments, error, message):
-    with refuses(error, message):
-        sinusoidal(*arguments)
-    with refuses(ValueError, "base=-1.0"):
-        sinusoidal(4, 4, base=-1.0)
-    with refuses(ValueError, "start=-1"):
-        sinusoidal(4, 4, start=-1)
 
 
 def test_a_copy_has_its_own_weights():
