@@ -5,12 +5,13 @@ VENV ?= .venv
 MINUTES ?= 10
 BIN = $(VENV)/bin
 PY = $(BIN)/python
+WORKERS ?= 2
 
 SHELL = /bin/sh
 .DEFAULT_GOAL = help
 .NOTPARALLEL:
-.PHONY: help book test test-slow chapter figures sweep cluster freshness pdf zip sync new truth lint gpu serve clean lock \
-	venv venv-test
+.PHONY: help book test check times test-slow chapter figures sweep cluster freshness pdf zip sync new \
+	truth lint gpu serve clean lock venv venv-test
 
 # The same text and the same numbers on every machine.
 export PYTHONUTF8 = 1
@@ -29,12 +30,16 @@ test: venv-test ## build the book, then check everything: style, library, pages,
 	@failed=; \
 	$(MAKE) --no-print-directory book || failed="$$failed book"; \
 	$(MAKE) --no-print-directory lint || failed="$$failed lint"; \
-	$(PY) -m pipeline.checks.times --settle || failed="$$failed times"; \
-	$(PY) -m pytest -q -n 2 --dist loadfile || failed="$$failed tests"; \
-	$(PY) -m pytest -q -n 2 --dist loadfile -o addopts= -p nbval --nbval-lax --nbval-current-env \
-		--nbval-cell-timeout=600 chapters || failed="$$failed chapters"; \
+	$(PY) -m pytest -q -n $(WORKERS) --truth-report=_build/truth.json || failed="$$failed tests"; \
+	$(PY) -m pipeline.checks.nbval_chapters -n $(WORKERS) || failed="$$failed chapters"; \
 	test -z "$$failed" || { echo "make test: failed in$$failed"; exit 1; }; \
 	echo "make test: book, lint, tests and chapters are in order"
+
+check: venv-test ## prove one chapter alone: style, run, outputs, tests, equations, page: CHAPTER=family/name
+	@$(PY) -m pipeline.checks.one_chapter "$(CHAPTER)"
+
+times: venv ## hold each chapter's seconds to what the book allows, by a yardstick of this machine
+	@$(PY) -m pipeline.checks.times
 
 test-slow: venv-test ## prove what takes long: clusters, faults, other installations, the PDF
 	@$(PY) -m pytest -q tests/slow

@@ -6,14 +6,20 @@ is read, and would miss what was imported before.
 
 import os
 import random
+import re
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 from pipeline.checks.outcomes import Known
 
+# No test asserts on a clock: a busy machine turns nothing red.
+settings.register_profile("book", deadline=None)
+settings.load_profile("book")
 torch.set_num_threads(1)  # the same numbers on every machine, and no fight between workers
 
 _NO_CUDA = "" if torch.cuda.is_available() else "no CUDA device"
@@ -48,6 +54,33 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason=_NO_CUDA))
         if not _NO_CUDA and item.get_closest_marker("interpreter"):
             item.add_marker(pytest.mark.skip(reason="the GPU runs what the interpreter would"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Spread tests over workers: a file stays together, but for the two rooms that take longest."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Rooms(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return together(nodeid)
+
+    return Rooms(config, log)
+
+
+def together(nodeid):
+    """Return a name that tests share which run in one worker.
+
+    A kernel's test compiles for itself. The pages of the site go into eight heaps, all tests of a
+    page into one, which opens it once.
+    """
+    file, _, test = nodeid.partition("::")
+    if file.startswith("tests/kernels/"):
+        return f"{file}::{test.partition('[')[0]}"
+    page = re.search(r"\[(?:.*-)?([\w/]+\.html)", test)
+    if file == "tests/book/test_site.py" and page:
+        return f"{file} {zlib.crc32(page[1].encode()) % 8}"
+    return file
 
 
 class KnownTests:

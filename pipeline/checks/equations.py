@@ -202,25 +202,41 @@ def report(outcomes: dict[str, dict[str, str]], root: Path = ROOT) -> dict[str, 
     return joined
 
 
-def holds(entry: dict) -> bool:
+def holds(entry: dict | None) -> bool:
     """Whether an equation is verified: a test of it passed and none failed."""
-    outcomes = {test["outcome"] for test in entry["tests"]}
+    outcomes = {test["outcome"] for test in (entry or {"tests": []})["tests"]}
     return "passed" in outcomes and "failed" not in outcomes
 
 
-def run(path: Path, root: Path = ROOT) -> int:
-    """Run the marked tests whose outcome is not known, write the report; return pytest's status."""
+def known(path: Path) -> dict[str, dict]:
+    """Return a report as it was last written; nothing where there is none."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def run(path: Path, root: Path = ROOT, labels: set[str] | None = None, quiet: bool = False) -> int:
+    """Run the marked tests whose outcome is not known, write the report; return pytest's status.
+
+    Args:
+        path: where the report stands.
+        root: the repository.
+        labels: of these equations alone.
+        quiet: let pytest speak only if a test fails.
+    """
     from pipeline.checks.outcomes import Known  # which imports this module
 
-    known = Known(path, root)
-    files = known.stale()
+    before = Known(path, root)
+    of = {mark.file for mark in marks(root) if labels is None or mark.label in labels}
+    files = [file for file in before.stale() if file in of]
     if not files:
-        known.record({})
+        before.record({})
         return 0
     path.unlink(missing_ok=True)
     command = [sys.executable, "-m", "pytest", "-q", "--no-header", "-m", "equation"]
     command += ["--continue-on-collection-errors", f"--truth-report={path}", *files]
-    return subprocess.run(command, cwd=root, check=False).returncode
+    done = subprocess.run(command, cwd=root, check=False, capture_output=quiet, text=True)
+    if quiet and done.returncode:
+        print(done.stdout + done.stderr)
+    return done.returncode
 
 
 def table(truth: dict[str, dict]) -> str:

@@ -77,7 +77,9 @@ class Known:
 def states(root: Path = ROOT) -> dict[str, str]:
     """Return a digest of all that the outcome of each file with marked tests depends on."""
     graph = Graph(root)
-    everywhere = [platform.python_version(), metadata.version("torch")]
+    # Some tests need a peer, which `make book` does without; their skipping is no verdict.
+    installed = sorted(f"{d.name} {d.version}" for d in metadata.distributions())
+    everywhere = [platform.python_version(), *installed]
     everywhere.append(str(Path("/dev/nvidia0").exists()))  # some tests run on a GPU alone
     everywhere.append(digest(root, SHARED))
     marked = sorted({mark.file for mark in equations.marks(root)})

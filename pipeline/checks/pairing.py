@@ -82,6 +82,32 @@ def stored_output_problems(root: Path, chapter: str) -> list[str]:
     return problems
 
 
+def stored_against_run(root: Path, chapter: str) -> tuple[int, list[str]]:
+    """Compare the stored outputs with those of the last run, both as text.
+
+    Returns:
+        How many cells are compared, and a sentence for each that printed something else.
+    """
+    executed = root / "_build" / "executed" / "chapters" / f"{chapter}.ipynb"
+    pairs = zip(_read(root, chapter).cells, nbformat.read(executed, 4).cells, strict=True)
+    checked = [
+        (at, _printed(stored), _printed(ran))
+        for at, (stored, ran) in enumerate(pairs, 1)
+        if CHECKED in stored.metadata.get("tags", [])
+    ]
+    wrong = [
+        f"chapters/{chapter}.ipynb cell {at} stores {_short(old)}, the run printed {_short(new)}; "
+        "`make sync` keeps what it printed"
+        for at, old, new in checked
+        if old != new
+    ]
+    return len(checked), wrong
+
+
+def _printed(cell: nbformat.NotebookNode) -> str:
+    return "".join(o["text"] for o in cell.outputs if o["output_type"] == "stream")
+
+
 def sync(root: Path, only: list[str] | None = None) -> list[str]:
     """Pair the chapters, then refresh their reference outputs; return what went wrong."""
     folder = root / "chapters"
@@ -106,7 +132,7 @@ def sync(root: Path, only: list[str] | None = None) -> list[str]:
 def refresh(root: Path, chapter: str, graph: Graph) -> bool:
     """Make the stored outputs those of a run at the defaults; return whether they changed."""
     executed = root / "_build" / "executed" / "chapters" / f"{chapter}.ipynb"
-    if not _is_fresh(root, chapter, executed, graph):
+    if not run_chapter.is_fresh(chapter, root, graph):
         print(f"… {chapter}", flush=True)
         run_chapter.run(chapter, root=root)
     stored = _read(root, chapter)
@@ -127,15 +153,6 @@ def refresh(root: Path, chapter: str, graph: Graph) -> bool:
             os.utime(product)  # outputs are no input: the run is as fresh as the file
         print(f"✓ {chapter}: stored outputs refreshed", flush=True)
     return after != before
-
-
-def _is_fresh(root: Path, chapter: str, executed: Path, graph: Graph) -> bool:
-    notebook = root / "chapters" / f"{chapter}.ipynb"
-    if not (executed.exists() and executed.with_suffix(".json").exists()):
-        return False
-    made = executed.stat().st_mtime
-    inputs = [notebook, *(root / file for file in graph.files(notebook))]
-    return all(file.stat().st_mtime < made for file in inputs)
 
 
 def _read(root: Path, chapter: str) -> nbformat.NotebookNode:

@@ -1,9 +1,8 @@
-"""The table of seconds per chapter, from the last runs: `python -m pipeline.checks.times`.
+"""The table of seconds per chapter, and who takes more than the book allows: `make times`.
 
-`over(root)` names the chapters that take more than the book allows. `--settle` looks at those
-again. It times a yardstick: where the same work costs more seconds than it should, seconds count
-for less. Who is still late is run again, alone: side by side, two chapters share caches and cost
-each other seconds that are not theirs.
+What seems late is looked at again. A yardstick is timed: where the same work costs more seconds
+than it should, seconds count for less. Who is still late is run again, alone: side by side, two
+chapters share caches and cost each other seconds that are not theirs. No test asks a clock.
 """
 
 import json
@@ -61,7 +60,7 @@ def settle(root: Path = ROOT) -> None:
         alone = _alone(root, chapter)
         before, now = now, slowness()
         alone["slowness"] = round((before + now) / 2, 2)
-        alone["sha256"] = record.get("sha256", "")  # of the notebook that stays
+        alone |= {k: record[k] for k in ("sha256", "state") if k in record}  # of what stays
         _write(root, chapter, alone)
         told = f"{record['cpu_seconds']:.1f} s of CPU beside others"
         told += f", {alone['cpu_seconds']:.1f} alone"
@@ -97,12 +96,20 @@ def table(root: Path = ROOT, work: Path | None = None) -> str:
     width = max(len(row[0]) for row in [*rows, total])
     lines = [f"{'chapter':<{width}}   CPU s  wall s"]
     lines += [f"{name:<{width}}  {cpu:6.1f}  {wall:6.1f}" for name, cpu, wall in [*rows, total]]
-    late = over(root) if work in (None, root / "_build") else []  # a larger run may take its time
-    return "\n".join([*lines, *(f"over budget: {problem}" for problem in late)])
+    return "\n".join(lines)
+
+
+def main(root: Path = ROOT) -> int:
+    settle(root)
+    print(table(root))
+    late = over(root)
+    for problem in late:
+        print(f"over budget: {problem}")
+    if not late:
+        most = f"{CPU_SECONDS:.0f} CPU-seconds and {WALL_SECONDS:.0f} seconds"
+        print(f"every chapter that was executed is within {most}, by the yardstick")
+    return 1 if late else 0
 
 
 if __name__ == "__main__":
-    if "--settle" in sys.argv[1:]:
-        settle()
-    else:
-        print(table())
+    sys.exit(main())

@@ -21,8 +21,10 @@ from typing import Any
 
 from pipeline import ROOT
 from pipeline.execute import presets
+from pipeline.execute.dependencies import Graph, digest
 from pipeline.execute.parameters import BadParameter, cells_of, checked, split
 
+RUNNER = "pipeline/execute/run_chapter.py"
 SCALARS = "scalars.jsonl"  # what `nnlib.notebook.band` measured, a pair a line
 CELL_SECONDS = 600  # of a cell at its defaults: a chapter that hangs must not hang the book
 
@@ -59,6 +61,7 @@ def run(
     into = into or root / "_build" / ("custom" if parameters else "executed")
     target = target or into / "chapters" / f"{chapter}.ipynb"
     failed = failed or root / "_build" / "failed" / "chapters" / f"{chapter}.ipynb"
+    before_run = "" if parameters else state(chapter, root)
     with tempfile.TemporaryDirectory(prefix="nn-") as folder:
         partial = Path(folder) / "run.ipynb"
         begin, before = time.monotonic(), _children_seconds()
@@ -85,6 +88,8 @@ def run(
             "bands": bands,
             "broken": broken,
         }
+        if not parameters:
+            record["state"] = before_run
         content = partial.read_bytes()
         record["sha256"] = hashlib.sha256(content).hexdigest()
         publish(content, target)
@@ -112,6 +117,27 @@ def find(chapter: str, root: Path = ROOT) -> Path:
     near += [name for name in known if name.split("/")[1] == chapter and name not in near]
     told = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}"
     raise ChapterError(f"there is no chapter {chapter!r} (family/name); {told}")
+
+
+def state(chapter: str, root: Path = ROOT, graph: Graph | None = None) -> str:
+    """Return a digest of all that a run at the defaults depends on; stored outputs are no part."""
+    notebook = root / "chapters" / f"{chapter}.ipynb"
+    cells = json.loads(notebook.read_text("utf8"))["cells"]
+    kept = [(c["cell_type"], "".join(c["source"]), c.get("metadata", {})) for c in cells]
+    files = [*(graph or Graph(root)).files(notebook), "requirements.txt", RUNNER]
+    if chapter.startswith("kernels/"):
+        results = (root / "benchmarks" / "results").glob("*.json")
+        files += sorted(file.relative_to(root).as_posix() for file in results)
+    return digest(root, files, [json.dumps(kept, sort_keys=True)])
+
+
+def is_fresh(chapter: str, root: Path = ROOT, graph: Graph | None = None) -> bool:
+    """Tell whether the book holds a run of the chapter as it now is; no file's time is asked."""
+    executed = root / "_build" / "executed" / "chapters" / f"{chapter}.ipynb"
+    if not intact(executed):
+        return False
+    record = json.loads(_json(executed).read_text("utf8"))
+    return record.get("state") == state(chapter, root, graph)
 
 
 def intact(notebook: Path) -> bool:

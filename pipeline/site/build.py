@@ -56,10 +56,17 @@ def build(root: Path = ROOT, preset: str = "") -> Path:
     return publish(html, work, root)
 
 
-def render(root: Path, work: Path) -> Path:
-    """Let Sphinx write the pages; return their folder, which the next build goes on from."""
+def render(root: Path, work: Path, *, others_as_stored: bool = False) -> Path:
+    """Let Sphinx write the pages; return their folder, which the next build goes on from.
+
+    Args:
+        root: the repository.
+        work: the folder of this book in `_build`.
+        others_as_stored: take a chapter that was not executed as it stands in the repository.
+    """
     source, jb = work / "src", work / "jb"
-    stage(root, toc_pages(root), source, work / "executed")
+    docs = toc_pages(root)
+    stage(root, docs, source, work / "executed", root if others_as_stored else None)
     _forget_what_is_stale(root, jb)
     unfinished = jb / "unfinished"
     unfinished.touch()
@@ -101,7 +108,13 @@ def matching(root: Path, pattern: str) -> list[str]:
     return sorted({file.relative_to(folder).with_suffix("").as_posix() for folder, file in files})
 
 
-def stage(root: Path, docs: Iterable[str], source: Path, executed: Path | None = None) -> None:
+def stage(
+    root: Path,
+    docs: Iterable[str],
+    source: Path,
+    executed: Path | None = None,
+    stored: Path | None = None,
+) -> None:
     """Make `source` hold exactly what Sphinx needs, at repository paths; touch only what changed.
 
     Raises:
@@ -111,6 +124,8 @@ def stage(root: Path, docs: Iterable[str], source: Path, executed: Path | None =
     lost = []
     for doc in docs:
         page = page_source(root, doc, executed)
+        if page is None and stored and (stored / f"{doc}.ipynb").exists():
+            page = stored / f"{doc}.ipynb"
         if page is None:
             lost.append(doc)
             continue

@@ -4,8 +4,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from pipeline import ROOT, address, project
 from pipeline.checks import bootstrap
 
@@ -80,7 +78,6 @@ import shutil
     assert told.stdout.strip() == str(tmp_path / "nnlib" / "notebook.py"), told.stderr
 
 
-@pytest.mark.slow
 def test_a_whole_chapter_runs_in_a_bare_kernel_of_a_clone(tmp_path):
     notebook = FAMILY / "perceptron.ipynb"
     program = f"""

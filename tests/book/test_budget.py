@@ -1,19 +1,10 @@
-"""A chapter stays small: 20 CPU-seconds and 30 seconds at its defaults."""
+"""`make times` holds chapters to 20 CPU-seconds and 30 seconds; here no clock is asked."""
 
 import json
 
 import pytest
 
-from pipeline import ROOT
 from pipeline.checks import times, yardstick
-from pipeline.execute.dependencies import chapters
-
-
-@pytest.mark.parametrize("chapter", chapters(ROOT))
-def test_a_chapter_is_within_its_budget(chapter):
-    if chapter not in {record["chapter"] for record in times.records()}:
-        pytest.skip("`make book` has not executed this chapter")
-    assert not [line for line in times.over() if line.startswith(f"{chapter} ")]
 
 
 @pytest.fixture
@@ -45,11 +36,21 @@ def test_the_table_has_every_chapter_and_the_total(book):
         ["tiny/slow", "21.0", "31.0"],
         ["total", "23.0", "34.0"],
     ]
-    assert "over budget: tiny/slow" in lines[4]
+    assert len(lines) == 4  # whose machine is slow is not told so whenever the book is built
 
 
 def test_a_book_that_never_ran_says_so(tmp_path):
     assert times.table(tmp_path) == "no chapter has been executed"
+
+
+@pytest.mark.parametrize(("slowness", "late"), [(1.0, True), (1.6, False)])
+def test_the_command_names_who_is_late_and_fails(book, monkeypatch, capsys, slowness, late):
+    monkeypatch.setattr(times, "_alone", lambda root, chapter: times._read(root, chapter))
+    monkeypatch.setattr(times, "slowness", lambda: slowness)
+    assert times.main(book) == late
+    told = capsys.readouterr().out.splitlines()
+    named = "over budget: tiny/slow took 21.0 CPU-seconds, 20 are allowed" in told
+    assert named == late == (not told[-1].startswith("every chapter"))
 
 
 def settled(book, monkeypatch, slowness, cpu, wall):

@@ -194,7 +194,6 @@ def grown(tmp_path_factory):
     return root
 
 
-@pytest.mark.slow
 def test_a_chapter_edits_two_shared_files_and_else_makes_its_own(grown):
     synced = _python(grown, "-m", "pipeline.checks.pairing", "sync", "vision/cnn")
     assert synced.returncode == 0, synced.stdout + synced.stderr
@@ -212,7 +211,6 @@ def test_a_chapter_edits_two_shared_files_and_else_makes_its_own(grown):
                     "nnlib/vision/__init__.py"}  # fmt: skip
 
 
-@pytest.mark.slow
 def test_a_new_family_has_its_place_among_the_imports_and_none_in_another(grown):
     """The layers of imports name every family of the catalogue, written or not."""
     lint = ["-c", "from importlinter.cli import lint_imports_command as run; run()", "--no-cache"]

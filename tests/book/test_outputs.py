@@ -23,15 +23,8 @@ def test_the_book_printed_what_is_stored(chapter):
     executed = ROOT / "_build" / "executed" / "chapters" / f"{chapter}.ipynb"
     if not executed.exists():
         pytest.skip("`make book` has not executed this chapter")
-    stored = nbformat.read(ROOT / "chapters" / f"{chapter}.ipynb", 4).cells
-    ran = nbformat.read(executed, 4).cells
-    for at, (a, b) in enumerate(zip(stored, ran, strict=True), 1):
-        if pairs.CHECKED in a.metadata.get("tags", []):
-            assert printed(a) == printed(b), f"{chapter} cell {at}"
-
-
-def printed(cell):
-    return "".join(o["text"] for o in cell.outputs if o["output_type"] == "stream")
+    checked, wrong = pairs.stored_against_run(ROOT, chapter)
+    assert checked and wrong == []
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
@@ -41,9 +34,9 @@ def test_every_chapter_ends_with_a_verdict_that_is_checked(chapter):
     assert "verdict()" in last.source and pairs.CHECKED in last.metadata.get("tags", [])
 
 
-def write(root, **cell):
+def write(root, *, into="", **cell):
     """Store a notebook of one code cell."""
-    file = root / "chapters" / "tiny" / "one.ipynb"
+    file = root / into / "chapters" / "tiny" / "one.ipynb"
     file.parent.mkdir(parents=True)
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1", **cell)]), file)
 
@@ -75,6 +68,16 @@ def test_the_policy_closes_each_trap(tmp_path, cell, wrong):
     problems = pairs.stored_output_problems(tmp_path, "tiny/one")
     assert len(problems) == bool(wrong)
     assert not wrong or (wrong in problems[0] and "cell 1" in problems[0])
+
+
+@pytest.mark.parametrize("printed", ["✓ equal\n", "✗ not equal\n"])
+def test_a_run_that_printed_something_else_is_told(tmp_path, printed):
+    for into, text in (("", "✓ equal\n"), ("_build/executed", printed)):
+        output = nbformat.from_dict(STDOUT | {"text": text})
+        write(tmp_path, into=into, metadata=TAGGED, outputs=[output], execution_count=1)
+    checked, wrong = pairs.stored_against_run(tmp_path, "tiny/one")
+    assert checked == 1 and len(wrong) == (printed != "✓ equal\n")
+    assert not wrong or "cell 1 stores '✓ equal\\n', the run printed" in wrong[0]
 
 
 def test_promises_are_read_from_what_a_run_printed():

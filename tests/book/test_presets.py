@@ -92,7 +92,6 @@ def test_an_unknown_preset_is_named_with_those_there_are():
         preset.load("gpuu", ROOT)
 
 
-@pytest.mark.slow
 def test_a_preset_builds_its_own_book_and_leaves_the_first_alone(tmp_path):
     book = Scratch(tmp_path)
     for chapter in ("tiny/one", "tiny/two"):

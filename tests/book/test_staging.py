@@ -90,6 +90,14 @@ def test_missing_pages_are_all_named(book):
         staged(book)
 
 
+def test_a_chapter_that_was_not_executed_may_stand_as_it_is_stored(book):
+    (book / "_build/executed/a/one.ipynb").unlink()
+    write(book / "a/one.ipynb", json.dumps(NOTEBOOK | {"metadata": {"stored": True}}))
+    source = book / "_build/src"
+    site.stage(book, site.toc_pages(book), source, stored=book)
+    assert json.loads((source / "a/one.ipynb").read_text())["metadata"] == {"stored": True}
+
+
 def built(book, text):
     html = book / "_build/jb/_build/html"
     write(html / "index.html", text)

@@ -101,7 +101,6 @@ def test_a_band_hands_what_it_measured_to_the_runner(tmp_path, monkeypatch, caps
     assert capsys.readouterr().out == "✓ accuracy at least 0.9\n"
 
 
-@pytest.mark.slow
 def test_a_sweep_resumes_after_a_kill_and_reports_what_failed(tmp_path):
     book = Scratch(tmp_path)
     book.write("tiny/two", MEASURE, parameters="seed = 0\nsteps = 3\nstrict = True")

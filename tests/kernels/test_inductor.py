@@ -20,8 +20,6 @@ from nnlib.kernels.swiglu import geglu, swiglu
 from pipeline import ROOT
 from tests.kernel_support import in_own_process, value_and_grads
 
-pytestmark = pytest.mark.slow
-
 HEADS = [(2, 4, 9, 8), (2, 2, 9, 8), (2, 2, 9, 8)]  # q, and k and v that serve two heads each
 ROW, FEATURES = (5, 33), (33,)
 

@@ -253,7 +253,6 @@ def test_the_public_name_takes_the_forced_path(monkeypatch, kernel_device):
         linear_scan(*inputs)
 
 
-@pytest.mark.slow
 def test_plain_torch_is_faster_than_a_loop_over_views():
     """CPU time, forward and backward, against the loop over `unbind`; measured 13 to 27 times."""
     a, b = recurrence(4, 1024, 16, "cpu", start=False)

@@ -91,7 +91,6 @@ def test_a_batch_too_small_for_its_shares_is_refused():
         run(accumulate=16)
 
 
-@pytest.mark.slow
 def test_two_processes_take_the_steps_of_one_with_the_same_whole_batch(tmp_path):
     run(steps=8, checkpoint=tmp_path / "resumed")  # one process begins what two end
     launch(tmp_path, *CASES)
