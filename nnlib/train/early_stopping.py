@@ -5,6 +5,7 @@ Chapter: chapters/foundations/regularization.md     Paper: Prechelt 1998
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -53,3 +54,11 @@ class EarlyStopping:
             self.best, self.at = value, self.updates
         self.updates += 1
         return self.updates - self.at > self.patience
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint needs."""
+        return {name: getattr(self, name) for name in ("best", "at", "updates", "state")}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state`."""
+        vars(self).update(state)

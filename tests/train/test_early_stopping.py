@@ -33,6 +33,17 @@ def test_it_can_climb_and_takes_nan_for_no_improvement():
     assert first.best == 2.0
 
 
+def test_it_goes_on_from_its_state():
+    values = (3.0, 1.0, 2.0, 1.5, 0.5)
+    whole, first, second = (EarlyStopping(patience=2) for _ in range(3))
+    told = [whole.update(value, {"w": torch.tensor(value)}) for value in values]
+    for value in values[:3]:
+        first.update(value, {"w": torch.tensor(value)})
+    second.load_state_dict(first.state_dict())
+    assert [second.update(value, {}) for value in values[3:]] == told[3:]
+    assert (second.best, second.state) == (1.0, {"w": torch.tensor(1.0)})
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [

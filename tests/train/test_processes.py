@@ -75,6 +75,21 @@ def main(folder: Path, names: list[str]) -> None:
             state | {"losses": losses}, folder / f"{name}-{process.process_index}.safetensors"
         )
         process.wait_for_everyone()
+    save_file(interrupted(folder / "noisy"), folder / f"noisy-{process.process_index}.safetensors")
+
+
+def interrupted(folder: Path) -> dict[str, torch.Tensor]:
+    """Losses with dropout, which each process draws for itself: of one run, and of one in two."""
+    from accelerate import PartialState
+
+    losses = {}
+    for name, ends in (("whole", (12,)), ("resumed", (7, 12))):
+        for steps in ends:
+            model = nn.Sequential(net()[0], nn.Dropout(0.5), nn.Linear(8, 2).double())
+            torch.manual_seed(PartialState().process_index)
+            kept = {"checkpoint": folder} if name == "resumed" else {}
+            losses[name] = run(model, steps=steps, **kept)[1]
+    return losses
 
 
 @pytest.mark.equation("optimizers-shared-batch")
@@ -102,6 +117,9 @@ def test_two_processes_take_the_steps_of_one_with_the_same_whole_batch(tmp_path)
             torch.testing.assert_close(got.pop("losses"), losses, rtol=1e-6, atol=1e-12)
             for key, value in wanted.items():
                 torch.testing.assert_close(got[key], value, rtol=1e-9, atol=1e-12)
+    for process in (0, 1):
+        noisy = load_file(tmp_path / f"noisy-{process}.safetensors")
+        assert torch.equal(noisy["resumed"], noisy["whole"])
     wanted, _ = run(steps=20)
     for key, value in wanted.items():
         torch.testing.assert_close(after[key], value, rtol=1e-9, atol=1e-12)
