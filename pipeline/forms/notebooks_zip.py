@@ -18,6 +18,7 @@ TOP = forms.ZIP.removesuffix(".zip")  # the one folder that it unpacks into
 # nnlib, the measurements that chapters read, the exact set of packages, the licences.
 BESIDE = (
     "nnlib/**/*.py",
+    "nnlib/**/*.csv",
     "benchmarks/results/*.json",
     "pyproject.toml",
     "requirements.txt",
