@@ -5,6 +5,7 @@ import importlib
 import inspect
 import itertools
 import math
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from nnlib import catalog
-from tests.support import Example
+from tests.support import Example, unhooked
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,88 @@ def first_of_batch(whole: list[Tensor], single: list[Tensor]) -> list[Tensor]:
     return cut
 
 
+# ------------------------------------------------------------------- what is tried in their place
+PLAIN = (None, "no such name", True, -1, 0, 1.5, math.nan)
+DTYPES = (
+    torch.complex64, torch.bool, torch.int8, torch.int64, torch.float16, torch.float32,
+    torch.float64,
+)  # fmt: skip
+
+# Torch's own messages that decisions/0019 calls good enough: they name both dtypes or devices.
+GOOD_ENOUGH = re.compile(
+    r"expected .*to have the same dtype"
+    r"|Expected .*same dtype"
+    r"|expected scalar type \w+ but found \w+"
+    r"|must have the same dtype"
+    r"|Expected all tensors to be on the same device"
+)
+
+
+def bent(value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield what is of the wrong kind in place of a good value, and its name."""
+    for plain in PLAIN:
+        yield repr(plain), plain
+    if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
+        yield "nothing in it", type(value)()
+        for plain in PLAIN:
+            yield f"{plain!r} in it", [plain, *value[1:]]
+        return
+    like = value if isinstance(value, Tensor) else torch.zeros(2, 3)
+    for dtype in DTYPES:
+        if dtype != like.dtype:
+            yield str(dtype), like.to(dtype)
+    if like.is_floating_point():
+        yield "all NaN", torch.full_like(like, math.nan)
+    elif like.dtype != torch.bool:
+        yield "negative", -1 - like
+        yield "zero", torch.zeros_like(like)
+        yield "too large", like + 10**6
+
+
+def misshapen(value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield what fits its argument in kind and not in shape: another argument may be named."""
+    like = value if isinstance(value, Tensor) else torch.zeros(2, 3)
+    yield "an empty tensor", like.new_zeros(0)
+    yield "no rows", like[:0]
+    yield "a scalar", like.flatten()[0]
+    yield "an axis more", like[None]
+    yield "an axis less", like[0]
+    yield "twice the batch", torch.cat([like, like])
+    yield "a longer last axis", torch.cat([like, like], -1)
+    yield "a shorter last axis", like[..., :-1]
+
+
+def raw_errors(
+    call: Callable[..., Any], good: dict[str, Any], signature: inspect.Signature
+) -> Iterator[str]:
+    """Yield, for every bad value of every argument, an outcome that is no result or named error."""
+    names = [name for name in signature.parameters if name not in ("device", "dtype")]
+    for name in names:
+        usual = good.get(name, signature.parameters[name].default)
+        kinds = [(told, value, [name]) for told, value in bent(usual)]
+        shapes = [(told, value, names) for told, value in misshapen(usual)]
+        for told, value, may_be_named in kinds + shapes:
+            try:
+                with unhooked():
+                    call(**{**copy.deepcopy(good), name: value})
+            except Exception as error:
+                if not _good(error, may_be_named):
+                    yield f"{name} = {told}: {type(error).__name__}: {str(error)[:200]}"
+
+
+def _good(error: Exception, names: list[str]) -> bool:
+    """Return whether an error names one of the arguments, or is torch's and says as much."""
+    if isinstance(error, RuntimeError | TypeError) and GOOD_ENOUGH.search(str(error)):
+        return True
+    named = re.search(rf"\b({'|'.join(names)})\b", str(error))
+    return isinstance(error, TypeError | ValueError) and named is not None
+
+
+def bound(call: Callable, example: Example) -> dict[str, Any]:
+    """Return the example's inputs by the names of the arguments that they are."""
+    return dict(inspect.signature(call).bind(*example.inputs, **example.named).arguments)
+
+
 def must_refuse(arguments: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yield an argument of a constructor and a value out of its range, whatever that is."""
     for name, value in arguments.items():
@@ -121,3 +204,27 @@ def must_refuse(arguments: dict[str, Any]) -> Iterator[tuple[str, Any]]:
             yield name, "no such name"
         elif isinstance(value, list) and value and isinstance(value[0], int):
             yield from itertools.product([name], ([], [0, *value[1:]], [*value[:-1], -1]))
+
+
+# ----------------------------------------------------------------------- compiled, in a process
+def compile_all(source: str, target: str) -> None:
+    """Trace what `source` holds as one graph, and write to `target` what failed, by name.
+
+    The backend "eager" runs the graph as it was traced: a break in it, or a Python value that the
+    trace froze wrongly, shows all the same, and nothing waits for a C++ compiler.
+    """
+    told = {}
+    for name, (arguments, state, inputs, named) in torch.load(source, weights_only=False).items():
+        torch.manual_seed(0)
+        made = catalog.load(name)
+        if inspect.isclass(made):
+            made = made(**arguments)
+            made.load_state_dict(state)
+            made.eval()
+        try:
+            got = tensors(torch.compile(made, fullgraph=True, backend="eager")(*inputs, **named))
+            torch.testing.assert_close(got, tensors(made(*inputs, **named)))
+        except Exception as error:
+            told[name] = f"{type(error).__name__}: {error}"[:2000]
+        torch.compiler.reset()
+    torch.save(told, target)

@@ -7,6 +7,7 @@ a row cannot keep stands in `EXEMPT` with its reason, and must fail, or its entr
 import copy
 import inspect
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from nnlib import catalog
 from tests import contract_support as support
 from tests.contract_support import changed, kind, subject
+from tests.kernel_support import in_own_process
 from tests.support import unhooked
 
 EXEMPT: dict[str, dict[str, str]] = {
@@ -23,6 +25,11 @@ EXEMPT: dict[str, dict[str, str]] = {
         "perceptron": "it learns by its own rule; its weights are buffers",
         "regularization": "dropout has nothing to learn",
         "echo_state": "only its read-out is learned, by one regression",
+    },
+    "test_takes_a_dtype": {"regularization": "dropout holds no tensor"},
+    "test_is_built_on_the_device_that_is_asked_for": {"regularization": "dropout holds no tensor"},
+    "test_on_the_meta_device_shapes_are_those_of_the_real_answer": {
+        "roofline": "numbers go in and out, no tensors",
     },
     "test_one_example_is_answered_as_within_a_batch": {
         "backpropagation": "its loss and its gradients are means over the batch",
@@ -182,6 +189,67 @@ def test_a_deep_copy_is_equal_and_independent(row):
     same(it.call(model), wanted, **EXACT)
 
 
+# ----------------------------------------------------------------------- where and in which dtype
+def held(model):
+    """Return the tensors that a model holds, by name."""
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+
+@holds_for("module")
+def test_takes_a_dtype(row):
+    it = subject(row)
+    model = it.build(dtype=torch.float64)
+    wrong = [name for name, t in held(model).items() if t.dtype in (torch.float32, torch.float16)]
+    assert not wrong, f"not in float64: {wrong}"
+    answer = it.call(model, changed(it.example, in_double))
+    assert all(out.dtype == torch.float64 for out in answer if out.is_floating_point())
+
+
+@holds_for("module")
+def test_is_built_on_the_device_that_is_asked_for(row):
+    model = subject(row).build(fresh=True, device="meta")
+    wrong = [name for name, tensor in held(model).items() if tensor.device.type != "meta"]
+    assert held(model) and not wrong, f"not on the device: {wrong}"
+
+
+@holds_for("module", "function")
+def test_on_the_meta_device_shapes_are_those_of_the_real_answer(row):
+    it = subject(row)
+    made = evaluating(it)
+    real = it.call(made)
+    made = copy.deepcopy(made).to("meta") if isinstance(made, nn.Module) else made
+    with torch.no_grad():
+        told = it.call(made, changed(it.example, lambda value: value.to("meta")))
+    assert [out.device.type for out in told] == ["meta"] * len(real)
+    assert [(out.shape, out.dtype) for out in told] == [(out.shape, out.dtype) for out in real]
+
+
+@pytest.fixture(scope="module")
+def compiled(request, tmp_path_factory) -> dict[str, str]:
+    """Trace all rows that were asked for in one process without the checker of shapes.
+
+    That checker is written in Python that a trace cannot read; users do not have it.
+    """
+    folder: Path = tmp_path_factory.mktemp("compiled")
+    cases = [item.callspec for item in request.session.items if "compiled" in item.fixturenames]
+    given = {}
+    for case in cases:
+        it = subject(case.params["row"])
+        made = evaluating(it)
+        state = made.state_dict() if isinstance(made, nn.Module) else {}
+        example = it.example
+        given[it.row.name] = (example.arguments, state, example.inputs, example.named)
+    torch.save(given, folder / "given")
+    paths = str(folder / "given"), str(folder / "told")
+    in_own_process(f"from tests.contract_support import compile_all\ncompile_all(*{paths!r})")
+    return torch.load(folder / "told")
+
+
+@holds_for("module", "function")
+def test_compiles_to_one_graph_with_the_same_answer(row, compiled):
+    assert row.name not in compiled, compiled[row.name]
+
+
 # ---------------------------------------------------------------------------------- bad arguments
 @holds_for("module", "optimizer")
 def test_an_argument_out_of_range_is_refused_by_name(row):
@@ -191,6 +259,34 @@ def test_an_argument_out_of_range_is_refused_by_name(row):
         with unhooked(), pytest.raises((TypeError, ValueError), match=rf"\b{name}\b"):
             it.thing(*first, **{**it.example.arguments, name: bad})
             pytest.fail(f"{name}={bad!r} is taken")
+
+
+@holds_for("module", "optimizer")
+def test_any_bad_argument_gives_a_result_or_an_error_that_names_it(row):
+    it = subject(row)
+
+    def used(**arguments):
+        if kind(row) == "optimizer":
+            made = it.thing(**arguments)
+            return _step(arguments["params"][0], made)
+        made = it.thing(**arguments)
+        made = it.example.prepare(made) if it.example.prepare else made
+        return it.call(made)
+
+    good = dict(it.example.arguments)
+    if kind(row) == "optimizer":
+        good["params"] = [torch.linspace(-2, 3, 6).requires_grad_()]
+    raw = list(support.raw_errors(used, good, inspect.signature(it.thing)))
+    assert not raw, "\n".join(raw)
+
+
+@holds_for("module", "function")
+def test_any_bad_input_gives_a_result_or_an_error_that_names_it(row):
+    it = subject(row)
+    made = it.build()
+    call = made.forward if isinstance(made, nn.Module) else made
+    raw = list(support.raw_errors(call, support.bound(call, it.example), inspect.signature(call)))
+    assert not raw, "\n".join(raw)
 
 
 # ------------------------------------------------------------------------------------- optimizers
