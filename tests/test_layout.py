@@ -73,6 +73,43 @@ def toc_files(node=None):
     return own | toc_files(parts)
 
 
+MODULES = sorted(
+    file.relative_to(ROOT / "nnlib")
+    for file in (ROOT / "nnlib").rglob("*.py")
+    if file.stem[0] != "_"
+)
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: path.as_posix())
+def test_a_module_has_a_test_file_at_the_same_place(module):
+    """Parts that begin with an underscore are tested with the module that they are part of."""
+    test = ROOT / "tests" / module.parent / f"test_{module.name}"
+    assert test.is_file(), f"nnlib/{module.as_posix()} lacks {test.relative_to(ROOT)}"
+
+
+ACROSS = {
+    "kernels": {
+        "inductor": "all operations, compiled in one process",
+        "registration": "all operations, as torch has them registered",
+        "triton": "how all of them reach Triton",
+        "norm": "what both norms' kernels share: nnlib/kernels/_norm.py",
+        "flash_attention": "the chapter about nnlib/kernels/attention.py",
+    },
+    "train": {
+        "processes": "a run on two processes",
+        "shapes": "runs that are no plain training",
+    },
+}
+"""Tests of no module alone, by what they are about."""
+
+
+@pytest.mark.parametrize("folder", sorted({module.parent.as_posix() for module in MODULES} - {"."}))
+def test_a_test_file_has_a_module_at_the_same_place(folder):
+    tested = stems(f"tests/{folder}", "test_*.py", strip="test_")
+    strange = tested - stems(f"nnlib/{folder}", "*.py")
+    assert strange == set(ACROSS.get(folder, ())), f"tests/{folder}: {sorted(strange)}"
+
+
 @pytest.mark.parametrize("room", ["nnlib", "tests", "chapters"])
 def test_every_folder_has_content(room):
     folders = [f for f in (ROOT / room).rglob("*") if f.is_dir() and f.name != "__pycache__"]

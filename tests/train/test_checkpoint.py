@@ -13,7 +13,6 @@ from nnlib.train.batches import Batches, Steps
 from nnlib.train.checkpoint import load, save
 from nnlib.train.history import History
 from nnlib.train.loop import train
-from nnlib.train.randomness import random_state, set_random_state
 from nnlib.train.schedules import warmup_cosine
 from tests.support import refuses
 
@@ -163,17 +162,6 @@ def test_a_generator_and_a_counter_are_parts_too(tmp_path):
     assert load(tmp_path, {"draw": draw, "steps": steps})
     assert list(steps) == [4, 5, 6, 7, 8]
     assert torch.equal(torch.rand(2, generator=draw), wanted[3])
-
-
-def test_random_numbers_of_all_kinds_go_on_where_they_were():
-    def draws():
-        return torch.rand(3).tolist(), np.random.randn(3).tolist(), random.gauss(0, 1)
-
-    draws()
-    state = random_state()
-    wanted = draws(), draws()
-    set_random_state(state)
-    assert (draws(), draws()) == wanted
 
 
 @pytest.mark.gpu

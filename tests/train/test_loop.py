@@ -268,8 +268,3 @@ def test_optimizers_are_fused_where_torch_can_and_nobody_declines(optimizer, fus
 def test_the_loop_needs_no_drawing():
     code = "import sys, nnlib.train.loop; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
-
-
-def test_a_bar_shows_the_latest_loss(capsys):
-    run(net(), steps=3, progress=True)
-    assert "3/3" in capsys.readouterr().err
