@@ -2,9 +2,9 @@
 
 Chapter: chapters/foundations/regularization.md     Paper: Ba, Kiros and Hinton 2016
 
-`layer_norm` is the equation, readable. The module takes torch.nn's arguments and state; over one
-axis it runs `nnlib.kernels.layer_norm`, over several torch's fused operation, and the tests hold
-both to the equation.
+The equation stands in `nnlib.kernels.layer_norm`, readable, and `layer_norm` takes it over several
+axes. The module takes torch.nn's arguments and state; over one axis it runs that file's fast form,
+over several torch's fused operation, and the tests hold both to the equation.
 """
 
 from collections.abc import Iterable
@@ -26,7 +26,7 @@ def layer_norm(
     bias: Float[Tensor, "..."] | None = None,
     eps: float = 1e-5,
 ) -> Float[Tensor, "..."]:
-    """Return layer norm over the last axes: the readable twin of `LayerNorm`.
+    """Return layer norm over the last axes by its equation, `layer_norm_reference`.
 
     Args:
         x: floating point; its last axes are `normalized_shape`.
@@ -35,13 +35,11 @@ def layer_norm(
         bias: β of that shape, or None for 0.
         eps: ε, added to the variance.
     """
-    check_last_axes(x, checked_shape(normalized_shape))
-    axes = last_axes(normalized_shape)
-    mean = x.mean(axes, keepdim=True)  # eq. regularization-layernorm-statistics
-    variance = (x - mean).square().mean(axes, keepdim=True)
-    y = (x - mean) / (variance + eps).sqrt()  # eq. regularization-layernorm
-    y = y if weight is None else y * weight
-    return y if bias is None else y + bias
+    shape = checked_shape(normalized_shape)
+    check_last_axes(x, shape)
+    weight, bias = (None if t is None else t.flatten() for t in (weight, bias))
+    y = kernel.layer_norm_reference(x.flatten(-len(shape)), weight, bias, eps)
+    return y.reshape(x.shape)
 
 
 class LayerNorm(nn.Module):
@@ -101,11 +99,6 @@ def checked_shape(shape: int | Iterable[int]) -> tuple[int, ...]:
     if not sizes:
         raise ValueError("normalized_shape must hold one size or more, got none")
     return tuple(checks.count("normalized_shape", size) for size in sizes)
-
-
-def last_axes(normalized_shape: int | Iterable[int]) -> tuple[int, ...]:
-    """Return the axes of a tensor that are averaged together, counted from its end."""
-    return tuple(range(-len(checked_shape(normalized_shape)), 0))
 
 
 def check_last_axes(x: Tensor, shape: tuple[int, ...]) -> None:

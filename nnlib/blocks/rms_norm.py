@@ -2,9 +2,9 @@
 
 Chapter: chapters/foundations/regularization.md     Paper: Zhang and Sennrich 2019
 
-`rms_norm` is the equation, readable. The module takes torch.nn's arguments and state; over one axis
-it runs `nnlib.kernels.rms_norm`, over several torch's operation, and the tests hold both to the
-equation.
+The equation stands in `nnlib.kernels.rms_norm`, readable, and `rms_norm` takes it over several
+axes. The module takes torch.nn's arguments and state; over one axis it runs that file's fast form,
+over several torch's operation, and the tests hold both to the equation.
 """
 
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nnlib import checks
-from nnlib.blocks.layer_norm import check_last_axes, checked_shape, last_axes
+from nnlib.blocks.layer_norm import check_last_axes, checked_shape
 from nnlib.kernels import rms_norm as kernel
 
 
@@ -25,7 +25,7 @@ def rms_norm(
     weight: Float[Tensor, "..."] | None = None,
     eps: float | None = None,
 ) -> Float[Tensor, "..."]:
-    """Return RMSNorm over the last axes: the readable twin of `RMSNorm`.
+    """Return RMSNorm over the last axes by its equation, `rms_norm_reference`.
 
     Args:
         x: floating point; its last axes are `normalized_shape`.
@@ -34,11 +34,10 @@ def rms_norm(
         eps: ε, added to the mean square; None is the smallest step of the dtype,
             float32's for halves.
     """
-    check_last_axes(x, checked_shape(normalized_shape))
-    eps = kernel.default_eps(x) if eps is None else eps
-    square = x.square().mean(last_axes(normalized_shape), keepdim=True)
-    y = x / (square + eps).sqrt()  # eq. regularization-rms, eq. regularization-rmsnorm
-    return y if weight is None else y * weight
+    shape = checked_shape(normalized_shape)
+    check_last_axes(x, shape)
+    weight = None if weight is None else weight.flatten()
+    return kernel.rms_norm_reference(x.flatten(-len(shape)), weight, eps).reshape(x.shape)
 
 
 class RMSNorm(nn.Module):

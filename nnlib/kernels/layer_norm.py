@@ -23,8 +23,9 @@ def layer_norm_reference(
 ) -> Float[Tensor, "*n c"]:
     """`layer_norm` as its equation reads; halves are computed in float32 and rounded at the end."""
     s = x.float() if x.dtype in _norm.HALVES else x
-    s = s - s.mean(-1, keepdim=True)
-    y = s / (s.square().mean(-1, keepdim=True) + eps).sqrt()
+    mean = s.mean(-1, keepdim=True)  # eq. regularization-layernorm-statistics
+    variance = (s - mean).square().mean(-1, keepdim=True)
+    y = (s - mean) / (variance + eps).sqrt()  # eq. regularization-layernorm
     y = y if weight is None else y * weight
     return (y if bias is None else y + bias).to(x.dtype)
 

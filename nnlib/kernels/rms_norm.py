@@ -32,7 +32,8 @@ def rms_norm_reference(
     """`rms_norm` as its equation reads; halves are computed in float32 and rounded at the end."""
     eps = default_eps(x) if eps is None else eps
     s = x.float() if x.dtype in _norm.HALVES else x
-    y = s / (s.square().mean(-1, keepdim=True) + eps).sqrt()
+    square = s.square().mean(-1, keepdim=True)
+    y = s / (square + eps).sqrt()  # eq. regularization-rms, eq. regularization-rmsnorm
     return (y if weight is None else y * weight).to(x.dtype)
 
 
