@@ -8,42 +8,36 @@ import datetime
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from nnlib import checks
-from nnlib.data.split import shuffled_halves
+from nnlib.data.split import Split, Strings, split_indices
 from nnlib.data.text import Vocabulary
 from nnlib.distribution import extra
+
+if TYPE_CHECKING:
+    from babel import Locale
 
 STYLES = ("medium", "long", "full")
 """CLDR's forms of a date. Its `short` is left out: 3/4/05 is three different days."""
 
 
-@dataclass(frozen=True)
-class DatePairs:
+@dataclass(frozen=True, kw_only=True)
+class DatePairs(Split[Strings, Strings]):
     """Strings in the manner of a locale, and the same in ISO 8601.
 
     Attributes:
-        sources: such as `28 de outubro de 1977 – 3 de maio de 1981`.
-        targets: such as `1977-10-28/1981-05-03`; all of one length.
-        locales: the locale of each source.
-        split: `train`, `test` or `all`.
-        source: where the data come from.
-        licence: under which terms they may be used.
+        x: such as `28 de outubro de 1977 – 3 de maio de 1981`.
+        y: such as `1977-10-28/1981-05-03`; all of one length.
+        locales: the locale of each string.
+        split, source, licence: as for `Split`.
     """
 
-    sources: tuple[str, ...]
-    targets: tuple[str, ...]
-    locales: tuple[str, ...]
-    split: str
-    source: str
-    licence: str
-
-    def __len__(self) -> int:
-        return len(self.sources)
+    locales: Strings
 
 
 def date_pairs(
@@ -77,7 +71,7 @@ def date_pairs(
 
     Example:
         >>> pairs = date_pairs(2, locales=["en"], dates=1, years=(1977, 1977))
-        >>> pairs.sources[0], pairs.targets[0]
+        >>> pairs.x[0], pairs.y[0]
         ('November 14, 1977', '1977-11-14')
 
     Source: Unicode CLDR, through babel's `format_date` patterns.
@@ -89,20 +83,20 @@ def date_pairs(
     first, last = _years(years)
     days = (datetime.date(last, 12, 31) - datetime.date(first, 1, 1)).days + 1
     offset = datetime.date(first, 1, 1).toordinal()
-    chosen = [offset + day for day in shuffled_halves(days, test_share, split).tolist()]
+    chosen = [offset + day for day in split_indices(days, test_share, split).tolist()]
     draw = random.Random(checks.count("seed", seed, least=0))
-    sources, targets, names = [], [], []
+    written, targets, names = [], [], []
     for _ in range(count):
         name = draw.choice(list(patterns))
         pattern, between, locale = patterns[name]
         when = [datetime.date.fromordinal(day) for day in sorted(draw.sample(chosen, dates))]
-        written = [pattern.apply(day, locale) for day in when]
-        sources.append(written[0] if dates == 1 else between.format(*written))
+        parts = [pattern.apply(day, locale) for day in when]
+        written.append(parts[0] if dates == 1 else between.format(*parts))
         targets.append("/".join(day.isoformat() for day in when))
         names.append(name)
     return DatePairs(
-        sources=tuple(sources),
-        targets=tuple(targets),
+        x=tuple(written),
+        y=tuple(targets),
         locales=tuple(names),
         split=split,
         source="Unicode Common Locale Data Repository (CLDR), through babel",
@@ -142,7 +136,7 @@ def padded(strings: Iterable[str], letters: Vocabulary) -> Int[Tensor, "n t"]:
     return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
 
 
-def _locale(name: str, value: str):
+def _locale(name: str, value: str) -> "Locale":
     with extra("data"):
         from babel import Locale, UnknownLocaleError
 
@@ -155,7 +149,7 @@ def _locale(name: str, value: str):
         raise ValueError(message) from None
 
 
-def _patterns(locales: Sequence[str], style: str) -> dict:
+def _patterns(locales: Sequence[str], style: Any) -> "dict[str, tuple[Any, str, Locale]]":
     """Return name -> (pattern of a date, pattern of "from – to", locale)."""
     with extra("data"):
         from babel.dates import get_date_format

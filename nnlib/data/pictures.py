@@ -1,29 +1,28 @@
 """Pictures and maps that ship inside packages: a photograph, an elevation map."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from nnlib import checks
+from nnlib.data.split import DataSet
 from nnlib.distribution import extra
 
 
-class Picture(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class Picture(DataSet):
     """A photograph: `pixels` float32 of shape (rows, columns, 3) in 0 … 1."""
 
     pixels: Tensor
-    source: str
-    licence: str
 
 
-class Terrain(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class Terrain(DataSet):
     """An elevation map: `height` float32 in metres, shape (rows, columns), row 0 in the south."""
 
     height: Tensor
-    source: str
-    licence: str
 
 
 def china(size: int = 64) -> Picture:
@@ -48,9 +47,9 @@ def china(size: int = 64) -> Picture:
     square = image[:, :427].permute(2, 0, 1).unsqueeze(0)
     small = torch.nn.functional.interpolate(square, size=(size, size), mode="area")
     return Picture(
-        small[0].permute(1, 2, 0).contiguous(),
-        "china.jpg, photograph by Ultra Image, as shipped with scikit-learn",
-        "CC BY 2.0",
+        pixels=small[0].permute(1, 2, 0).contiguous(),
+        source="china.jpg, photograph by Ultra Image, as shipped with scikit-learn",
+        licence="CC BY 2.0",
     )
 
 
@@ -63,12 +62,12 @@ def elevation() -> Terrain:
     with extra("plot"):
         from matplotlib.cbook import get_sample_data
 
-    with get_sample_data("jacksboro_fault_dem.npz") as file:
-        height = torch.tensor(np.array(file["elevation"]), dtype=torch.float32)
+    with np.load(str(get_sample_data("jacksboro_fault_dem.npz", asfileobj=False))) as file:
+        height = torch.tensor(file["elevation"], dtype=torch.float32)
     return Terrain(
-        height.flip(0).contiguous(),
-        "elevation in cells of 3 arc-seconds around the Jacksboro fault, Tennessee, "
+        height=height.flip(0).contiguous(),
+        source="elevation in cells of 3 arc-seconds around the Jacksboro fault, Tennessee, "
         "as shipped with matplotlib",
-        "part of matplotlib's sample data, whose notes name no author and no licence for this "
-        "file; elevation of the United States is commonly published in the public domain",
+        licence="part of matplotlib's sample data, whose notes name no author and no licence for "
+        "this file; elevation of the United States is commonly published in the public domain",
     )

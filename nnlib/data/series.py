@@ -1,21 +1,25 @@
 """Series of numbers in time: measured (sunspots) and generated with known law (Mackey–Glass)."""
 
+import csv
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from nnlib import checks
+from nnlib.data.split import DataSet
 
 
-class Sunspots(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class Sunspots(DataSet):
     """Yearly mean numbers of sunspots.
 
-    Args:
+    Attributes:
         years: 1700 … 2008.
         numbers: one a year, ≥ 0, float64.
+        source, licence: as for `DataSet`.
     """
 
     years: Tensor
@@ -23,15 +27,24 @@ class Sunspots(NamedTuple):
 
 
 def sunspots() -> Sunspots:
-    """Return the yearly sunspot numbers of 1700 to 2008.
+    """Return the yearly sunspot numbers of 1700 to 2008, from the table beside this file.
 
-    Source: SIDC, Royal Observatory of Belgium; public domain.
-    The file holds what statsmodels 0.15 ships.
+    Example:
+        >>> spots = sunspots()
+        >>> spots.years[-1].item(), spots.numbers[-1].item()
+        (2008, 2.9)
+
+    Source: SIDC, Royal Observatory of Belgium; public domain. The table holds what statsmodels
+    0.15 ships.
     """
-    lines = (Path(__file__).parent / "sunspots.csv").read_text("utf8").splitlines()[1:]
-    numbers = [[float(value) for value in line.split(",")] for line in lines]
-    rows = torch.tensor(numbers, dtype=torch.float64)
-    return Sunspots(rows[:, 0].long(), rows[:, 1])
+    with Path(__file__).with_name("sunspots.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return Sunspots(
+        years=torch.tensor([int(row["year"]) for row in rows]),
+        numbers=torch.tensor([float(row["number"]) for row in rows], dtype=torch.float64),
+        source="SIDC, Royal Observatory of Belgium, through the National Geophysical Data Center",
+        licence="public domain",
+    )
 
 
 def mackey_glass(

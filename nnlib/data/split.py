@@ -1,38 +1,54 @@
-"""What a loader returns: tensors, the names of their classes, where they come from."""
+"""What a loader returns: the data, the names of their classes, where they come from."""
 
+from collections.abc import Sized
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
 
 from nnlib import checks
 
+X = TypeVar("X", bound=Sized)
+Y = TypeVar("Y", bound=Sized)
+Strings = tuple[str, ...]
 
-@dataclass(frozen=True)
-class Split:
-    """One named split of a data set.
+
+@dataclass(frozen=True, kw_only=True)
+class DataSet:
+    """What every set of data says of itself; each adds its own fields.
 
     Attributes:
-        x: inputs; the first axis counts examples.
-        y: targets, as long as `x`.
-        split: its name: `train`, `test` or `all`.
-        classes: names of the classes, empty for regression.
-        source: who made the data, where it comes from.
-        licence: under which terms it may be used.
+        source: who made the data, where they come from.
+        licence: under which terms they may be used.
     """
 
-    x: Tensor
-    y: Tensor
-    split: str
     source: str
     licence: str
-    classes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split(DataSet, Generic[X, Y]):
+    """One named split of a data set of inputs and targets.
+
+    Attributes:
+        x: inputs, a tensor or a tuple of strings; the first axis counts examples.
+        y: targets, as many as `x`.
+        split: its name: `train`, `test` or `all`.
+        classes: names of the classes, empty where targets are no classes.
+        source, licence: as for `DataSet`.
+    """
+
+    x: X
+    y: Y
+    split: str
+    classes: Strings = ()
 
     def __len__(self) -> int:
         return len(self.x)
 
 
-def shuffled_halves(length: int, test_share: float, split: str) -> Tensor:
+def split_indices(length: int, test_share: float, split: str) -> Tensor:
     """Return the indices of a split under a fixed shuffle, the same in every run.
 
     Args:

@@ -1,15 +1,19 @@
 """Small tables that ship inside scikit-learn: digits, iris, wine, breast cancer."""
 
-import torch
+from typing import Any
 
-from nnlib.data.split import Split, shuffled_halves
+import torch
+from torch import Tensor
+
+from nnlib.data.split import Split, split_indices
 from nnlib.distribution import extra
 
+Table = Split[Tensor, Tensor]
 _UCI = "UCI Machine Learning Repository, as shipped with scikit-learn"
 _LICENCE = "free to use with attribution (UCI, CC BY 4.0); packaged under BSD-3-Clause"
 
 
-def digits(split: str = "train", *, test_share: float = 0.25) -> Split:
+def digits(split: str = "train", *, test_share: float = 0.25) -> Table:
     """Load 1797 handwritten digits of 8 × 8 pixels.
 
     Args:
@@ -30,7 +34,7 @@ def digits(split: str = "train", *, test_share: float = 0.25) -> Split:
     return _table(load_digits(), split, test_share, source, scale=16.0)
 
 
-def iris(split: str = "all", *, test_share: float = 0.25) -> Split:
+def iris(split: str = "train", *, test_share: float = 0.25) -> Table:
     """Load 150 flowers: lengths and widths of sepal and petal in cm, three species.
 
     Args:
@@ -46,7 +50,7 @@ def iris(split: str = "all", *, test_share: float = 0.25) -> Split:
     return _table(load_iris(), split, test_share, f"Fisher 1936, Iris; {_UCI}")
 
 
-def wine(split: str = "all", *, test_share: float = 0.25) -> Split:
+def wine(split: str = "train", *, test_share: float = 0.25) -> Table:
     """Load 178 Italian wines: 13 chemical measurements, three cultivars.
 
     Args:
@@ -62,7 +66,7 @@ def wine(split: str = "all", *, test_share: float = 0.25) -> Split:
     return _table(load_wine(), split, test_share, f"Forina et al. 1991, Wine; {_UCI}")
 
 
-def breast_cancer(split: str = "train", *, test_share: float = 0.25) -> Split:
+def breast_cancer(split: str = "train", *, test_share: float = 0.25) -> Table:
     """Load 569 tumours: 30 measurements of cell nuclei, malignant (0) or benign (1).
 
     Args:
@@ -79,8 +83,8 @@ def breast_cancer(split: str = "train", *, test_share: float = 0.25) -> Split:
     return _table(load_breast_cancer(), split, test_share, source)
 
 
-def _table(bunch, split: str, test_share: float, source: str, scale: float = 1.0) -> Split:
-    at = shuffled_halves(len(bunch.data), test_share, split)
+def _table(bunch: Any, split: str, test_share: float, source: str, scale: float = 1.0) -> Table:
+    at = split_indices(len(bunch.data), test_share, split)
     return Split(
         x=torch.tensor(bunch.data, dtype=torch.float32)[at] / scale,
         y=torch.tensor(bunch.target, dtype=torch.int64)[at],

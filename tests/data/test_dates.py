@@ -14,14 +14,14 @@ from tests.support import refuses
 
 
 def days(pairs):
-    return [[datetime.date.fromisoformat(d) for d in t.split("/")] for t in pairs.targets]
+    return [[datetime.date.fromisoformat(d) for d in t.split("/")] for t in pairs.y]
 
 
 @pytest.mark.parametrize("style", STYLES)
 def test_each_string_is_what_babel_writes_for_the_target(style):
     pairs = date_pairs(60, locales=("de", "en", "pt", "ja"), style=style)
     assert len(pairs) == 60
-    for string, name, (one, other) in zip(pairs.sources, pairs.locales, days(pairs), strict=True):
+    for string, name, (one, other) in zip(pairs.x, pairs.locales, days(pairs), strict=True):
         first, second = (format_date(d, style, locale=name) for d in (one, other))
         assert string.startswith(first) and string.endswith(second)
         between = string[len(first) : len(string) - len(second)]
@@ -31,7 +31,7 @@ def test_each_string_is_what_babel_writes_for_the_target(style):
 
 def test_a_single_date_has_nothing_between():
     pairs = date_pairs(20, locales=["fr"], dates=1)
-    for string, (day,) in zip(pairs.sources, days(pairs), strict=True):
+    for string, (day,) in zip(pairs.x, days(pairs), strict=True):
         assert string == format_date(day, "long", locale="fr")
 
 
@@ -59,8 +59,8 @@ def test_the_split_of_days_does_not_depend_on_the_seed():
 
 def test_a_seed_gives_the_same_draw_and_another_seed_another():
     assert date_pairs(30, seed=3) == date_pairs(30, seed=3)
-    assert date_pairs(30, seed=3).sources != date_pairs(30, seed=4).sources
-    assert date_pairs(30, seed=3).sources[:10] == date_pairs(10, seed=3).sources
+    assert date_pairs(30, seed=3).x != date_pairs(30, seed=4).x
+    assert date_pairs(30, seed=3).x[:10] == date_pairs(10, seed=3).x
 
 
 def test_years_and_locales_are_those_asked_for():
@@ -84,7 +84,7 @@ def test_months_are_the_words_within_dates(name):
 
 
 def test_padding_is_on_the_right_and_undone_by_decoding():
-    strings = date_pairs(40).sources
+    strings = date_pairs(40).x
     letters = Vocabulary(["", *sorted(set("".join(strings)))])
     rows = padded(strings, letters)
     assert rows.shape == (40, max(map(len, strings))) and rows.dtype == torch.int64

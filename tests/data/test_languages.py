@@ -5,10 +5,12 @@ from tests.support import refuses
 
 
 def test_names_are_split_by_thing_and_belong_to_one_language():
-    train, train_labels, codes = language_names("train")
-    test, test_labels, _ = language_names("test")
-    everything, labels, _ = language_names("all")
-    assert codes == LANGUAGES
+    splits = [language_names(split) for split in ("train", "test", "all")]
+    (train, test, everything), codes = (split.x for split in splits), splits[0].classes
+    train_labels, test_labels, labels = (split.y for split in splits)
+    assert all(split.classes == LANGUAGES for split in splits)
+    assert [split.split for split in splits] == ["train", "test", "all"]
+    assert "CLDR" in splits[0].source and "Unicode" in splits[0].licence
     assert not set(train) & set(test)
     assert sorted(train + test) == sorted(everything)
     assert len(everything) == len(set(everything)) == len(labels)

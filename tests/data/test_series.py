@@ -1,3 +1,5 @@
+import hashlib
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,16 @@ def test_sunspots_are_the_yearly_numbers_of_1700_to_2008():
     data = sunspots()
     assert data.years.tolist() == list(range(1700, 2009))
     assert data.numbers.shape == data.years.shape
+    assert data.source and data.licence == "public domain"
     assert data.numbers[data.years == 1957].item() == pytest.approx(190.2)  # the highest
+
+
+def test_no_number_of_the_sunspots_has_changed():
+    """The sum is that of the rows when they were equal, one by one, to statsmodels 0.15's."""
+    data = sunspots()
+    rows = [f"{y},{n:g}" for y, n in zip(data.years.tolist(), data.numbers.tolist(), strict=True)]
+    told = hashlib.sha256("\n".join(rows).encode()).hexdigest()
+    assert told == "0d7b9eb0fcef71a4d9575d21429b90647dd6cd2cb74f3e88e2fe9ca6270e5d22"
 
 
 def test_mackey_glass_solves_its_equation():

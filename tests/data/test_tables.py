@@ -33,7 +33,7 @@ def test_splits_part_the_whole_and_never_change(load):
     together = torch.cat([train.x, test.x]).sum(0)
     torch.testing.assert_close(together, whole.x.sum(0))
     assert torch.equal(load("train").x, train.x)
-    assert train.split == "train"
+    assert train.split == load().split == "train"
 
 
 def test_digits_are_scaled_to_one():

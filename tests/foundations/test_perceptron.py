@@ -204,7 +204,7 @@ def test_learning_rate_scales_and_decides_nothing(rate):
 
 
 def test_pocket_keeps_the_best_weights_of_the_run():
-    flowers = iris()
+    flowers = iris("all")
     mixed = torch.randperm(100)
     x, y = flowers.x[50:, 2:][mixed].double(), flowers.y[50:][mixed] - 1
     unit, seen = Perceptron(2).double(), []
