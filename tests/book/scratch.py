@@ -113,7 +113,7 @@ class Scratch:
     def run(self, *command: str) -> tuple[int, str]:
         """Run a command here; return its status and all that it said."""
         process = self.start(*command)
-        said, _ = process.communicate(timeout=240)
+        said, _ = process.communicate(timeout=3600)
         return process.returncode, said
 
     def executed(self, chapter: str) -> Path:
@@ -131,7 +131,7 @@ def kernels(book):
     return [line for line in lines if here in line[0] and "ipykernel_launcher" in line]
 
 
-def wait_for(condition, what, seconds=60):
+def wait_for(condition, what, seconds=1200):
     """Wait until a condition holds."""
     end = time.monotonic() + seconds
     while not condition():

@@ -51,7 +51,7 @@ def test_a_run_writes_what_chapters_read(quick):
     for row in rows:
         assert {"operation", "direction", "shape", "dtype", "flops", "bytes", "limit"} <= set(row)
         assert set(row["seconds"]) == {"nnlib", "reference", "torch"}
-        assert all(0 < taken < 10 for taken in row["seconds"].values())
+        assert all(taken > 0 for taken in row["seconds"].values())
         assert row["dtype"] == "float32"
     assert [row["direction"] for row in rows] == ["forward", "backward"] * 4
     assert placed({"device": told["device"], **found})  # what the book draws them with

@@ -36,9 +36,7 @@ if reason := why_not(SITE):
 
 @pytest.fixture(scope="module")
 def printed():
-    begin = time.monotonic()
     content, _ = pdf._printed(SITE.resolve(), pdf.entries(ROOT), pdf.front(ROOT))
-    print(f"printed in {time.monotonic() - begin:.0f} s")
     return content
 
 
@@ -215,10 +213,8 @@ def test_the_site_links_its_pdf_and_its_zip(copy):
 
 def test_a_second_time_nothing_is_printed(copy):
     before = made(copy)
-    begin = time.monotonic()
     status, said = copy.run("make", "pdf")
     assert status == 0 and made(copy) == before, said
-    print(f"{time.monotonic() - begin:.1f} s")
 
 
 def test_a_new_book_calls_the_pdf_earlier_until_it_is_printed_again(copy):
