@@ -30,7 +30,8 @@ def philox(
         third: the next one; the highest is 0.
         rounds: how often it is scrambled.
     """
-    c0, c1, c2, c3 = first.long(), second.long(), third.long(), torch.zeros_like(first).long()
+    c0, c1, c2 = (word.long() & _WORD for word in (first, second, third))
+    c3 = torch.zeros_like(c0)
     k0, k1 = seed & _WORD, (seed >> 32) & _WORD
     for _ in range(rounds):
         high, low = 0xCD9E8D57 * c2, 0xD2511F53 * c0  # 64 bits, of which both halves are used
@@ -46,11 +47,16 @@ def kept(
 ) -> Bool[Tensor, "b h t s"]:
     """Return which attention weights stay, each with probability 1 − `dropout`."""
     row = torch.arange(b * h, device=seed.device).view(b, h, 1, 1)
-    query = torch.arange(t, device=seed.device).view(1, 1, t, 1)
+    query = torch.arange(s - t, s, device=seed.device).view(1, 1, t, 1)  # its position
     key = torch.arange(s, device=seed.device)
     counters = torch.broadcast_tensors(key, query, row)
     share = (philox(seed, *counters) >> 8).float() * 2.0**-24  # 0 ≤ share < 1, exactly
     return share >= torch.tensor(dropout, dtype=torch.float32)
+
+
+def rescale(dropout: float) -> float:
+    """Return what the weights that stay are multiplied by, so that their sum stays 1 on average."""
+    return 0.0 if dropout == 1 else 1 / (1 - dropout)
 
 
 def new_seed(device: torch.device) -> Int[Tensor, ""]:

@@ -10,6 +10,7 @@ which the backward pass computes any tile again.
 """
 
 import math
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -20,12 +21,14 @@ from torch.utils.checkpoint import checkpoint
 
 from nnlib import checks
 from nnlib.kernels import _dispatch, _triton
-from nnlib.kernels._dropout import kept, new_seed
-from nnlib.kernels._triton import jit, operation, tl
+from nnlib.kernels._attention_backward import launch_backward
+from nnlib.kernels._attention_forward import launch_forward
+from nnlib.kernels._attention_tiles import Options
+from nnlib.kernels._dropout import kept, new_seed, rescale
+from nnlib.kernels._triton import operation
 from nnlib.kernels.cost import Cost
 
 WIDEST = 128  # of a head that the kernels take
-LOG2_E = 1.4426950408889634
 CHUNK = 256  # queries at a time, on the plain path, where all at once would cost more
 
 
@@ -79,408 +82,23 @@ def attention_reference(
     weights = weights / torch.where(total == 0, 1.0, total)  # a query that sees nothing gets 0
     if dropout:
         seed = new_seed(q.device) if seed is None else seed
-        weights = weights * kept(seed, b, h, t, s, dropout) * _rescale(dropout)
+        weights = weights * kept(seed, b, h, t, s, dropout) * rescale(dropout)
     return weights @ v
 
 
-# ------------------------------------------------------------------------ what the kernels share
-@jit
-def _load(
-    at, rows, columns, row_stride, column_stride, height, width,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr,
-):  # fmt: skip
-    """Read a tile at `at`, with 0 beyond its `height` (if ROWS) and `width` (if COLUMNS)."""
-    places = at + rows[:, None] * row_stride + columns[None, :] * column_stride
-    if ROWS and COLUMNS:
-        inside = (rows[:, None] < height) & (columns[None, :] < width)
-        tile = tl.load(places, mask=inside, other=0.0)
-    elif ROWS:
-        tile = tl.load(places, mask=rows[:, None] < height, other=0.0)
-    elif COLUMNS:
-        tile = tl.load(places, mask=columns[None, :] < width, other=0.0)
-    else:
-        tile = tl.load(places)
-    return tile
-
-
-@jit
-def _seen(ahead, window, CAUSAL: tl.constexpr, WINDOW: tl.constexpr):
-    """Whether a query sees a key that many places ahead of it."""
-    if CAUSAL:
-        seen = ahead <= 0
-        if WINDOW:
-            seen = seen & (ahead > -window)
-    elif WINDOW:
-        seen = tl.abs(ahead) < window
-    return seen
-
-
-@jit
-def _keys_in_reach(
-    first, last, s, window, CAUSAL: tl.constexpr, WINDOW: tl.constexpr, SPLIT: tl.constexpr,
-    BLOCK_S: tl.constexpr,
-):  # fmt: skip
-    """Keys that positions first … last may see: begin, inner, outer, end.
-
-    From `inner` to `outer` every position sees every key, and nothing need be masked. Unless SPLIT,
-    that part is taken as empty.
-    """
-    begin, inner = 0, 0
-    end, outer = s, s
-    if CAUSAL:
-        end, outer = tl.minimum(s, last + 1), tl.minimum(s, first + 1)
-    elif WINDOW:
-        end, outer = tl.minimum(s, last + window), tl.minimum(s, first + window)
-    end, outer = tl.maximum(end, 0), tl.maximum(outer, 0) // BLOCK_S * BLOCK_S
-    if WINDOW:
-        begin = tl.maximum(first - window + 1, 0) // BLOCK_S * BLOCK_S
-        inner = tl.cdiv(tl.maximum(last - window + 1, 0), BLOCK_S) * BLOCK_S
-        inner = tl.minimum(inner, tl.cdiv(end, BLOCK_S) * BLOCK_S)
-        outer = tl.maximum(outer, inner)
-    if not SPLIT:
-        inner, outer = begin, begin
-    return begin, inner, outer, end
-
-
-# ------------------------------------------------------------------------------------- forward
-@jit
-def _forward_walk(
-    q, peak, total, mixed, k_ptr, v_ptr, k_s, k_d, v_s, v_d, position, begin, end, s, d, window,
-    scale, MASKED: tl.constexpr, CAUSAL: tl.constexpr, WINDOW: tl.constexpr,
-    PRECISION: tl.constexpr, PADDED: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_D: tl.constexpr,
-):  # fmt: skip
-    """Let a tile of queries meet the keys from `begin` to `end`, BLOCK_S at a time."""
-    cols, depth = tl.arange(0, BLOCK_S), tl.arange(0, BLOCK_D)
-    k_step, v_step = tl.cast(k_s, tl.int64), tl.cast(v_s, tl.int64)
-    for n in range(begin, end, BLOCK_S):
-        k = _load(k_ptr + n * k_step, cols, depth, k_s, k_d, s - n, d, MASKED, PADDED)
-        scores = tl.dot(q, tl.trans(k), input_precision=PRECISION)
-        if MASKED:
-            key = n + cols[None, :]
-            seen = key < s
-            if CAUSAL or WINDOW:
-                seen = seen & _seen(key - position[:, None], window, CAUSAL, WINDOW)
-            scores = tl.where(seen, scores * scale, -float("inf"))
-            higher = tl.maximum(peak, tl.max(scores, 1))
-            base = tl.where(higher == -float("inf"), 0.0, higher)  # nothing seen yet
-            weights = tl.exp2(scores - base[:, None])
-        else:
-            higher = tl.maximum(peak, tl.max(scores, 1) * scale)
-            base = higher
-            weights = tl.exp2(scores * scale - base[:, None])
-        mend = tl.exp2(peak - base)  # what was summed under the old maximum, under the new one
-        total = total * mend + tl.sum(weights, 1)
-        v = _load(v_ptr + n * v_step, cols, depth, v_s, v_d, s - n, d, MASKED, PADDED)
-        mixed = tl.dot(weights.to(v.dtype), v, mixed * mend[:, None], input_precision=PRECISION)
-        peak = higher
-    return peak, total, mixed
-
-
-@jit
-def _forward_kernel(
-    q_ptr, k_ptr, v_ptr, out_ptr, lse_ptr, q_b, q_h, q_t, q_d, k_b, k_g, k_s, k_d,
-    v_b, v_g, v_s, v_d, o_b, o_h, o_t, o_d, heads, group, t, s, d, window, scale,
-    CAUSAL: tl.constexpr, WINDOW: tl.constexpr, SPLIT: tl.constexpr, PRECISION: tl.constexpr,
-    PADDED: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_D: tl.constexpr,
-):  # fmt: skip
-    """One program a tile of queries; `scale` holds log2 e, because exp2 is what the chip has."""
-    tiles = tl.cdiv(t, BLOCK_T)
-    tile, row = tl.program_id(0) % tiles, tl.program_id(0) // tiles
-    if CAUSAL:
-        tile = tiles - 1 - tile  # the longest rows first
-    batch, head = (row // heads).to(tl.int64), (row % heads).to(tl.int64)
-    first = tile * BLOCK_T
-    q_ptr += batch * q_b + head * q_h + first.to(tl.int64) * q_t
-    k_ptr += batch * k_b + head // group * k_g
-    v_ptr += batch * v_b + head // group * v_g
-    out_ptr += batch * o_b + head * o_h + first.to(tl.int64) * o_t
-    lse_ptr += row.to(tl.int64) * t + first
-
-    rows, depth = tl.arange(0, BLOCK_T), tl.arange(0, BLOCK_D)
-    q = _load(q_ptr, rows, depth, q_t, q_d, t - first, d, True, PADDED)
-    position = first + rows + (s - t)
-    last = tl.minimum(first + BLOCK_T, t) - 1 + (s - t)
-    begin, inner, outer, end = _keys_in_reach(
-        first + (s - t), last, s, window, CAUSAL, WINDOW, SPLIT, BLOCK_S
-    )
-    peak = tl.full([BLOCK_T], -float("inf"), tl.float32)  # largest score so far
-    total = tl.zeros([BLOCK_T], tl.float32)  # sum of 2^(score - peak) so far
-    mixed = tl.zeros([BLOCK_T, BLOCK_D], tl.float32)  # the same sum, of the values
-    if WINDOW and SPLIT:
-        peak, total, mixed = _forward_walk(
-            q, peak, total, mixed, k_ptr, v_ptr, k_s, k_d, v_s, v_d, position, begin, inner,
-            s, d, window, scale, True, CAUSAL, WINDOW, PRECISION, PADDED, BLOCK_S, BLOCK_D,
-        )  # fmt: skip
-    if SPLIT:
-        peak, total, mixed = _forward_walk(
-            q, peak, total, mixed, k_ptr, v_ptr, k_s, k_d, v_s, v_d, position, inner, outer,
-            s, d, window, scale, False, CAUSAL, WINDOW, PRECISION, PADDED, BLOCK_S, BLOCK_D,
-        )  # fmt: skip
-    peak, total, mixed = _forward_walk(
-        q, peak, total, mixed, k_ptr, v_ptr, k_s, k_d, v_s, v_d, position, outer, end,
-        s, d, window, scale, True, CAUSAL, WINDOW, PRECISION, PADDED, BLOCK_S, BLOCK_D,
-    )  # fmt: skip
-    total = tl.where(total == 0, 1.0, total)
-    out = mixed / total[:, None]  # a query that sees nothing gets 0
-    lse = (peak + tl.log2(total)) * 0.6931471805599453  # -inf where it sees nothing
-    inside = (rows[:, None] < t - first) & (depth[None, :] < d)
-    tl.store(out_ptr + rows[:, None] * o_t + depth[None, :] * o_d, out, mask=inside)
-    tl.store(lse_ptr + rows, lse, mask=rows < t - first)
-
-
-# ------------------------------------------------------------------------------------ backward
-@jit
-def _query_walk(
-    q, dout, lse, delta, dq, k_ptr, v_ptr, k_s, k_d, v_s, v_d, position, begin, end, s, d, window,
-    scale, MASKED: tl.constexpr, CAUSAL: tl.constexpr, WINDOW: tl.constexpr,
-    PRECISION: tl.constexpr, PADDED: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_D: tl.constexpr,
-):  # fmt: skip
-    """Add what the keys from `begin` to `end` say to the gradient of a tile of queries."""
-    cols, depth = tl.arange(0, BLOCK_S), tl.arange(0, BLOCK_D)
-    k_step, v_step = tl.cast(k_s, tl.int64), tl.cast(v_s, tl.int64)
-    for n in range(begin, end, BLOCK_S):
-        k = _load(k_ptr + n * k_step, cols, depth, k_s, k_d, s - n, d, MASKED, PADDED)
-        v = _load(v_ptr + n * v_step, cols, depth, v_s, v_d, s - n, d, MASKED, PADDED)
-        weights = tl.dot(q, tl.trans(k), input_precision=PRECISION) * scale
-        weights = tl.exp2(weights - lse[:, None])
-        if MASKED:
-            key = n + cols[None, :]
-            seen = key < s
-            if CAUSAL or WINDOW:
-                seen = seen & _seen(key - position[:, None], window, CAUSAL, WINDOW)
-            weights = tl.where(seen, weights, 0.0)
-        dweights = tl.dot(dout, tl.trans(v), input_precision=PRECISION)
-        dscores = weights * (dweights - delta[:, None])
-        dq = tl.dot(dscores.to(k.dtype), k, dq, input_precision=PRECISION)
-    return dq
-
-
-@jit
-def _query_gradient_kernel(
-    q_ptr, k_ptr, v_ptr, out_ptr, dout_ptr, lse_ptr, delta_ptr, dq_ptr,
-    q_b, q_h, q_t, q_d, k_b, k_g, k_s, k_d, v_b, v_g, v_s, v_d, o_b, o_h, o_t, o_d,
-    do_b, do_h, do_t, do_d, dq_b, dq_h, dq_t, dq_d, heads, group, t, s, d, window, scale,
-    CAUSAL: tl.constexpr, WINDOW: tl.constexpr, SPLIT: tl.constexpr, PRECISION: tl.constexpr,
-    PADDED: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_D: tl.constexpr,
-):  # fmt: skip
-    """One program a tile of queries. Leaves delta = rowsum(dout · out) for the other kernel."""
-    tiles = tl.cdiv(t, BLOCK_T)
-    tile, row = tl.program_id(0) % tiles, tl.program_id(0) // tiles
-    if CAUSAL:
-        tile = tiles - 1 - tile
-    batch, head = (row // heads).to(tl.int64), (row % heads).to(tl.int64)
-    first = tile * BLOCK_T
-    q_ptr += batch * q_b + head * q_h + first.to(tl.int64) * q_t
-    k_ptr += batch * k_b + head // group * k_g
-    v_ptr += batch * v_b + head // group * v_g
-    out_ptr += batch * o_b + head * o_h + first.to(tl.int64) * o_t
-    dout_ptr += batch * do_b + head * do_h + first.to(tl.int64) * do_t
-    dq_ptr += batch * dq_b + head * dq_h + first.to(tl.int64) * dq_t
-    lse_ptr += row.to(tl.int64) * t + first
-    delta_ptr += row.to(tl.int64) * t + first
-
-    rows, depth = tl.arange(0, BLOCK_T), tl.arange(0, BLOCK_D)
-    out = _load(out_ptr, rows, depth, o_t, o_d, t - first, d, True, PADDED)
-    dout = _load(dout_ptr, rows, depth, do_t, do_d, t - first, d, True, PADDED)
-    delta = tl.sum(out.to(tl.float32) * dout.to(tl.float32), 1)
-    tl.store(delta_ptr + rows, delta, mask=rows < t - first)
-    q = _load(q_ptr, rows, depth, q_t, q_d, t - first, d, True, PADDED)
-    lse = tl.load(lse_ptr + rows, mask=rows < t - first, other=0.0) * 1.4426950408889634
-    position = first + rows + (s - t)
-    last = tl.minimum(first + BLOCK_T, t) - 1 + (s - t)
-    begin, inner, outer, end = _keys_in_reach(
-        first + (s - t), last, s, window, CAUSAL, WINDOW, SPLIT, BLOCK_S
-    )
-    dq = tl.zeros([BLOCK_T, BLOCK_D], tl.float32)
-    if WINDOW and SPLIT:
-        dq = _query_walk(
-            q, dout, lse, delta, dq, k_ptr, v_ptr, k_s, k_d, v_s, v_d, position, begin, inner,
-            s, d, window, scale, True, CAUSAL, WINDOW, PRECISION, PADDED, BLOCK_S, BLOCK_D,
-        )  # fmt: skip
-    if SPLIT:
-        dq = _query_walk(
-            q, dout, lse, delta, dq, k_ptr, v_ptr, k_s, k_d, v_s, v_d, position, inner, outer,
-            s, d, window, scale, False, CAUSAL, WINDOW, PRECISION, PADDED, BLOCK_S, BLOCK_D,
-        )  # fmt: skip
-    dq = _query_walk(
-        q, dout, lse, delta, dq, k_ptr, v_ptr, k_s, k_d, v_s, v_d, position, outer, end,
-        s, d, window, scale, True, CAUSAL, WINDOW, PRECISION, PADDED, BLOCK_S, BLOCK_D,
-    )  # fmt: skip
-    dq *= scale * 0.6931471805599453  # `scale` holds log2 e
-    inside = (rows[:, None] < t - first) & (depth[None, :] < d)
-    tl.store(dq_ptr + rows[:, None] * dq_t + depth[None, :] * dq_d, dq, mask=inside)
-
-
-@jit
-def _key_walk(
-    k, v, dk, dv, q_ptr, dout_ptr, lse_ptr, delta_ptr, q_t, q_d, do_t, do_d, key, begin, end,
-    t, s, d, window, scale, CAUSAL: tl.constexpr, WINDOW: tl.constexpr,
-    PRECISION: tl.constexpr, PADDED: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_D: tl.constexpr,
-):  # fmt: skip
-    """Add what the queries from `begin` to `end` of one head say to the gradients of a tile."""
-    rows, depth = tl.arange(0, BLOCK_T), tl.arange(0, BLOCK_D)
-    q_step, do_step = tl.cast(q_t, tl.int64), tl.cast(do_t, tl.int64)
-    for m in range(begin, end, BLOCK_T):
-        # A row past the last query has q = dout = 0 and, by lse = inf, no weight.
-        q = _load(q_ptr + m * q_step, rows, depth, q_t, q_d, t - m, d, True, PADDED)
-        dout = _load(dout_ptr + m * do_step, rows, depth, do_t, do_d, t - m, d, True, PADDED)
-        lse = tl.load(lse_ptr + m + rows, mask=rows < t - m, other=float("inf"))
-        delta = tl.load(delta_ptr + m + rows, mask=rows < t - m, other=0.0)
-        weights = tl.dot(k, tl.trans(q), input_precision=PRECISION) * scale  # keys × queries
-        weights = tl.exp2(weights - lse[None, :] * 1.4426950408889634)
-        if CAUSAL or WINDOW:  # a key past the last one may get anything: it is not stored
-            position = m + rows + (s - t)
-            ahead = key[:, None] - position[None, :]
-            weights = tl.where(_seen(ahead, window, CAUSAL, WINDOW), weights, 0.0)
-        dv = tl.dot(weights.to(dout.dtype), dout, dv, input_precision=PRECISION)
-        dweights = tl.dot(v, tl.trans(dout), input_precision=PRECISION)
-        dscores = weights * (dweights - delta[None, :])
-        dk = tl.dot(dscores.to(q.dtype), q, dk, input_precision=PRECISION)
-    return dk, dv
-
-
-@jit
-def _key_gradient_kernel(
-    q_ptr, k_ptr, v_ptr, dout_ptr, lse_ptr, delta_ptr, dk_ptr, dv_ptr,
-    q_b, q_h, q_t, q_d, k_b, k_g, k_s, k_d, v_b, v_g, v_s, v_d, do_b, do_h, do_t, do_d,
-    dk_b, dk_g, dk_s, dk_d, dv_b, dv_g, dv_s, dv_d, heads, group, t, s, d, window, scale,
-    CAUSAL: tl.constexpr, WINDOW: tl.constexpr, PRECISION: tl.constexpr,
-    PADDED: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_D: tl.constexpr,
-):  # fmt: skip
-    """One program a tile of keys: it meets the queries of every head that reads this one."""
-    tiles = tl.cdiv(s, BLOCK_S)
-    tile, row = tl.program_id(0) % tiles, tl.program_id(0) // tiles
-    readers = heads // group  # heads of keys and values
-    batch, head = (row // readers).to(tl.int64), (row % readers).to(tl.int64)
-    first = tile * BLOCK_S
-    k_ptr += batch * k_b + head * k_g + first.to(tl.int64) * k_s
-    v_ptr += batch * v_b + head * v_g + first.to(tl.int64) * v_s
-    dk_ptr += batch * dk_b + head * dk_g + first.to(tl.int64) * dk_s
-    dv_ptr += batch * dv_b + head * dv_g + first.to(tl.int64) * dv_s
-    q_ptr += batch * q_b + head * group * q_h
-    dout_ptr += batch * do_b + head * group * do_h
-    lse_ptr += (batch * heads + head * group) * t
-    delta_ptr += (batch * heads + head * group) * t
-
-    cols, depth = tl.arange(0, BLOCK_S), tl.arange(0, BLOCK_D)
-    k = _load(k_ptr, cols, depth, k_s, k_d, s - first, d, True, PADDED)
-    v = _load(v_ptr, cols, depth, v_s, v_d, s - first, d, True, PADDED)
-    last = tl.minimum(first + BLOCK_S, s) - 1
-    begin, end = 0, t  # of the queries in reach; query i stands at i + s - t
-    if CAUSAL:
-        begin = first - (s - t)
-    elif WINDOW:
-        begin = first - window + 1 - (s - t)
-    if WINDOW:
-        end = tl.minimum(t, last + window - (s - t))
-    begin = tl.maximum(begin, 0) // BLOCK_T * BLOCK_T
-    dk = tl.zeros([BLOCK_S, BLOCK_D], tl.float32)
-    dv = tl.zeros([BLOCK_S, BLOCK_D], tl.float32)
-    for _ in range(group):
-        dk, dv = _key_walk(
-            k, v, dk, dv, q_ptr, dout_ptr, lse_ptr, delta_ptr, q_t, q_d, do_t, do_d, first + cols,
-            begin, end, t, s, d, window, scale, CAUSAL, WINDOW, PRECISION, PADDED,
-            BLOCK_T, BLOCK_D,
-        )  # fmt: skip
-        q_ptr += q_h
-        dout_ptr += do_h
-        lse_ptr += t
-        delta_ptr += t
-    dk *= scale * 0.6931471805599453
-    inside = (cols[:, None] < s - first) & (depth[None, :] < d)
-    tl.store(dk_ptr + cols[:, None] * dk_s + depth[None, :] * dk_d, dk, mask=inside)
-    tl.store(dv_ptr + cols[:, None] * dv_s + depth[None, :] * dv_d, dv, mask=inside)
-
-
-# -------------------------------------------------------------------------------------- launch
-def _tiles(kernel, x: Tensor) -> dict[str, int | str | bool]:
-    """Return the tile sizes of a kernel for heads and numbers like those of `x`.
-
-    Chosen so that nothing spills out of the registers on an A100 or an H100: the tests compile
-    each of them for both.
-    """
-    d = x.shape[-1]
-    block_d = max(16, 1 << (d - 1).bit_length())  # the least power of two that holds a head
-    wide = 4 if x.dtype == torch.float32 else 2
-    t, s, warps, stages = _TILES[kernel, wide, max(64, block_d)]
-    if d != block_d and wide == 2:  # the mask of the columns takes registers
-        t, s = (t // 2, s) if kernel is _key_gradient_kernel else (t, s // 2)
-    if _triton.interpreting():  # which takes its time over each step, not over each number
-        t, s = 64, 64
-    precision = "tf32x3" if wide == 4 else "tf32"  # three products of the short form for float32
-    return {
-        **({} if kernel is _key_gradient_kernel else {"SPLIT": wide == 2}),
-        "PRECISION": precision, "PADDED": d != block_d, "BLOCK_T": t, "BLOCK_S": s,
-        "BLOCK_D": block_d, "num_warps": warps, "num_stages": stages,
-    }  # fmt: skip
-
-
-_TILES = {  # (kernel, bytes a number, head width): queries, keys, warps, stages
-    (_forward_kernel, 2, 64): (128, 128, 8, 3),
-    (_forward_kernel, 2, 128): (128, 64, 8, 3),
-    (_forward_kernel, 4, 64): (128, 32, 8, 2),
-    (_forward_kernel, 4, 128): (32, 32, 4, 2),
-    (_query_gradient_kernel, 2, 64): (128, 64, 8, 3),
-    (_query_gradient_kernel, 2, 128): (128, 64, 8, 2),
-    (_query_gradient_kernel, 4, 64): (32, 32, 4, 2),
-    (_query_gradient_kernel, 4, 128): (16, 32, 4, 2),
-    (_key_gradient_kernel, 2, 64): (32, 128, 8, 3),
-    (_key_gradient_kernel, 2, 128): (32, 64, 8, 3),
-    (_key_gradient_kernel, 4, 64): (32, 32, 8, 1),
-    (_key_gradient_kernel, 4, 128): (32, 16, 8, 2),
-}
-
-
-def _shape(q: Tensor, k: Tensor) -> tuple[int, ...]:
-    """Return heads, queries a head of keys, t, s, d, as the kernels take them."""
-    return q.shape[1], q.shape[1] // k.shape[1], q.shape[2], k.shape[2], q.shape[3]
-
-
-def _launch_forward(q, k, v, is_causal: bool, window: int | None, scale: float):
-    b, h, t, _ = q.shape
-    out = torch.empty_like(q)
-    lse = torch.empty((b, h, t), dtype=torch.float32, device=q.device)
-    tiles = _tiles(_forward_kernel, q)
-    if q.numel():
-        _forward_kernel[(-(-t // tiles["BLOCK_T"]) * b * h,)](
-            q, k, v, out, lse, *q.stride(), *k.stride(), *v.stride(), *out.stride(),
-            *_shape(q, k), window or 0, scale * LOG2_E,
-            CAUSAL=is_causal, WINDOW=window is not None, **tiles,
-        )  # fmt: skip
-    return out, lse
-
-
-def _launch_backward(q, k, v, out, lse, dout, is_causal: bool, window: int | None, scale: float):
-    (b, h, t, _), (g, s) = q.shape, k.shape[1:3]
-    dout = dout if dout.stride(-1) == 1 else dout.contiguous()  # a sum's is one number, expanded
-    dq, dk, dv, delta = (torch.empty_like(x) for x in (q, k, v, lse))
-    options = {"CAUSAL": is_causal, "WINDOW": window is not None}
-    numbers = (*_shape(q, k), window or 0, scale * LOG2_E)
-    tiles = _tiles(_query_gradient_kernel, q)
-    if q.numel():
-        _query_gradient_kernel[(-(-t // tiles["BLOCK_T"]) * b * h,)](
-            q, k, v, out, dout, lse, delta, dq, *q.stride(), *k.stride(), *v.stride(),
-            *out.stride(), *dout.stride(), *dq.stride(), *numbers, **options, **tiles,
-        )  # fmt: skip
-    tiles = _tiles(_key_gradient_kernel, q)
-    if k.numel():
-        _key_gradient_kernel[(-(-s // tiles["BLOCK_S"]) * b * g,)](
-            q, k, v, dout, lse, delta, dk, dv, *q.stride(), *k.stride(), *v.stride(),
-            *dout.stride(), *dk.stride(), *dv.stride(), *numbers, **options, **tiles,
-        )  # fmt: skip
-    return dq, dk, dv
-
-
 # -------------------------------------------------------------------------------- registration
-def _weights(q, k, lse, is_causal, window, scale) -> Tensor:
+def _weights(
+    q: Tensor, k: Tensor, real: Tensor | None, lse: Tensor | None, options: Options
+) -> Tensor:
     """Return softmax's table in float32, b g (h/g) t s; its logarithms of sums where `lse` is None.
 
     The form of the operation that `torch.compile` traces without a GPU.
     """
-    b, h, t, d = q.shape
+    (b, h, t, d), s = q.shape, k.shape[2]
     q = q.float().reshape(b, k.shape[1], -1, t, d)
-    scores = scale * q @ k.float().unsqueeze(2).mT
-    seen = visible(t, k.shape[2], is_causal=is_causal, window=window, device=q.device)
+    scores = options.scale * q @ k.float().unsqueeze(2).mT
+    seen = visible(t, s, is_causal=options.is_causal, window=options.window, device=q.device)
+    seen = seen if real is None else seen & real[:, None, None, None]
     scores = scores.masked_fill(~seen, -math.inf)
     if lse is None:
         return scores.logsumexp(-1).reshape(b, h, t)
@@ -488,47 +106,61 @@ def _weights(q, k, lse, is_causal, window, scale) -> Tensor:
     return (scores - torch.where(lse == -math.inf, math.inf, lse)[..., None]).exp()
 
 
+def _factors(weights: Tensor, seed: Tensor | None, dropout: float) -> Tensor | float:
+    """Return what dropout multiplies each weight of such a table by."""
+    if seed is None:
+        return 1.0
+    b, g, group, t, s = weights.shape
+    return kept(seed, b, g * group, t, s, dropout).reshape(weights.shape) * rescale(dropout)
+
+
 @operation("nnlib::attention")
 def _attention(
-    q: Tensor, k: Tensor, v: Tensor, is_causal: bool, window: int | None, scale: float
-) -> tuple[Tensor, Tensor]:
+    q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None, seed: Tensor | None,
+    is_causal: bool, window: int | None, scale: float, dropout: float,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    options = Options(is_causal, window, scale, dropout)
     if _dispatch.runs_kernel(q):
-        return _launch_forward(q, k, v, is_causal, window, scale)
-    lse = _weights(q, k, None, is_causal, window, scale)
-    weights = _weights(q, k, lse, is_causal, window, scale)
-    out = weights @ v.float().unsqueeze(2)
+        return launch_forward(q, k, v, _bytes(key_mask), seed, options)
+    lse = _weights(q, k, key_mask, None, options)
+    weights = _weights(q, k, key_mask, lse, options)
+    out = (weights * _factors(weights, seed, dropout)) @ v.float().unsqueeze(2)
     return torch.empty_like(q).copy_(out.reshape(q.shape)), lse
 
 
 @operation("nnlib::attention_backward")
 def _attention_backward(
-    q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, dout: Tensor,
-    is_causal: bool, window: int | None, scale: float,
+    q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None, seed: Tensor | None, out: Tensor,
+    lse: Tensor, dout: Tensor, is_causal: bool, window: int | None, scale: float, dropout: float,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    options = Options(is_causal, window, scale, dropout)
     if _dispatch.runs_kernel(q):
-        return _launch_backward(q, k, v, out, lse, dout, is_causal, window, scale)
-    weights = _weights(q, k, lse, is_causal, window, scale)
+        return launch_backward(q, k, v, _bytes(key_mask), seed, out, lse, dout, options)
+    weights = _weights(q, k, key_mask, lse, options)
+    factors = _factors(weights, seed, dropout)
     dout5 = dout.float().reshape(*weights.shape[:-1], -1)
     delta = (dout5 * out.float().reshape(dout5.shape)).sum(-1, keepdim=True)
-    dscores = weights * (dout5 @ v.float().unsqueeze(2).mT - delta) * scale
-    dq = (dscores @ k.float().unsqueeze(2)).reshape(q.shape)
-    dk = (dscores.mT @ q.float().reshape(dout5.shape)).sum(2)
-    dv = (weights.mT @ dout5).sum(2)
-    dq, dk, dv = (torch.empty_like(x).copy_(dx) for x, dx in ((q, dq), (k, dk), (v, dv)))
+    dscores = weights * (dout5 @ v.float().unsqueeze(2).mT * factors - delta) * scale
+    dq = torch.empty_like(q).copy_((dscores @ k.float().unsqueeze(2)).reshape(q.shape))
+    dk = torch.empty_like(k).copy_((dscores.mT @ q.float().reshape(dout5.shape)).sum(2))
+    dv = torch.empty_like(v).copy_(((weights * factors).mT @ dout5).sum(2))
     return dq, dk, dv
 
 
-def _save(ctx, inputs, output):
-    q, k, v, *ctx.options = inputs
-    out, lse = output
-    ctx.save_for_backward(q, k, v, out, lse)
-    ctx.mark_non_differentiable(lse)
+def _bytes(key_mask: Tensor | None) -> Tensor | None:
+    return None if key_mask is None else key_mask.contiguous().view(torch.uint8)
 
 
-def _differentiate(ctx, dout, _):
-    q, k, v, out, lse = ctx.saved_tensors
-    grads = torch.ops.nnlib.attention_backward(q, k, v, out, lse, dout, *ctx.options)
-    return *grads, None, None, None
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    *tensors, is_causal, window, scale, dropout = inputs
+    ctx.options = (is_causal, window, scale, dropout)
+    ctx.save_for_backward(*tensors, *output)
+    ctx.mark_non_differentiable(output[1])
+
+
+def _differentiate(ctx: Any, dout: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    grads = torch.ops.nnlib.attention_backward(*ctx.saved_tensors, dout, *ctx.options)
+    return *grads, None, None, None, None, None, None
 
 
 _attention.register_autograd(_differentiate, setup_context=_save)
@@ -559,22 +191,28 @@ def attention_triton(
     if q.shape[-1] > WIDEST:
         raise ValueError(f"attention_triton takes heads of width ≤ {WIDEST}, got {q.shape[-1]}")
     _dispatch.require("attention_triton", q)
-    return _with_lse(q, k, v, is_causal, window, scale)[0]
+    seed = new_seed(q.device) if dropout and seed is None else seed
+    return _with_lse(q, k, v, is_causal, window, scale, key_mask, dropout, seed)[0]
 
 
-def _with_lse(q, k, v, is_causal: bool, window: int | None, scale: float | None):
+def _with_lse(
+    q: Tensor, k: Tensor, v: Tensor, is_causal: bool, window: int | None, scale: float | None,
+    key_mask: Tensor | None = None, dropout: float = 0.0, seed: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Return what the kernels leave: the output, and log Σ e^score of each query in float32."""
     d, scale = q.shape[-1], _scale(q, scale)
+    more = (key_mask, dropout, seed)
     if scale < 0:  # the kernels multiply a maximum by it
-        return _with_lse(-q, k, v, is_causal, window, -scale)
+        return _with_lse(-q, k, v, is_causal, window, -scale, *more)
     if d % 16:  # else rows begin anywhere, and every number is fetched by itself
         q, k, v = (F.pad(x, (0, -d % 16)) for x in (q, k, v))
-        out, lse = _with_lse(q, k, v, is_causal, window, scale)
+        out, lse = _with_lse(q, k, v, is_causal, window, scale, *more)
         return out[..., :d], lse
     if _triton.interpreting() and q.dtype == torch.bfloat16:  # its bfloat16 is silently wrong
-        out, lse = _with_lse(q.float(), k.float(), v.float(), is_causal, window, scale)
+        out, lse = _with_lse(q.float(), k.float(), v.float(), is_causal, window, scale, *more)
         return out.bfloat16(), lse
-    return torch.ops.nnlib.attention(q, k, v, is_causal, window, scale)
+    seed = seed if dropout else None
+    return torch.ops.nnlib.attention(q, k, v, key_mask, seed, is_causal, window, scale, dropout)
 
 
 def attention(
@@ -621,9 +259,9 @@ def attention(
     Source: Vaswani et al. 2017; computed in tiles: Dao et al. 2022.
     """
     _check(q, k, v, is_causal, window, scale, mask, key_mask, dropout, seed)
-    plain = mask is not None or key_mask is not None or dropout or q.shape[-1] > WIDEST
-    if not plain and _dispatch.use_triton(q):
-        return _with_lse(q, k, v, is_causal, window, scale)[0]
+    if mask is None and q.shape[-1] <= WIDEST and _dispatch.use_triton(q):
+        seed = new_seed(q.device) if dropout and seed is None else seed
+        return _with_lse(q, k, v, is_causal, window, scale, key_mask, dropout, seed)[0]
     return _attention_torch(q, k, v, is_causal, window, scale, mask, key_mask, dropout, seed)
 
 
@@ -763,11 +401,6 @@ def visible_pairs(t: int, s: int, *, is_causal: bool = False, window: int | None
 
 def _scale(q: Tensor, scale: float | None) -> float:
     return 1 / math.sqrt(q.shape[-1]) if scale is None else float(scale)
-
-
-def _rescale(dropout: float) -> float:
-    """Return what the weights that stay are multiplied by, so that their sum stays 1 on average."""
-    return 0.0 if dropout == 1 else 1 / (1 - dropout)
 
 
 def _check(
