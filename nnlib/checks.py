@@ -34,19 +34,19 @@ def number(
     below: float | None = None,
 ) -> float:
     """Return `value` as a finite float within the bounds (`above` and `below` exclude theirs)."""
-    bounds = [
-        (sign, bound)
-        for sign, bound in (("≥", least), (">", above), ("≤", most), ("<", below))
-        if bound is not None
-    ]
-    wanted = " and ".join(f"{sign} {bound:g}" for sign, bound in bounds)
-    message = f"{name}={value!r} must be a finite number" + (f" {wanted}" if wanted else "")
+    bounds = (("≥", least), (">", above), ("≤", most), ("<", below))
+
+    def message() -> str:  # made only where it is needed: a compiler cannot trace it
+        wanted = " and ".join(f"{sign} {bound:g}" for sign, bound in bounds if bound is not None)
+        return f"{name}={value!r} must be a finite number" + (f" {wanted}" if wanted else "")
+
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(message)
+        raise TypeError(message())
     value = float(value)
-    held = {"≥": value.__ge__, ">": value.__gt__, "≤": value.__le__, "<": value.__lt__}
-    if not math.isfinite(value) or not all(held[sign](float(bound)) for sign, bound in bounds):
-        raise ValueError(message)
+    fits = -math.inf < value < math.inf  # not NaN either; unlike `isfinite`, traceable
+    fits = fits and (least is None or value >= least) and (above is None or value > above)
+    if not (fits and (most is None or value <= most) and (below is None or value < below)):
+        raise ValueError(message())
     return value
 
 

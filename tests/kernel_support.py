@@ -196,19 +196,35 @@ def _resources(cubin: bytes) -> dict[str, int]:
 _PLANTED = itertools.count()
 
 
-def plant(module, old: str, new: str, folder: Path):
+def plant(module, old: str, new: str, folder: Path, *, parts=()):
     """Return a copy of a module of kernels in which `old`, which must stand once, is `new`.
 
     Its operations are registered under another name, so that the healthy ones stay.
+
+    Args:
+        module: what is copied.
+        old: what is looked for.
+        new: what stands there instead.
+        folder: where the copies are written.
+        parts: modules of kernels that it, or a later one of them, imports by
+            `from nnlib.kernels._x import …`; searched and copied as well.
     """
-    text = Path(module.__file__).read_text(encoding="utf-8")
-    assert text.count(old) == 1, f"{old!r} stands {text.count(old)} times in {module.__file__}"
     stem = f"planted_{next(_PLANTED)}"
-    text = text.replace(old, new).replace('"nnlib::', f'"{stem}::')
-    text = text.replace("torch.ops.nnlib.", f"torch.ops.{stem}.")
-    path = folder / f"{stem}.py"
-    path.write_text(text, encoding="utf-8")
-    spec = importlib.util.spec_from_file_location(stem, path)
-    bugged = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(bugged)
+    names = {part.__name__: f"{stem}_{part.__name__.rpartition('.')[2]}" for part in parts}
+    names[module.__name__] = stem
+    texts = {name: Path(sys.modules[name].__file__).read_text(encoding="utf-8") for name in names}
+    found = sum(text.count(old) for text in texts.values())
+    assert found == 1, f"{old!r} stands {found} times in {', '.join(names)}"
+    for name, text in texts.items():
+        text = text.replace(old, new).replace('"nnlib::', f'"{stem}::')
+        text = text.replace("torch.ops.nnlib.", f"torch.ops.{stem}.")
+        for part in parts:
+            text = text.replace(
+                f"from {part.__name__} import", f"from {names[part.__name__]} import"
+            )
+        path = folder / f"{names[name]}.py"
+        path.write_text(text, encoding="utf-8")
+        spec = importlib.util.spec_from_file_location(names[name], path)
+        bugged = sys.modules[names[name]] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(bugged)
     return bugged

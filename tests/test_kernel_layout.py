@@ -18,7 +18,9 @@ OPERATIONS = sorted(
 operations = pytest.mark.parametrize("name", OPERATIONS)
 
 
-SHARED = ["_norm"]  # files with kernels of several operations
+SHARED = [  # files with kernels of several operations, or of one that has many
+    "_attention_backward", "_attention_forward", "_attention_tiles", "_norm",
+]  # fmt: skip
 
 
 def source(name):

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from nnlib.kernels import _attention_backward, _attention_forward, _attention_tiles
 from nnlib.kernels import attention as module
 from nnlib.kernels.attention import (
     attention,
@@ -23,6 +24,8 @@ from tests.kernel_support import (
 )
 from tests.support import refuses
 
+PARTS = (_attention_tiles, _attention_forward, _attention_backward)
+SEED = torch.tensor(2**40 + 7)
 CAUSAL = {"is_causal": True}
 BAND = {"is_causal": True, "window": 37}
 AROUND = {"window": 20}  # as far ahead as back
@@ -40,6 +43,27 @@ CASES = {  # b, h, g, t, s, d; what is asked
     "a scale of zero": ((1, 1, 1, 70, 70, 16), {"scale": 0.0, **CAUSAL}),
     "heads one number wide": ((1, 1, 1, 33, 1, 1), {}),
 }
+
+
+def padding(b, s):
+    """Return a mask of keys: padding at the end, at the beginning, and in between."""
+    real = torch.ones(b, s, dtype=torch.bool)
+    real[:, 3 * s // 4 :], real[:, s // 3] = False, False
+    real[b // 2 :, : s // 8] = False
+    return real
+
+
+DROPS = {"dropout": 0.4, "seed": SEED}
+MORE_CASES = {
+    "padding": ((2, 1, 1, 40, 150, 16), {"key_mask": padding(2, 150)}),
+    "padding, and later keys": ((2, 2, 1, 70, 70, 24), {"key_mask": padding(2, 70), **CAUSAL}),
+    "padding alone": ((2, 1, 1, 40, 150, 16), {"key_mask": torch.zeros(2, 150).bool()}),
+    "dropout": ((1, 4, 2, 40, 100, 16), DROPS),
+    "dropout, padding, a window": (
+        (2, 2, 1, 50, 70, 24), {"key_mask": padding(2, 70), **DROPS, **BAND},
+    ),
+    "everything dropped": ((1, 1, 1, 40, 40, 16), {"dropout": 1.0, "seed": SEED}),
+}  # fmt: skip
 ignore_infinities = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # numpy's, interpreting
 
 
@@ -55,18 +79,23 @@ def asked(operation, options):
 
 def hold(shape, options, *, kernel=attention_triton, dtype=torch.float32, device="cpu"):
     tensors = inputs(shape, dtype, device)
+    options = {
+        name: value.to(device) if isinstance(value, torch.Tensor) else value
+        for name, value in options.items()
+    }
     hold_to_double(asked(kernel, options), asked(attention_reference, options), *tensors)
 
 
 @ignore_infinities
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", CASES | MORE_CASES)
 def test_kernel_equals_reference(case, kernel_device):
-    hold(*CASES[case], device=kernel_device)
+    hold(*(CASES | MORE_CASES)[case], device=kernel_device)
 
 
 @ignore_infinities
 @pytest.mark.parametrize(
-    "options", [CAUSAL, {"is_causal": True, "window": 150}, {"window": 150}, {}]
+    "options",
+    [CAUSAL, {"is_causal": True, "window": 150}, {"window": 150}, {}, {**CAUSAL, **DROPS}],
 )
 def test_kernel_equals_reference_in_half_precision(options, kernel_device):
     """The tiles of 16-bit numbers are larger, and those that no mask touches are walked apart."""
@@ -81,7 +110,9 @@ def test_interpreted_bfloat16_is_upcast():
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32], ids=str)
 @pytest.mark.parametrize("d", [60, 64, 80, 128])
-@pytest.mark.parametrize("options", [CAUSAL, BAND, AROUND, {}], ids=str)
+@pytest.mark.parametrize(
+    "options", [CAUSAL, BAND, AROUND, {}, DROPS, {"key_mask": padding(2, 1000), **CAUSAL}], ids=str
+)
 def test_kernel_equals_reference_at_size(options, d, dtype):
     hold((2, 8, 2, 1000, 1000, d), options, dtype=dtype, device="cuda")
 
@@ -156,10 +187,42 @@ BUGS = {
 }  # fmt: skip
 
 
+MORE_BUGS = {  # in what is dropped, and in what is padding
+    "another place's number, forwards": (
+        "position[:, None], row, dropout)\n            weights",
+        "position[:, None] + 1, row, dropout)\n            weights"),
+    "another place's number, backwards": (
+        "position[:, None], row, dropout)\n            dweights",
+        "position[:, None] + 1, row, dropout)\n            dweights"),
+    "another head's numbers, for the keys": ("real, asked + reader, begin", "real, asked, begin"),
+    "the sum over what was left": ("tl.where(stay, weights, 0.0)",
+                                   "tl.where(stay, weights, 0.0)\n            total -= 1e-3"),
+    "what was left not raised": ("mixed * (rescale / total)", "mixed * (1 / total)"),
+    "a slope of what was dropped": ("left = tl.where(stay, weights * rescale, 0.0)",
+                                    "left = weights * rescale"),
+    "padding seen": ("other=0) != 0)\n            scores", "other=0) >= 0)\n            scores"),
+    "padding given a gradient": ("weights = tl.where(real[:, None], weights, 0.0)", "pass"),
+    "the last real key left out": ("tl.where(real, at + 1, 0)", "tl.where(real, at, 0)"),
+    "the first tile of real keys left out": (
+        "tl.min(first, 0) // BLOCK_S * BLOCK_S", "(tl.min(first, 0) // BLOCK_S + 1) * BLOCK_S"),
+}  # fmt: skip
+
+
+@ignore_infinities
+@pytest.mark.parametrize("bug", MORE_BUGS)
+def test_a_planted_bug_in_dropout_or_padding_is_caught(bug, tmp_path, kernel_device):
+    bugged = plant(module, *MORE_BUGS[bug], tmp_path, parts=PARTS)
+    shape = (1, 2, 1, 30, 70, 16)
+    real = torch.arange(70)[None] < 65  # the last one stands alone in its tile
+    with pytest.raises(AssertionError, match="allowed"):
+        hold(shape, {"key_mask": real, **DROPS}, kernel=bugged.attention_triton,
+             device=kernel_device)  # fmt: skip
+
+
 @ignore_infinities
 @pytest.mark.parametrize("bug", BUGS)
 def test_a_planted_bug_is_caught(bug, tmp_path, kernel_device):
-    bugged = plant(module, *BUGS[bug], tmp_path)
+    bugged = plant(module, *BUGS[bug], tmp_path, parts=PARTS)
     with pytest.raises(AssertionError, match="allowed"):
         for options in (CAUSAL, {}, BAND):
             hold((1, 2, 1, 40, 70, 16), options, kernel=bugged.attention_triton,
@@ -177,6 +240,9 @@ for dtype, width, options in (
 ):
     x = [torch.zeros(1, h, 1024, width, dtype=dtype, requires_grad=True) for h in (4, 2, 2)]
     attention_triton(*x, **options).square().sum().backward()
+    real, seed = torch.ones(1, 1024, dtype=torch.bool), torch.tensor(0)
+    options |= {"key_mask": real, "dropout": 0.1, "seed": seed}
+    attention_triton(*x, **options).square().sum().backward()
 """
 KERNELS = {"_forward_kernel", "_query_gradient_kernel", "_key_gradient_kernel"}
 
@@ -184,36 +250,38 @@ KERNELS = {"_forward_kernel", "_query_gradient_kernel", "_key_gradient_kernel"}
 def test_compiles_for_sm_80_and_sm_90_with_tensor_cores_and_without_spills():
     records = compiled(CALLS)
     assert {record["kernel"] for record in records} == KERNELS
-    assert len(records) == 5 * 3 * 2
+    assert len(records) == 5 * 2 * 3 * 2
     hold_to_hardware(records, dots=KERNELS)
 
 
 def test_kernels_use_no_atomics():
-    assert "atomic" not in inspect.getsource(
-        module
-    )  # so that two runs give the same gradients, bit for bit
+    for part in (module, *PARTS):  # so that two runs give the same gradients, bit for bit
+        assert "atomic" not in inspect.getsource(part)
 
 
 OPCHECK = """
 import torch
 from torch.library import opcheck
 from nnlib.kernels.attention import attention, attention_reference
+torch.manual_seed(0)
 for device in ["cpu"] + ["cuda"] * torch.cuda.is_available():
     x = [torch.randn(1, h, 20, 16, device=device, requires_grad=True) for h in (4, 2, 2)]
-    options = (True, 5, 0.25)
-    opcheck(torch.ops.nnlib.attention, (*x, *options))
-    out, lse = torch.ops.nnlib.attention(*[y.detach() for y in x], *options)
-    given = (*[y.detach() for y in x], out, lse, out, *options)
-    opcheck(torch.ops.nnlib.attention_backward, given)
-    named = {"is_causal": True, "window": 5}
-    traced = torch.ops.nnlib.attention(*x, *options)[0]  # where no GPU is
-    whole = torch.compile(attention, fullgraph=True, backend="aot_eager")(*x, **named)
-    wanted = attention_reference(*x, **named)
-    grads = torch.autograd.grad(wanted.square().sum(), x)
-    for y in (traced, whole):
-        torch.testing.assert_close(y, wanted)
-        for one, other in zip(torch.autograd.grad(y.square().sum(), x), grads):
-            torch.testing.assert_close(one, other)
+    real, seed = torch.arange(20, device=device)[None] < 15, torch.tensor(7, device=device)
+    for real, seed, dropout in ((None, None, 0.0), (real, seed, 0.4)):
+        options = (True, 5, 0.25, dropout)
+        opcheck(torch.ops.nnlib.attention, (*x, real, seed, *options))
+        out, lse = torch.ops.nnlib.attention(*[y.detach() for y in x], real, seed, *options)
+        given = (*[y.detach() for y in x], real, seed, out, lse, out, *options)
+        opcheck(torch.ops.nnlib.attention_backward, given)
+        named = {"is_causal": True, "window": 5, "key_mask": real, "dropout": dropout, "seed": seed}
+        traced = torch.ops.nnlib.attention(*x, real, seed, *options)[0]  # where no GPU is
+        whole = torch.compile(attention, fullgraph=True, backend="aot_eager")(*x, **named)
+        wanted = attention_reference(*x, **named)
+        grads = torch.autograd.grad(wanted.square().sum(), x)
+        for y in (traced, whole):
+            torch.testing.assert_close(y, wanted)
+            for one, other in zip(torch.autograd.grad(y.square().sum(), x), grads):
+                torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 """
 
 
@@ -239,6 +307,29 @@ PLAIN = [
     ((1, 1, 1, 700, 900, 8), {"window": 50, "scale": 0.2}),
     ((1, 1, 1, 1400, 800, 8), {"is_causal": True, "window": 50}),  # whose first sees nothing
 ]
+
+
+def test_plain_torch_drops_by_the_same_seed():
+    q, k, v = inputs((1, 2, 1, 20, 30, 8))
+    options = {"key_mask": padding(1, 30), **DROPS}
+    torch.testing.assert_close(
+        attention(q, k, v, **options), attention_reference(q, k, v, **options)
+    )
+
+
+@pytest.mark.parametrize("kind", ["all", "causal", "padded"])
+def test_plain_torch_drops_each_chunk_alike_in_both_passes(kind):
+    """The gradient of the values is what the weights that stayed say: no chunk is drawn anew."""
+    n = 2 * module.CHUNK + 8
+    options = {"all": {}, "causal": CAUSAL, "padded": {"key_mask": padding(1, n)}}[kind]
+    q, k, _ = (0.1 * x for x in inputs((1, 1, 1, n, n, n)))
+    v = torch.eye(n)[None, None].requires_grad_()
+    weights = attention(q, k, v, dropout=0.5, **options)  # such values hand out the weights
+    (grad,) = torch.autograd.grad(weights[0, 0, -9], v, torch.eye(n)[0])
+    weights = weights[0, 0].detach()
+    torch.testing.assert_close(grad[0, 0, :, 0], weights[-9])
+    assert abs(weights.sum(-1).mean() - 1) < 0.1
+    assert abs((weights[-9] == 0).float().mean() - (0.65 if kind == "padded" else 0.5)) < 0.1
 
 
 @pytest.mark.parametrize(("shape", "options"), PLAIN, ids=str)
@@ -311,6 +402,16 @@ def test_the_public_name_takes_the_forced_path(monkeypatch, kernel_device):
     torch.testing.assert_close(attention(*wide), attention_reference(*wide))
     mask = torch.ones(20, 30, dtype=torch.bool, device=kernel_device)
     torch.testing.assert_close(attention(q, k, v, is_causal=True, mask=mask), wanted)
+    monkeypatch.setattr(module, "_attention_torch", None)  # not even looked at
+    real, seed = padding(1, 30).to(kernel_device), SEED.to(kernel_device)
+    options = {"key_mask": real, "dropout": 0.3, "seed": seed}
+    wanted = attention_reference(q, k, v, **options)
+    torch.testing.assert_close(attention(q, k, v, **options), wanted)
+    torch.manual_seed(1)
+    one, two = (attention(q, k, v, dropout=0.5) for _ in range(2))
+    assert not torch.equal(one, two)
+    torch.manual_seed(1)
+    assert torch.equal(attention(q, k, v, dropout=0.5), one)
 
 
 def test_bad_input_is_refused_by_name():
@@ -333,6 +434,14 @@ def test_bad_input_is_refused_by_name():
         attention(q, k, v, window=0)
     with refuses(TypeError, "window=1.5 must be an integer ≥ 1"):
         attention(q, k, v, window=1.5)
+    with refuses(ValueError, "key_mask must have shape (2, 6), got (2, 5)"):
+        attention(q, k, v, key_mask=torch.ones(2, 5) > 0)
+    with refuses(TypeError, "key_mask must hold True at real tokens, got torch.float32"):
+        attention(q, k, v, key_mask=torch.ones(2, 6))
+    with refuses(ValueError, "dropout=1.5 must be a finite number ≥ 0 and ≤ 1"):
+        attention(q, k, v, dropout=1.5)
+    with refuses(TypeError, "seed must hold integers, got torch.float32"):
+        attention(q, k, v, dropout=0.5, seed=torch.tensor(1.0))
     with refuses(ValueError, "scale=nan must be a finite number"):
         attention(q, k, v, scale=math.nan)
     with refuses(TypeError, "is_causal='yes' must be True or False"):

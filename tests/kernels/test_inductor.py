@@ -28,11 +28,16 @@ def calls(device):
     """Return, by name, an operation and the shapes of the tensors it is differentiated by."""
     target = torch.tensor([0, 5, -100, 10, 3], device=device)
     positions = torch.arange(3, 12, device=device)
+    real = torch.arange(9, device=device) < torch.tensor([[9], [5]], device=device)
+    seed = torch.tensor(11, device=device)
     return {
         "softmax": (softmax, [ROW]),
         "log_softmax": (log_softmax, [ROW]),
         "attention": (lambda q, k, v: attention(q, k, v, is_causal=True), HEADS),
         "attention, window": (lambda q, k, v: attention(q, k, v, window=3), HEADS),
+        "attention, padding and dropout": (
+            lambda q, k, v: attention(q, k, v, key_mask=real, dropout=0.3, seed=seed), HEADS,
+        ),
         "rms_norm": (add_rms_norm, [ROW, ROW, FEATURES]),
         "layer_norm": (add_layer_norm, [ROW, ROW, FEATURES, FEATURES]),
         "swiglu": (swiglu, [ROW, ROW]),
