@@ -4,6 +4,9 @@ A kernel's result is held to float64 plain torch, and may err twice as much as p
 the kernel's own dtype: the rule needs no tolerance that somebody chose.
 """
 
+import ast
+import fcntl
+import hashlib
 import importlib.util
 import itertools
 import json
@@ -11,7 +14,9 @@ import os
 import re
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import torch
@@ -89,8 +94,35 @@ def compiled(calls: str) -> list[dict]:
         (bytes), registers, stack (bytes, where a thread keeps what found no register), tensor_core
         (instructions).
     """
-    program = f"from tests.kernel_support import compile_calls\ncompile_calls({calls!r})"
-    return json.loads(in_own_process(program).splitlines()[-1])
+    folder = ROOT / "_build" / "kernels"
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = _record_of(calls, folder)
+    with (folder / ".lock").open("w") as lock:  # the workers of a run share one compilation
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not wanted.exists():
+            program = "from tests.kernel_support import compile_all\ncompile_all({})"
+            every = {*programs("CALLS").values(), calls}
+            failed = json.loads(in_own_process(program.format(sorted(every))).splitlines()[-1])
+            assert calls not in failed, failed[calls]
+    return json.loads(wanted.read_text(encoding="utf-8"))
+
+
+def programs(name: str) -> dict[str, str]:
+    """Return the programs that the tests of kernels hold under a name, by what is tested."""
+    found = {}
+    for file in sorted((ROOT / "tests" / "kernels").glob("test_*.py")):
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name:
+                found[file.stem.removeprefix("test_")] = ast.literal_eval(node.value)
+    return found
+
+
+def _record_of(calls: str, folder: Path) -> Path:
+    """Return the file for what a compiler made of `calls`, named by all that it depends on."""
+    files = [*sorted((ROOT / "nnlib" / "kernels").glob("*.py")), Path(__file__)]
+    state = [calls, torch.__version__, metadata.version("triton")]
+    state += [file.read_text(encoding="utf-8") for file in files]
+    return folder / f"{hashlib.sha256(json.dumps(state).encode()).hexdigest()[:32]}.json"
 
 
 # What a block may use of an SM's shared memory (CUDA programming guide, technical specifications).
@@ -113,8 +145,24 @@ def hold_to_hardware(records: list[dict], *, dots: set[str] = frozenset()) -> No
             assert record["tensor_core"] > 0, told
 
 
-def compile_calls(calls: str) -> None:
-    """Print, as JSON, what the compiler makes of the launches; runs in a process of its own."""
+def compile_all(every: list[str]) -> None:
+    """Keep what the compiler makes of each program's launches, and print, as JSON, what failed.
+
+    Runs in a process of its own, so that torch and the compiler start once for all.
+    """
+    failed = {}
+    folder = ROOT / "_build" / "kernels"
+    for calls in every:
+        try:
+            records = _compile_calls(calls)
+        except Exception:
+            failed[calls] = traceback.format_exc()[-4000:]
+        else:
+            _record_of(calls, folder).write_text(json.dumps(records), encoding="utf-8")
+    print(json.dumps(failed))
+
+
+def _compile_calls(calls: str) -> list[dict]:
     from nnlib.kernels import _triton
 
     with _triton.record_launches() as launches:
@@ -124,9 +172,7 @@ def compile_calls(calls: str) -> None:
         signature, constants, divisible = _signature(launch)
         key = (launch.kernel.__name__, str(signature), str(constants))
         distinct[key] = (launch, signature, constants, divisible)
-    print(json.dumps([
-        _compile(*entry, target) for entry in distinct.values() for target in SHARED_BYTES
-    ]))  # fmt: skip
+    return [_compile(*entry, target) for entry in distinct.values() for target in SHARED_BYTES]
 
 
 _NAMES = {

@@ -3,26 +3,13 @@
 Torch's checks of a registered operation, and `torch.compile`, start the same machinery for each.
 """
 
-import ast
 import json
 
 import pytest
 
-from pipeline import ROOT
-from tests.kernel_support import in_own_process
+from tests.kernel_support import in_own_process, programs
 
-
-def programs():
-    """Return the programs by the names of their test files."""
-    found = {}
-    for file in sorted((ROOT / "tests" / "kernels").glob("test_*.py")):
-        for node in ast.parse(file.read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "OPCHECK":
-                found[file.stem.removeprefix("test_")] = ast.literal_eval(node.value)
-    return found
-
-
-PROGRAMS = programs()
+PROGRAMS = programs("OPCHECK")
 
 RUN = """
 import json, sys, traceback
