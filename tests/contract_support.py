@@ -116,14 +116,9 @@ DTYPES = (
     torch.float64,
 )  # fmt: skip
 
-# Torch's own messages that decisions/0019 calls good enough: they name both dtypes or devices.
-GOOD_ENOUGH = re.compile(
-    r"expected .*to have the same dtype"
-    r"|Expected .*same dtype"
-    r"|expected scalar type \w+ but found \w+"
-    r"|must have the same dtype"
-    r"|Expected all tensors to be on the same device"
-)
+# Torch's own messages that decisions/0019 calls good enough: they name both dtypes, or devices.
+REAL = r"(?:torch\.)?(?:c10::)?([Ff]loat(?:16|32|64)?|[Dd]ouble|[Hh]alf|[Bb][Ff]loat16)"
+GOOD_ENOUGH = re.compile(rf"\b{REAL}\b.*\b(?!\1\b){REAL}\b|tensors to be on the same device")
 
 
 def bent(value: Any) -> Iterator[tuple[str, Any]]:
