@@ -93,6 +93,7 @@ ACROSS = {
         "registration": "all operations, as torch has them registered",
         "triton": "how all of them reach Triton",
         "norm": "what both norms' kernels share: nnlib/kernels/_norm.py",
+        "dropout": "what is dropped, by place: nnlib/kernels/_dropout.py",
         "flash_attention": "the chapter about nnlib/kernels/attention.py",
     },
     "train": {

@@ -17,19 +17,18 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 from torch.types import Device
-from torch.utils.checkpoint import checkpoint
 
 from nnlib import checks
 from nnlib.kernels import _dispatch, _triton
 from nnlib.kernels._attention_backward import launch_backward
 from nnlib.kernels._attention_forward import launch_forward
 from nnlib.kernels._attention_tiles import Options
+from nnlib.kernels._attention_torch import attention_torch
 from nnlib.kernels._dropout import kept, new_seed, rescale
 from nnlib.kernels._triton import operation
 from nnlib.kernels.cost import Cost
 
 WIDEST = 128  # of a head that the kernels take
-CHUNK = 256  # queries at a time, on the plain path, where all at once would cost more
 
 
 def visible(
@@ -182,8 +181,7 @@ def attention_triton(
 ) -> Float[Tensor, "b h t d"]:
     """`attention` by the Triton kernels, on a GPU or in the interpreter; heads of at most 128.
 
-    Raises:
-        ValueError: a mask is given, which only plain torch takes, or heads are wider than 128.
+    A `mask` is refused: only plain torch takes one.
     """
     _check(q, k, v, is_causal, window, scale, mask, key_mask, dropout, seed)
     if mask is not None:
@@ -262,99 +260,13 @@ def attention(
     if mask is None and q.shape[-1] <= WIDEST and _dispatch.use_triton(q):
         seed = new_seed(q.device) if dropout and seed is None else seed
         return _with_lse(q, k, v, is_causal, window, scale, key_mask, dropout, seed)[0]
-    return _attention_torch(q, k, v, is_causal, window, scale, mask, key_mask, dropout, seed)
-
-
-def _attention_torch(
-    q: Tensor, k: Tensor, v: Tensor, is_causal: bool, window: int | None, scale: float | None,
-    mask: Tensor | None, key_mask: Tensor | None, dropout: float, seed: Tensor | None,
-) -> Tensor:  # fmt: skip
-    """The fastest plain torch: one fused call, or one for each chunk of queries."""
-    (b, h, t, d), (g, s) = q.shape, k.shape[1:3]
-    if not (t and s):
-        return attention_reference(q, k, v, scale=scale)
-    mask = None if mask is None else torch.atleast_2d(mask)  # one for all, or one a key
-    if dropout and seed is not None:  # torch's own generator cannot be asked for these
+    drawn = bool(dropout) and seed is not None  # torch's own generator knows nothing of a place
+    if drawn or not (q.shape[2] and k.shape[2]):
         return attention_reference(
             q, k, v, is_causal=is_causal, window=window, scale=scale, mask=mask,
             key_mask=key_mask, dropout=dropout, seed=seed,
         )  # fmt: skip
-    if t == 1 and window is not None:
-        k, v = k[:, :, -window:], v[:, :, -window:]
-        mask = mask if mask is None or mask.shape[-1] == 1 else mask[..., -window:]
-        key_mask = None if key_mask is None else key_mask[:, -window:]
-        s, window = k.shape[2], None
-    if t == 1 and mask is None and key_mask is None and not dropout:
-        # the queries that share a head of keys are a sequence of their own
-        mixed = F.scaled_dot_product_attention(q.reshape(b, g, h // g, d), k, v, scale=scale)
-        return mixed.reshape(q.shape)
-    # torch has a fused form for each of these, except for dropout on a CPU, where it makes the
-    # whole table: there a chunk is made twice rather than kept
-    again = bool(dropout) and q.device.type == "cpu" and t > CHUNK
-    narrow = window is not None and mask is None and s > 2 * (window + CHUNK)
-    chunks = range(0, t, CHUNK) if again or narrow else (0,)
-    size = CHUNK if again or narrow else t
-    parts = []
-    for at in chunks:
-        given = (
-            q[:, :, at : at + size],
-            k,
-            v,
-            at + s - t,
-            is_causal,
-            window,
-            scale,
-            mask,
-            key_mask,
-        )
-        if again and torch.is_grad_enabled():
-            parts.append(checkpoint(_chunk, *given, dropout, t, use_reentrant=False))
-        else:
-            parts.append(_chunk(*given, dropout, t))
-    return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
-
-
-def _chunk(
-    q: Tensor, k: Tensor, v: Tensor, first: int, is_causal: bool, window: int | None,
-    scale: float | None, mask: Tensor | None, key_mask: Tensor | None, dropout: float, t: int,
-) -> Tensor:  # fmt: skip
-    """Answer the queries from position `first` on, of t in all, with the keys they can see."""
-    rows, s = q.shape[2], k.shape[2]
-    last = first + rows - 1
-    low, high = 0, s
-    if window is not None:
-        low = max(first - window + 1, 0)
-        high = min(last + (1 if is_causal else window), s)
-    elif is_causal:
-        high = min(last + 1, s)
-    if high <= low:
-        return torch.zeros_like(q)
-    aligned = is_causal and window is None and mask is None and key_mask is None and t == rows == s
-    if window is not None or (is_causal and rows > 1 and not aligned):
-        ahead = torch.arange(low, high, device=q.device)
-        ahead = ahead - torch.arange(first, last + 1, device=q.device)[:, None]
-        seen = ahead < (1 if is_causal or window is None else window)
-        seen = seen if window is None else (ahead > -window) & seen
-    else:
-        seen = None
-    if key_mask is not None:
-        real = key_mask[:, None, None, low:high]
-        seen = real if seen is None else seen & real
-    if mask is not None:
-        at = first - (s - t)
-        mask = mask if mask.ndim > 1 else mask[None]
-        mask = mask if mask.shape[-1] == 1 else mask[..., low:high]
-        mask = mask if mask.shape[-2] == 1 else mask[..., at : at + rows, :]
-        mask = mask if mask.dtype == torch.bool else mask.to(q.dtype)
-        if seen is None:
-            seen = mask
-        else:
-            added = mask.dtype != torch.bool
-            seen = torch.where(seen, mask, -math.inf) if added else seen & mask
-    return F.scaled_dot_product_attention(
-        q, k[:, :, low:high], v[:, :, low:high], attn_mask=seen, is_causal=aligned, scale=scale,
-        dropout_p=dropout, enable_gqa=q.shape[1] != k.shape[1],
-    )  # fmt: skip
+    return attention_torch(q, k, v, is_causal, window, scale, mask, key_mask, dropout)
 
 
 def attention_cost(

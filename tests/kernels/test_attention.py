@@ -5,7 +5,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from nnlib.kernels import _attention_backward, _attention_forward, _attention_tiles
+from nnlib.kernels import (
+    _attention_backward,
+    _attention_forward,
+    _attention_tiles,
+    _attention_torch,
+)
 from nnlib.kernels import attention as module
 from nnlib.kernels.attention import (
     attention,
@@ -320,7 +325,7 @@ def test_plain_torch_drops_by_the_same_seed():
 @pytest.mark.parametrize("kind", ["all", "causal", "padded"])
 def test_plain_torch_drops_each_chunk_alike_in_both_passes(kind):
     """The gradient of the values is what the weights that stayed say: no chunk is drawn anew."""
-    n = 2 * module.CHUNK + 8
+    n = 2 * _attention_torch.CHUNK + 8
     options = {"all": {}, "causal": CAUSAL, "padded": {"key_mask": padding(1, n)}}[kind]
     q, k, _ = (0.1 * x for x in inputs((1, 1, 1, n, n, n)))
     v = torch.eye(n)[None, None].requires_grad_()
@@ -402,7 +407,7 @@ def test_the_public_name_takes_the_forced_path(monkeypatch, kernel_device):
     torch.testing.assert_close(attention(*wide), attention_reference(*wide))
     mask = torch.ones(20, 30, dtype=torch.bool, device=kernel_device)
     torch.testing.assert_close(attention(q, k, v, is_causal=True, mask=mask), wanted)
-    monkeypatch.setattr(module, "_attention_torch", None)  # not even looked at
+    monkeypatch.setattr(module, "attention_torch", None)  # not even looked at
     real, seed = padding(1, 30).to(kernel_device), SEED.to(kernel_device)
     options = {"key_mask": real, "dropout": 0.3, "seed": seed}
     wanted = attention_reference(q, k, v, **options)
