@@ -223,8 +223,7 @@ class NGram:
         """Return the probability of each next token; only the last `order` - 1 tokens matter.
 
         Raises:
-            TypeError: `context` holds no integers.
-            ValueError: tokens outside the vocabulary, or the model was not fitted.
+            RuntimeError: the model was not fitted.
         """
         checks.labels("context", context, self.vocab_size)
         rows = torch.cat([context.new_full((self.order,), -1), context])[-self.order + 1 :]
@@ -235,8 +234,7 @@ class NGram:
         """Return what each token of a stream costs, in bits: minus log₂ of its probability.
 
         Raises:
-            TypeError: `tokens` holds no integers.
-            ValueError: tokens outside the vocabulary, or the model was not fitted.
+            RuntimeError: the model was not fitted.
         """
         checks.labels("tokens", tokens, self.vocab_size)
         past = torch.cat([tokens.new_full((self.order - 1,), -1), tokens])
@@ -253,7 +251,7 @@ class NGram:
     def _score(self, contexts: Tensor, following: Tensor) -> Tensor:
         """Return the probability of each token after its context, a row; -1 is no token."""
         if not self._tables:
-            raise ValueError("NGram must be fitted first: call fit(tokens)")
+            raise RuntimeError("the model has counted nothing yet: call fit(tokens) first")
         p = torch.full((len(following),), 1 / self.vocab_size, dtype=torch.float64)
         for length, (keys, counts, places, totals, kinds) in enumerate(self._tables):
             context = self._number(contexts[:, self.order - 1 - length :])

@@ -77,20 +77,20 @@ def _below(z: Tensor) -> Tensor:
     return z.masked_fill(z > 0, 0)
 
 
-def leaky_relu(z: Elementwise, alpha: float = 0.01) -> Elementwise:
+def leaky_relu(z: Elementwise, negative_slope: float = 0.01) -> Elementwise:
     r"""Return $z$ above 0 and $\alpha z$ below (equation `activations-leaky-relu`).
 
     That is $\max(\alpha z, z)$ only for $\alpha \le 1$, so it is not written as a maximum.
 
     Args:
         z: floating point, any shape.
-        alpha: slope below zero, any finite number; torch calls it `negative_slope`.
+        negative_slope: the slope α below zero, any finite number.
 
     Example:
-        >>> leaky_relu(torch.tensor([-2.0, 3.0]), alpha=0.5).tolist()
+        >>> leaky_relu(torch.tensor([-2.0, 3.0]), negative_slope=0.5).tolist()
         [-1.0, 3.0]
     """
-    alpha = checks.number("alpha", alpha)
+    alpha = checks.number("negative_slope", negative_slope)
     return relu(z) + alpha * _below(z)  # eq. activations-leaky-relu, with no branch
 
 
@@ -251,8 +251,8 @@ def _relu_slope(z: Tensor) -> Tensor:
     return (z > 0).to(z.dtype)  # eq. activations-relu-derivative
 
 
-def _leaky_relu_slope(z: Tensor, alpha: float = 0.01) -> Tensor:
-    alpha = checks.number("alpha", alpha)
+def _leaky_relu_slope(z: Tensor, negative_slope: float = 0.01) -> Tensor:
+    alpha = checks.number("negative_slope", negative_slope)
     return torch.where(z > 0, torch.ones_like(z), alpha)  # eq. activations-leaky-relu-derivative
 
 

@@ -4,32 +4,21 @@ Chapter: chapters/foundations/mlp.md     Papers: Rumelhart, Hinton and Williams 
 Axes: n examples, d input features, c outputs or classes, h hidden units; l counts the layers.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple, cast
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.types import Device
 
 from nnlib import checks
+from nnlib.blocks import activations
+from nnlib.blocks.activations import Activation
 
-Activation = Callable[[Tensor], Tensor]
-
-# Torch's fused operators: what `nnlib.foundations.activations` spells out, several times faster.
-# A test holds the two together, name by name.
 ACTIVATIONS: dict[str, Activation] = {
-    "identity": lambda z: z,
-    "sigmoid": torch.sigmoid,
-    "tanh": torch.tanh,
-    "relu": torch.relu,
-    "leaky_relu": functional.leaky_relu,
-    "elu": functional.elu,
-    "gelu": functional.gelu,
-    "silu": functional.silu,
-    "mish": functional.mish,
+    **activations.ACTIVATIONS,
     "square": torch.square,
     "cube": lambda z: z * z * z,
 }
@@ -128,9 +117,6 @@ class MLP(nn.Module):
             raise ValueError(
                 f"x must have sizes[0]={self.sizes[0]} columns, got shape {tuple(x.shape)}"
             )
-        wanted = self.layers[0].weight.dtype
-        if x.dtype != wanted and not torch.is_autocast_enabled(x.device.type):
-            raise TypeError(f"x must be {wanted} like the weights, got {x.dtype}")
         return x
 
 
@@ -173,8 +159,9 @@ def cross_entropy_loss(
     checks.tensor("logits", logits, shape=("n", "c"), floating=True, empty=False)
     log_p = logits - logits.logsumexp(dim=1, keepdim=True)  # eq. mlp-cross-entropy-logits
     if isinstance(target, Tensor) and target.is_floating_point():
-        checks.tensor("target", target, shape=tuple(logits.shape), finite=True)
-        if (target < 0).any() or (target.sum(dim=1) - 1).abs().max() > 1e-3:
+        seen = checks.readable(target)
+        checks.tensor("target", target, shape=tuple(logits.shape), finite=seen)
+        if seen and ((target < 0).any() or (target.sum(dim=1) - 1).abs().max() > 1e-3):
             raise ValueError("target must hold a distribution in each row: ≥ 0 and 1 in sum")
         terms = (target * log_p).masked_fill(target == 0, 0.0)  # 0 · log 0 = 0
         return -terms.sum(dim=1).mean()  # eq. mlp-cross-entropy
@@ -182,14 +169,14 @@ def cross_entropy_loss(
     return -log_p.gather(1, target.long()[:, None]).mean()  # y is 1 at one class, 0 elsewhere
 
 
-class Cost(NamedTuple):
+class Counts(NamedTuple):
     """What a network of given sizes takes."""
 
     parameters: int
     flops: int
 
 
-def cost(sizes: Sequence[int]) -> Cost:
+def cost(sizes: Sequence[int]) -> Counts:
     r"""Return the parameters $\sum_l (n_{l-1} + 1) n_l$ and the FLOPs of one example forward.
 
     A multiplication and an addition count as two; biases and activations, of lower order, are left
@@ -197,11 +184,11 @@ def cost(sizes: Sequence[int]) -> Cost:
 
     Example:
         >>> cost([64, 128, 10])
-        Cost(parameters=9610, flops=18944)
+        Counts(parameters=9610, flops=18944)
     """
     sizes = _check_sizes(sizes)
     pairs = list(pairwise(sizes))
-    return Cost(
+    return Counts(
         parameters=sum((inputs + 1) * outputs for inputs, outputs in pairs),  # eq. mlp-parameters
         flops=2 * sum(inputs * outputs for inputs, outputs in pairs),  # eq. mlp-flops
     )

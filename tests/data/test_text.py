@@ -153,7 +153,7 @@ def test_count_models_refuse_by_name():
         NGram(3, 5).fit(torch.tensor([0, 1]))
     with refuses(ValueError, "tokens must hold classes 0 … 4"):
         NGram(2, 5).fit(torch.tensor([0, 7]))
-    with refuses(ValueError, "NGram must be fitted first"):
+    with refuses(RuntimeError, "call fit(tokens) first"):
         NGram(2, 5).bits(torch.tensor([0, 1]))
     with refuses(ValueError, "context must hold classes 0 … 4"):
         NGram(2, 5).fit(torch.tensor([0, 1])).probabilities(torch.tensor([9]))

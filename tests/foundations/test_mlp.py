@@ -118,10 +118,15 @@ def test_takes_any_number_of_leading_axes():
     assert model(x[0, 0]).shape == (2,)
 
 
-@pytest.mark.parametrize("name", sorted(set(ACTIVATIONS) - {"square", "cube"}))
+@pytest.mark.parametrize("name", sorted(set(ACTIVATIONS) - {"square", "cube", "gelu_tanh"}))
 def test_activations_by_name_are_those_of_the_activations_chapter(name):
     z = torch.tensor([-1000.0, -3.0, -0.5, 0.0, 0.5, 3.0, 1000.0, *torch.randn(50)])
     torch.testing.assert_close(ACTIVATIONS[name](z), activations.activation(name)(z))
+
+
+def test_the_cheaper_gelu_is_that_of_the_activations_chapter():
+    z = torch.tensor([-1000.0, 0.0, 1000.0, *torch.randn(50)])
+    torch.testing.assert_close(ACTIVATIONS["gelu_tanh"](z), activations.gelu(z, "tanh"))
 
 
 def test_polynomial_activations_are_powers():
@@ -416,7 +421,6 @@ Z = torch.randn(4, 3)
         (lambda: MLP([3, 2], "rulu"), ValueError, "activation='rulu'"),
         (lambda: MLP([3, 2], 7), TypeError, "activation=7"),
         (lambda: MLP([3, 2])(X), ValueError, "x must have sizes[0]=3 columns, got shape (4, 2)"),
-        (lambda: MLP([2, 2])(X.double()), TypeError, "x must be torch.float32"),
         (lambda: MLP([2, 2])(X.long()), TypeError, "x must be floating point"),
         (lambda: MLP([2, 2])(torch.tensor(1.0)), ValueError, "got shape ()"),
         (lambda: MLP([2, 2])([1.0, 2.0]), TypeError, "x must be a torch.Tensor"),
