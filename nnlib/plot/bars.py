@@ -1,10 +1,12 @@
 """Named values side by side: bars with their numbers, dots in named rows, histograms."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+
+import nnlib.plot.colors  # noqa: F401  (names the colours)
 
 
 def bars(
@@ -12,7 +14,7 @@ def bars(
     values: Mapping[Any, Any],
     *,
     colors: str | Sequence[str] = "learned",
-    text: str | None = "{:.2f}",
+    text: str | Callable[[float], str] | None = "{:.2f}",
     upright: bool = False,
     thickness: float = 0.7,
 ) -> Axes:
@@ -23,7 +25,7 @@ def bars(
         values: for each name a number, or several for a group of bars.
         colors: one for all; one for each name; or, where the bars stand in groups, one for each bar
             of a group.
-        text: how a number is written; None writes none.
+        text: how a number is written, or what is written for it; None writes none.
         upright: whether bars stand, with their names below; they lie, the first on top, if not.
         thickness: of a bar or a group, as a share of the room it has.
 
@@ -55,12 +57,12 @@ def bars(
             draw = ax.bar if upright else ax.barh
             draw(place, value, 0.96 * slim if size > 1 else slim, color=color)
             if text is not None:
-                _write(ax, text.format(value), value, place, color, upright)
-    names = [str(name) for name in values]
+                word = text.format(value) if isinstance(text, str) else text(value)
+                _write(ax, word, value, place, color, upright)
     if upright:
-        ax.set_xticks(range(len(names)), names)
+        ax.set_xticks(range(len(values)), [str(name) for name in values])
     else:
-        named_rows(ax, names)
+        named_rows(ax, values)
     return ax
 
 
@@ -72,7 +74,7 @@ def _write(ax: Axes, word: str, value: float, place: float, color: str, upright:
         ax.text(value, place, f" {word}", va="center", fontsize=10, color=ink)
 
 
-def named_rows(ax: Axes, names: Sequence[str]) -> None:
+def named_rows(ax: Axes, names: Iterable[Any]) -> None:
     """Make `y` count rows from the top, each with its name at the left.
 
     Example:
@@ -82,7 +84,8 @@ def named_rows(ax: Axes, names: Sequence[str]) -> None:
         >>> [tick.get_text() for tick in ax.get_yticklabels()]
         ['first', 'second']
     """
-    ax.set_yticks(range(len(names)), list(names))
+    names = [str(name) for name in names]
+    ax.set_yticks(range(len(names)), names)
     ax.tick_params(axis="y", length=0)
     ax.set_ylim(len(names) - 0.5, -0.5)
 

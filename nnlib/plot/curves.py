@@ -29,8 +29,8 @@ def curves(
         ax: where to draw.
         x: the common abscissa, a sequence of numbers; None counts 0, 1, 2, … for each line.
         series: a line, a sequence of numbers, for each name.
-        colors: a colour, mostly a meaning, for a line's name, or one for each line in order; others
-            take the cycle.
+        colors: a colour, mostly a meaning, for a line's name, or one for each line in order, or one
+            for all; others take the cycle.
         dashed: names of baselines, drawn dashed in grey unless `colors` says otherwise.
         labels: whether to write the names at the lines' ends.
         shift: points by which a name is moved up, or right and up.
@@ -53,7 +53,9 @@ def curves(
         lost = [name for name in names if name not in series]
         if lost:
             raise ValueError(f"{given} names {lost}, the lines are {list(series)}")
-    if colors is not None and not isinstance(colors, Mapping):
+    if isinstance(colors, str):
+        colors = dict.fromkeys(series, colors)
+    elif colors is not None and not isinstance(colors, Mapping):
         colors = dict(zip(series, colors, strict=True))
     cycle = iter(CYCLE * (1 + len(series) // len(CYCLE)))
     for name, y in series.items():

@@ -10,6 +10,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.text import Annotation
 
+import nnlib.plot.colors  # noqa: F401  (names the colours)
+
 SIZE = 10.0  # points of a name's letters
 LINE = 1.25  # lines of text are so many letters apart
 

@@ -17,6 +17,9 @@ def test_bars_lie_with_the_first_on_top_and_their_numbers_beside_them():
     assert ax.patches[0].get_window_extent().y0 > ax.patches[1].get_window_extent().y0
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["counting", "network"]
     assert [text.get_text().strip() for text in ax.texts] == ["41%", "87%"]
+    _, other = subplots()
+    bars(other, {"a": 2.0}, text=lambda value: f"{value / 2:g} times")
+    assert other.texts[0].get_text() == " 1 times"
 
 
 def test_bars_can_stand_and_each_have_a_colour():

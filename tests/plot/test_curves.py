@@ -31,6 +31,7 @@ def test_curves_take_colours_by_name_or_in_order():
     in_order = drawn([0, 1], lines, colors=("state", "gate"))
     assert [line.get_color() for line in by_name.lines] == [COLORS["learned"], "gate"]
     assert [line.get_color() for line in in_order.lines] == ["state", "gate"]
+    assert {line.get_color() for line in drawn([0, 1], lines, colors="input").lines} == {"input"}
 
 
 def test_curves_without_an_abscissa_count_their_values():

@@ -6,13 +6,14 @@ for a slider.
 Example:
     >>> from nnlib.plot.style import subplots
     >>> figure, ax = subplots()
-    >>> columns = layered(ax, [2, 3, 1])
-    >>> edges(ax, columns, [np.ones((3, 2)), -np.ones((1, 3))])
+    >>> columns = network_columns(ax, [2, 3, 1])
+    >>> network_edges(ax, columns, [np.ones((3, 2)), -np.ones((1, 3))])
     >>> [len(column) for column in columns]
     [2, 3, 1]
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -20,12 +21,12 @@ from matplotlib.colors import to_rgba
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 
-from nnlib.plot.style import COLORS, MUTED, bare
+from nnlib.plot.style import bare
 
 LEVELS = 5
 
 
-def layered(
+def network_columns(
     ax: Axes, sizes: Sequence[int], *, height: float = 13.0, gap: float = 7.0
 ) -> list[np.ndarray]:
     """Place the units of each layer in a column, centred; make `ax` bare.
@@ -55,14 +56,14 @@ def layered(
     return columns
 
 
-def edges(
+def network_edges(
     ax: Axes, columns: Sequence[np.ndarray], values: Sequence[np.ndarray], limit: float = 1.0
 ) -> None:
     """Draw every edge; red where its value is positive, blue where negative, wider where larger.
 
     Args:
         ax: where to draw.
-        columns: positions, as `layered` gives them.
+        columns: positions, as `network_columns` gives them.
         values: a matrix (out, in) for each gap between layers; zero and NaN are a hair line.
         limit: the magnitude that takes the full width.
 
@@ -83,7 +84,7 @@ def edges(
             key = int(step), int(np.sign(matrix[i, j])) if step else 0
             groups.setdefault(key, []).extend([tuple(start[j]), tuple(end[i])])
     for (step, sign), points in sorted(groups.items()):
-        color = {0: MUTED, 1: COLORS["learned"], -1: COLORS["input"]}[sign]
+        color = {0: "muted", 1: "learned", -1: "input"}[sign]
         path = Path(points, [Path.MOVETO, Path.LINETO] * (len(points) // 2))
         share = step / LEVELS
         ax.add_patch(
@@ -98,10 +99,10 @@ def edges(
         )
 
 
-def units(
+def network_units(
     ax: Axes,
     column: np.ndarray,
-    values: Sequence[float] | None = None,
+    values: Any = None,
     *,
     color: str | Sequence[str] = "state",
     limit: float = 1.0,
@@ -111,19 +112,19 @@ def units(
 
     Args:
         ax: where to draw.
-        column: positions, as `layered` gives them.
-        values: one magnitude a unit; all full when None.
+        column: positions, as `network_columns` gives them.
+        values: one magnitude a unit, a sequence of numbers; all full when None.
         color: a meaning of `COLORS`, or one for each unit.
         limit: the magnitude of a full disc.
         size: area of a disc in square points.
     """
     values = np.ones(len(column)) if values is None else np.asarray(values, dtype=float)
-    tones = [color] * len(column) if isinstance(color, str) else list(color)
-    tones = np.array([to_rgba(COLORS.get(name, name)) for name in tones])
+    names = [color] * len(column) if isinstance(color, str) else list(color)
+    tones = np.array([to_rgba(name) for name in names])
     off = ~np.isfinite(values)
     fill = tones.copy()
     fill[:, 3] = 0.08 + 0.92 * np.minimum(np.abs(np.nan_to_num(values)) / limit, 1.0) ** 0.5
-    style = {"s": size, "zorder": 3}
+    style: dict[str, Any] = {"s": size, "zorder": 3}
     if (~off).any():
         on = ~off
         ax.scatter(*column[on].T, facecolors=fill[on], edgecolors=tones[on], **style)
@@ -131,7 +132,7 @@ def units(
         ax.scatter(
             *column[off].T,
             facecolors="none",
-            edgecolors=MUTED,
+            edgecolors="muted",
             linestyle=":",
             linewidths=1,
             **style,

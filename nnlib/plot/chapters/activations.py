@@ -4,7 +4,7 @@ Example:
     >>> from nnlib.plot.style import subplots
     >>> figure, ax = subplots()
     >>> generator = np.random.default_rng(0)
-    >>> strip(ax, [generator.normal(size=99) for _ in range(5)], (0, 0, 3, 1), (-2, 2))
+    >>> layer_histograms(ax, [generator.normal(size=99) for _ in range(5)], (0, 0, 3, 1), (-2, 2))
     >>> len(ax.collections[0].get_paths())
     5
 """
@@ -15,10 +15,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 
-from nnlib.plot.style import COLORS, MUTED
+import nnlib.plot.colors  # noqa: F401  (names the colours)
 
 
-def strip(
+def layer_histograms(
     ax: Axes,
     layers: Sequence[np.ndarray],
     box: tuple[float, float, float, float],
@@ -37,7 +37,7 @@ def strip(
         layers: the values of each layer, of any shape, finite.
         box: left, bottom, right, top, in the units of `ax`.
         limits: the values at the bottom and at the top of the box.
-        color: a colour, or the name of a meaning.
+        color: a colour, mostly a meaning.
         bins: of each histogram, ≥ 2.
 
     Raises:
@@ -64,6 +64,5 @@ def strip(
         outline = [np.stack([middle - half, y], 1), np.stack([middle + half, y], 1)[::-1]]
         shapes.append(np.concatenate(outline))
     zero = bottom + (np.clip(0.0, low, high) - low) / (high - low) * (top - bottom)
-    ax.plot([left, right], [zero, zero], color=MUTED, linewidth=0.7)
-    color = COLORS.get(color, color)
+    ax.plot([left, right], [zero, zero], color="muted", linewidth=0.7)
     ax.add_collection(PolyCollection(shapes, facecolors=color, linewidths=0, alpha=0.85))

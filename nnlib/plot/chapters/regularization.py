@@ -7,24 +7,25 @@ Example:
     >>> import numpy as np
     >>> from nnlib.plot.style import subplots
     >>> fig, ax = subplots()
-    >>> cube(ax, np.random.rand(3, 4, 5), limit=1).get_array().shape
+    >>> tensor_cube(ax, np.random.rand(3, 4, 5), limit=1).get_array().shape
     (47,)
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.patches import Polygon
 
-from nnlib.plot.style import COLORS, SIGNED, bare
+from nnlib.plot.style import SIGNED, bare
 
 DEPTH = np.array([0.52, 0.46])  # how far one step of the first axis moves right and up
 RIGHT, DOWN = np.array([1.0, 0.0]), np.array([0.0, -1.0])
 
 
-def cube(
+def tensor_cube(
     ax: Axes,
     values: np.ndarray,
     *,
@@ -76,7 +77,7 @@ def cube(
         tile(d, r, columns - 1, columns * RIGHT + r * DOWN + d * DEPTH, DEPTH, DOWN)
     picture = PolyCollection(tiles, array=np.array(numbers), cmap=SIGNED, linewidths=0)
     picture.set_clim(-limit, limit)
-    picture.set_alpha(np.where(strong, 1.0, fade))
+    picture.set_alpha([1.0 if one else fade for one in strong])
     ax.add_collection(picture)
     if box is not None:
         _outline(ax, box, columns)
@@ -96,15 +97,16 @@ def _outline(ax: Axes, box: tuple[int, int, int], columns: int) -> None:
         [right, right + back, right + back + low, right + low],
     )
     for face in faces:
-        edge = {"edgecolor": COLORS["highlight"], "linewidth": 2.2, "joinstyle": "round"}
-        ax.add_patch(Polygon(face, fill=False, **edge))
+        ax.add_patch(
+            Polygon(face, fill=False, edgecolor="highlight", linewidth=2.2, joinstyle="round")
+        )
 
 
-def _name_axes(ax: Axes, shape, labels) -> None:
+def _name_axes(ax: Axes, shape: tuple[int, ...], labels: Sequence[str]) -> None:
     depth, rows, columns = shape
     angle = np.degrees(np.arctan2(DEPTH[1], DEPTH[0]))
     place = (columns + 0.15 + depth / 2 * DEPTH[0], -rows - 0.1 + depth / 2 * DEPTH[1])
-    words = {"ha": "center", "va": "center", "fontsize": 9}
+    words: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 9}
     ax.text(place[0] + 0.35, place[1] - 0.35, labels[0], rotation=angle, **words)
     ax.text(-0.7, -rows / 2, labels[1], rotation=90, **words)
     ax.text(columns / 2, -rows - 0.65, labels[2], **words)

@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from nnlib.plot.cube import cube
+from nnlib.plot.chapters.regularization import tensor_cube
 from nnlib.plot.style import subplots
 from tests.support import refuses
 
 
 def drawn(values, **options):
     _, ax = subplots()
-    return ax, cube(ax, values, limit=options.pop("limit", 1), **options)
+    return ax, tensor_cube(ax, values, limit=options.pop("limit", 1), **options)
 
 
 def test_the_faces_are_the_first_slice_the_first_row_and_the_last_column():

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from nnlib.plot.layers import strip
+from nnlib.plot.chapters.activations import layer_histograms
 from nnlib.plot.style import subplots
 from tests.support import refuses
 
 
 def shapes_of(layers, **options):
     _, ax = subplots()
-    strip(ax, layers, (0.0, 0.0, 4.0, 1.0), (-1.0, 1.0), **options)
+    layer_histograms(ax, layers, (0.0, 0.0, 4.0, 1.0), (-1.0, 1.0), **options)
     return [path.vertices for path in ax.collections[0].get_paths()]
 
 
@@ -47,4 +47,4 @@ def test_one_value_and_values_beyond_the_limits_are_drawn():
 def test_bad_input_is_named(layers, limits, bins, message):
     _, ax = subplots()
     with refuses(ValueError, message):
-        strip(ax, layers, (0, 0, 1, 1), limits, bins=bins)
+        layer_histograms(ax, layers, (0, 0, 1, 1), limits, bins=bins)
