@@ -304,6 +304,20 @@ def test_training_holds_no_table_of_all_pairs(dropout, padded):
     assert 3 * 600 * 32 <= watch.numel < 8 * 600 * 600 / 2
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_training_keeps_no_weights_for_the_backward_pass(dropout):
+    """A table of 8 heads would be 11.5 MB; kept are queries, keys, values and the like."""
+    layer, x, kept = MultiHeadAttention(32, 8, dropout=dropout).train(), torch.randn(1, 600, 32), {}
+
+    def keep(saved):
+        kept[saved.untyped_storage().data_ptr()] = saved.untyped_storage().nbytes()
+        return saved
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda saved: saved):
+        layer(x)
+    assert sum(kept.values()) < 1e6
+
+
 def test_dropout_falls_on_the_weights_and_leaves_their_mean():
     torch.manual_seed(1)
     layer, x = MultiHeadAttention(8, 2, dropout=0.4), torch.randn(1, 6, 8)
