@@ -19,6 +19,7 @@ def attention_torch(
 ) -> Tensor:  # fmt: skip
     """The fastest plain torch: one fused call, or one for each chunk of queries."""
     (b, h, t, d), (g, s) = q.shape, k.shape[1:3]
+    mask = None if mask is None else torch.atleast_2d(mask)  # a number, or one a key, is for all
     if t == 1 and window is not None:
         k, v = k[:, :, -window:], v[:, :, -window:]
         mask = mask if mask is None or mask.shape[-1] == 1 else mask[..., -window:]
@@ -82,7 +83,6 @@ def _chunk(
         seen = real if seen is None else seen & real
     if mask is not None:
         at = first - (s - t)
-        mask = mask if mask.ndim > 1 else mask[None]
         mask = mask if mask.shape[-1] == 1 else mask[..., low:high]
         mask = mask if mask.shape[-2] == 1 else mask[..., at : at + rows, :]
         mask = mask if mask.dtype == torch.bool else mask.to(q.dtype)
