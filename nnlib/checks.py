@@ -42,12 +42,12 @@ def number(
 
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(message())
-    value = float(value)
-    fits = -math.inf < value < math.inf  # not NaN either; unlike `isfinite`, traceable
-    fits = fits and (least is None or value >= least) and (above is None or value > above)
-    if not (fits and (most is None or value <= most) and (below is None or value < below)):
+    taken = float(value)
+    fits = -math.inf < taken < math.inf  # not NaN either; unlike `isfinite`, traceable
+    fits = fits and (least is None or taken >= least) and (above is None or taken > above)
+    if not (fits and (most is None or taken <= most) and (below is None or taken < below)):
         raise ValueError(message())
-    return value
+    return taken
 
 
 def flag(name: str, value: Any) -> bool:

@@ -10,11 +10,8 @@ import pytest
 from pipeline import ROOT
 
 NOT_OPERATIONS = {"amdahl", "cost", "placed", "roofline", "trace", "traffic"}
-OPERATIONS = sorted(
-    file.stem
-    for file in (ROOT / "nnlib" / "kernels").glob("*.py")
-    if file.stem[0] != "_" and file.stem not in NOT_OPERATIONS
-)
+FILES = sorted(file.stem for file in (ROOT / "nnlib" / "kernels").glob("*.py"))
+OPERATIONS = [name for name in FILES if name[0] != "_" and name not in NOT_OPERATIONS]
 operations = pytest.mark.parametrize("name", OPERATIONS)
 
 
@@ -52,7 +49,7 @@ def test_a_file_reads_in_order(name):
     assert at == sorted(at)
 
 
-@pytest.mark.parametrize("name", OPERATIONS + SHARED)
+@pytest.mark.parametrize("name", FILES)
 def test_a_kernel_uses_nothing_that_a_supported_triton_lacks(name):
     """Block pointers are gone from newer ones; the interpreter has no autotune and no libdevice."""
     lost = re.findall(
