@@ -15,11 +15,6 @@ OPERATIONS = [name for name in FILES if name[0] != "_" and name not in NOT_OPERA
 operations = pytest.mark.parametrize("name", OPERATIONS)
 
 
-SHARED = [  # files with kernels of several operations, or of one that has many
-    "_attention_backward", "_attention_forward", "_attention_tiles", "_norm",
-]  # fmt: skip
-
-
 def source(name):
     return (ROOT / "nnlib" / "kernels" / f"{name}.py").read_text(encoding="utf-8")
 
