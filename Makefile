@@ -74,12 +74,13 @@ new: venv ## begin a chapter, its module and its test: CHAPTER=family/name
 truth: venv-test ## print which equations are verified by which tests
 	@$(PY) -m pipeline.checks.equations
 
-lint: venv-test ## ruff, the direction of imports, spelling
+lint: venv-test ## ruff, types, the direction of imports, spelling
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --check --quiet .
 	@told=$$($(BIN)/lint-imports --no-cache --no-logo 2>&1) || { echo "$$told"; false; }
+	@told=$$($(BIN)/mypy 2>&1) || { echo "$$told"; false; }
 	@$(BIN)/codespell
-	@echo "lint: ruff, imports and spelling are in order"
+	@echo "lint: ruff, types, imports and spelling are in order"
 
 gpu: ## prove and measure on a GPU, with the torch that is there: [PYTHON=python3] [MINUTES=10]
 	@$(PYTHON) -m benchmarks.gpu --minutes $(MINUTES)
