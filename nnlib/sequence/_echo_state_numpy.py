@@ -1,4 +1,4 @@
-"""The walks of an echo state network in numpy: a call costs less there than in torch.
+"""What an echo state network leaves to numpy, where a call costs less than in torch.
 
 With a hundred units it is the calls that take the time, and not the products. The readable twins
 are methods of `nnlib.sequence.echo_state.EchoStateNetwork`, which alone uses this.
@@ -50,6 +50,14 @@ def free_run(
         column[len(h) : -1] = x
         out[t] = x = readout.dot(column)
     return h, out
+
+
+def gram(features: Tensor) -> Tensor:
+    """Return FᵀF; numpy sees that it is symmetric, and computes one half."""
+    seen = arrays(features)
+    if seen is None:
+        return features.T @ features
+    return torch.from_numpy(seen[0].T @ seen[0])
 
 
 def _tick(mixed: Array, h: Array, leak: float) -> Array:

@@ -14,6 +14,8 @@ from torch.types import Device
 from nnlib import checks
 from nnlib.sequence import _echo_state_numpy as in_numpy
 
+REPAIRS = 5  # of an answer by Cholesky's way, before the rotations are taken
+
 
 class EchoStateNetwork(nn.Module):
     r"""$h_t = (1 - \alpha) h_{t-1} + \alpha \tanh(W h_{t-1} + V x_t + b)$, $y_t = U [h_t; x_t; 1]$.
@@ -135,7 +137,9 @@ class EchoStateNetwork(nn.Module):
         if washout >= len(x):
             raise ValueError(f"washout={washout} leaves none of the {len(x)} steps to learn from")
         features, wanted = self._features(seen, x)[washout:], y.to(self.state)[washout:]
-        found = ridge_regression(features, wanted, self.ridge)  # eq. echo-state-ridge
+        found = _repaired(features, wanted, self.ridge)  # eq. echo-state-ridge
+        if found is None:
+            found = ridge_regression(features, wanted, self.ridge)
         self.readout = found.T.contiguous()
         self._remember(seen[-1], y[-1])
         return self
@@ -272,3 +276,25 @@ def ridge_regression(
     penalty = ridge**0.5 * torch.eye(p, p + k).to(features)  # wants zero: its last columns
     rotated = torch.linalg.qr(torch.cat([rows, penalty]), mode="r").R[:p]  # both sides at once
     return torch.linalg.solve_triangular(rotated[:, :p], rotated[:, p:], upper=True)
+
+
+def _repaired(features: Tensor, wanted: Tensor, ridge: float) -> Tensor | None:
+    """Return what `ridge_regression` does, with half of the work; None where rounding is too rough.
+
+    A Cholesky factor of the normal equations gives an answer. The slope of the objective that is
+    left there, taken from the residual itself, where nothing is squared, corrects it.
+    """
+    gram = in_numpy.gram(features)
+    gram.diagonal().add_(ridge)
+    factor, failed = torch.linalg.cholesky_ex(gram)
+    if failed:
+        return None
+    found = torch.zeros(features.shape[1], wanted.shape[1]).to(features)
+    small = torch.finfo(found.dtype).eps ** 0.5  # the next would be smaller by a like factor
+    for _ in range(1 + REPAIRS):
+        slope = features.T @ (wanted - features @ found) - ridge * found
+        change = torch.cholesky_solve(slope, factor)
+        found += change
+        if (change.norm(dim=0) <= small * found.norm(dim=0)).all():
+            return found
+    return None

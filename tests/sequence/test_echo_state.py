@@ -12,7 +12,7 @@ from scipy.optimize import brentq
 
 from nnlib.data.series import mackey_glass
 from nnlib.sequence import _echo_state_numpy as in_numpy
-from nnlib.sequence.echo_state import EchoStateNetwork, ridge_regression
+from nnlib.sequence.echo_state import EchoStateNetwork, _repaired, ridge_regression
 from tests.support import Example, Peer, refuses
 
 nodes = Peer("reservoirpy.nodes")
@@ -156,15 +156,42 @@ def test_only_predicting_moves_the_network(series):
     assert network.state.equal(network.states(series[500:600])[-1])
 
 
-def test_fitting_solves_by_rotations(series):
-    """Normal equations, whose condition is the square, would lose digits here."""
-    network = EchoStateNetwork(1, 200, ridge=1e-8, bias_scaling=0.2).fit(series[:-1], series[1:])
+@settings(max_examples=15, deadline=None)
+@given(p=st.integers(1, 8), t=st.integers(1, 30), ridge=st.sampled_from([1e-3, 0.1, 10.0]))
+def test_the_repaired_answer_is_that_of_the_rotations(p, t, ridge):
+    features, wanted = noise(t, p), noise(t, 3, seed=1)
+    wanted[:, 1] = 0
+    same(_repaired(features, wanted, ridge), ridge_regression(features, wanted, ridge))
+
+
+def test_the_repaired_answer_loses_no_digit_on_a_reservoir(series):
+    """It is as good as rounding lets QR be, which the normal equations alone miss by decades."""
+    network = EchoStateNetwork(1, 200, ridge=1e-8, bias_scaling=0.2)
     features = network._features(network.states(series[:-1]), series[:-1])[100:]
-    exact = ridge_regression(features, series[101:], 1e-8)
-    same(network.readout.T / exact.abs().max(), exact / exact.abs().max(), atol=1e-9)
+    wanted = torch.cat([series[101:], 1e-6 * series[100:-1].roll(7)], 1)  # of different sizes
+    exact = ridge_regression(features, wanted, 1e-8)
     gram = features.T @ features + 1e-8 * torch.eye(202).double()
-    plain = torch.cholesky_solve(features.T @ series[101:], torch.linalg.cholesky(gram))
-    assert (plain - exact).norm() > 1e-7 * exact.norm()
+    plain = torch.cholesky_solve(features.T @ wanted, torch.linalg.cholesky(gram))
+    lost, kept = (
+        ((answer - exact).norm(dim=0) / exact.norm(dim=0)).max()
+        for answer in (plain, _repaired(features, wanted, 1e-8))
+    )
+    rounding = 2.0**-52 * torch.linalg.cond(gram).sqrt()  # the condition of the taller matrix
+    assert kept < 10 * rounding < 1e-2 * lost
+    fitted = network.fit(series[:-1], series[1:]).readout.T
+    assert (fitted - exact[:, :1]).norm() < 10 * rounding * exact[:, :1].norm()
+
+
+@pytest.mark.parametrize(("dtype", "ridge"), [(torch.float64, 1e-16), (torch.float32, 1e-6)])
+def test_where_the_normal_equations_are_too_rough_the_rotations_answer(series, dtype, ridge):
+    network = EchoStateNetwork(1, 200, ridge=ridge, bias_scaling=0.2, dtype=dtype)
+    network.recurrent[1], network.input[1] = network.recurrent[0], network.input[0]
+    network.bias[1] = network.bias[0]  # one unit twice
+    features = network._features(network.states(series[:-1]), series[:-1])[100:]
+    wanted = series[101:].to(dtype)
+    assert _repaired(features, wanted, ridge) is None
+    network.fit(series[:-1], series[1:])
+    assert network.readout.T.equal(ridge_regression(features, wanted, ridge))
 
 
 @pytest.mark.parametrize("dtype", [None, torch.float32])
