@@ -34,20 +34,22 @@ def number(
     below: float | None = None,
 ) -> float:
     """Return `value` as a finite float within the bounds (`above` and `below` exclude theirs)."""
-    bounds = (("≥", least), (">", above), ("≤", most), ("<", below))
-
-    def message() -> str:  # made only where it is needed: a compiler cannot trace it
-        wanted = " and ".join(f"{sign} {bound:g}" for sign, bound in bounds if bound is not None)
-        return f"{name}={value!r} must be a finite number" + (f" {wanted}" if wanted else "")
-
+    bounds = (least, above, most, below)
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(message())
+        raise TypeError(_unfit(name, value, bounds))
     taken = float(value)
     fits = -math.inf < taken < math.inf  # not NaN either; unlike `isfinite`, traceable
     fits = fits and (least is None or taken >= least) and (above is None or taken > above)
     if not (fits and (most is None or taken <= most) and (below is None or taken < below)):
-        raise ValueError(message())
+        raise ValueError(_unfit(name, value, bounds))
     return taken
+
+
+def _unfit(name: str, value: Any, bounds: tuple[float | None, ...]) -> str:
+    """Return the message of `number`; made only where it is needed: a compiler cannot trace it."""
+    held = zip(("≥", ">", "≤", "<"), bounds, strict=True)
+    wanted = " and ".join(f"{sign} {bound:g}" for sign, bound in held if bound is not None)
+    return f"{name}={value!r} must be a finite number" + (f" {wanted}" if wanted else "")
 
 
 def flag(name: str, value: Any) -> bool:
