@@ -56,6 +56,12 @@ def require(who: str, x: Tensor) -> None:
         )
 
 
+def mixed_precision(x: Tensor) -> bool:
+    """Return whether autocast is on where `x` is; devices such as meta know none."""
+    kind = x.device.type
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+
+
 def alike(**tensors: Tensor | None) -> None:
     """Refuse tensors that differ in dtype or device from the first one.
 

@@ -182,7 +182,7 @@ def _by_kernel(logits: Tensor, target: Tensor, ignore_index: int, label_smoothin
     losses, _, _ = torch.ops.nnlib.cross_entropy(logits, target, ignore_index, label_smoothing)
     mean = losses.sum() / (target != ignore_index).sum()
     # under autocast torch's own loss is float32
-    return mean if torch.is_autocast_enabled(logits.device.type) else mean.to(logits.dtype)
+    return mean if _dispatch.mixed_precision(logits) else mean.to(logits.dtype)
 
 
 def cross_entropy_triton(

@@ -147,7 +147,7 @@ def _mean(
     x: Tensor, weight: Tensor, target: Tensor, ignore_index: int, label_smoothing: float,
     kernel: bool,
 ) -> Tensor:  # fmt: skip
-    mixed = torch.is_autocast_enabled(x.device.type)
+    mixed = _dispatch.mixed_precision(x)
     if mixed:  # as the linear layer would
         narrow = torch.get_autocast_dtype(x.device.type)
         x, weight = x.to(narrow), weight.to(narrow)
@@ -244,7 +244,7 @@ def _check(
     v = weight.shape[0]
     if v == 0:
         raise ValueError(f"weight must have one class or more, got shape {tuple(weight.shape)}")
-    if not torch.is_autocast_enabled(x.device.type):  # which casts both
+    if not _dispatch.mixed_precision(x):  # which casts both
         _dispatch.alike(x=x, weight=weight)
     checks.tensor("target", target, shape=(n,), floating=False)
     for name, tensor in (("weight", weight), ("target", target)):

@@ -593,3 +593,11 @@ def test_it_compiles_as_one_graph_and_gives_the_same():
     finally:
         jaxtyping.config.update("jaxtyping_disable", False)
         torch.compiler.reset()
+
+
+def test_the_loss_has_a_shape_and_no_numbers_on_the_meta_device():
+    model = GPT(7, 8, 2, 1, 6, device="meta")
+    loss = next_token_loss(model, torch.zeros(2, 5, dtype=torch.long, device="meta"))
+    assert loss.is_meta and loss.shape == ()
+    loss.backward()
+    assert model.token_embedding.weight.grad.is_meta
