@@ -1,10 +1,10 @@
-"""Regularization and normalization: penalties and dropout here, the norms and the rest by name.
+"""Regularization and normalization: penalties and dropout here, the norms by name.
 
 Chapter: chapters/foundations/regularization.md     Papers: Tibshirani 1996; Hoerl and Kennard
 1970; Srivastava et al. 2014
 
-Batch norm, layer norm, RMSNorm, early stopping and shifted images stand where other chapters share
-them, and can be imported from here.
+Batch norm, layer norm and RMSNorm stand in `nnlib.blocks`, where other chapters share them; early
+stopping in `nnlib.train`, shifted images in `nnlib.data.augment`.
 """
 
 from collections.abc import Iterable
@@ -14,16 +14,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from nnlib import checks
+
+# Names of this chapter in the book's table of contents, which promises them here.
 from nnlib.blocks.batch_norm import BatchNorm1d as BatchNorm1d
 from nnlib.blocks.batch_norm import BatchNorm2d as BatchNorm2d
-from nnlib.blocks.batch_norm import batch_norm as batch_norm
-from nnlib.blocks.batch_norm import fold_batch_norm as fold_batch_norm
 from nnlib.blocks.layer_norm import LayerNorm as LayerNorm
-from nnlib.blocks.layer_norm import layer_norm as layer_norm
 from nnlib.blocks.rms_norm import RMSNorm as RMSNorm
-from nnlib.blocks.rms_norm import rms_norm as rms_norm
-from nnlib.data.augment import shift_images as shift_images
-from nnlib.train.early_stopping import EarlyStopping as EarlyStopping
 
 
 def l1_penalty(parameters: Iterable[Tensor]) -> Float[Tensor, ""]:
