@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from nnlib.plot.colors import COLORS as COLORS
 from nnlib.plot.colors import INK as INK
 from nnlib.plot.colors import MUTED as MUTED
-from nnlib.plot.labels import end_label as end_label
 
 CYCLE = [COLORS[name] for name in ("learned", "input", "state", "gate", "highlight", "fixed")]
 
