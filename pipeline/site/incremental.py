@@ -83,6 +83,7 @@ def _to_write(app: Sphinx, env: BuildEnvironment) -> list[str]:
     """Return the pages that were not read and yet look different now."""
     if not isinstance(app.builder, StandaloneHTMLBuilder):
         return []
+    _forget_modules_without_source(env)
     outdir = Path(app.outdir)
     frame, seen, code = _frame(app, env), dict(_seen(env)), _code(env)
     before = getattr(env, "nn_written", ({}, {}, {}))
@@ -148,6 +149,13 @@ def _code(env: BuildEnvironment) -> dict[str, str]:
             code, _, used, _ = entry
             found[name] = hashlib.sha256(repr((code, sorted(used.items()))).encode()).hexdigest()
     return found
+
+
+def _forget_modules_without_source(env: BuildEnvironment) -> None:
+    """Keep what Python itself is made of out of the list of modules, which would link nowhere."""
+    known = getattr(env, "_viewcode_modules", {})
+    for name in [name for name, entry in known.items() if not entry]:
+        del known[name]
 
 
 def _module_page(app: Sphinx, name: str) -> Path:

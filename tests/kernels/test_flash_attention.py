@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from nnlib import markup
 from nnlib.kernels import attention as module
 from nnlib.kernels.attention import (
     attention,
@@ -276,9 +277,12 @@ def test_the_page_shows_gpu_records_when_there_are_some():
     ]  # fmt: skip
     record = {"device": "Made-up GPU", "date": "2030-01-02", "copy_bandwidth": 4e12,
               "matmul_rate": {"bfloat16": 8e14}, "rows": rows}  # fmt: skip
+    told = []
+    names = {"placed": placed, "say": told.append}
+    names["table"] = lambda *rows: told.append(markup.table(*rows))
     for records in ([record], []):
-        told = []
-        exec(cell, {"measured": lambda _, r=records: r, "placed": placed, "say": told.append})
+        told.clear()
+        exec(cell, names | {"measured": lambda _, r=records: r})
         page = "\n".join(told)
         if records:
             assert "Made-up GPU, 2030-01-02" in page
