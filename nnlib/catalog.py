@@ -63,18 +63,42 @@ class Architecture:
 FAMILIES: dict[str, tuple[str, str]] = {
     "foundations": ("Foundations", "What every network is made of, and how it learns."),
     "vision": ("Vision", "Networks that know a picture is a grid."),
-    "sequence": ("Sequences", "Networks that read one step at a time and carry a state."),
-    "attention": ("Attention", "Networks that look up what they need, wherever it stands."),
+    "sequence": (
+        "Sequences",
+        "Networks that read one step at a time and carry a state.",
+    ),
+    "attention": (
+        "Attention",
+        "Networks that look up what they need, wherever it stands.",
+    ),
     "language": ("Language models", "The parts of a large language model, one by one."),
-    "generative": ("Generative models", "Networks that draw new examples from what they saw."),
-    "energy": ("Energy models", "Networks that give a low energy to what is plausible."),
-    "representation": ("Representation", "Networks that learn what is alike, with few labels."),
-    "graph": ("Graphs", "Networks whose input is a set of nodes and the edges between them."),
+    "generative": (
+        "Generative models",
+        "Networks that draw new examples from what they saw.",
+    ),
+    "energy": (
+        "Energy models",
+        "Networks that give a low energy to what is plausible.",
+    ),
+    "representation": (
+        "Representation",
+        "Networks that learn what is alike, with few labels.",
+    ),
+    "graph": (
+        "Graphs",
+        "Networks whose input is a set of nodes and the edges between them.",
+    ),
     "memory": ("Memory", "Networks with a store to write to and to read from."),
     "dynamics": ("Dynamics", "Networks that are systems evolving in time."),
-    "approximation": ("Approximation", "Other ways to build a function out of simple ones."),
+    "approximation": (
+        "Approximation",
+        "Other ways to build a function out of simple ones.",
+    ),
     "probabilistic": ("Uncertainty", "Networks that say how sure they are."),
-    "reinforcement": ("Reinforcement", "Networks that learn from the outcome of what they did."),
+    "reinforcement": (
+        "Reinforcement",
+        "Networks that learn from the outcome of what they did.",
+    ),
     "kernels": ("Kernels", "How the same mathematics is made fast on a GPU."),
 }
 
@@ -604,7 +628,10 @@ def get(name: str) -> Architecture:
         raise TypeError(f"name={name!r} must be a string such as 'perceptron'")
     if name not in _BY_NAME:
         near = difflib.get_close_matches(name, _BY_NAME, n=3, cutoff=0.5)
-        hint = " or ".join(repr(other) for other in near) or "a name of nnlib.catalog.ARCHITECTURES"
+        hint = (
+            " or ".join(repr(other) for other in near)
+            or "a name of nnlib.catalog.ARCHITECTURES"
+        )
         raise ValueError(f"name={name!r} is not in the catalogue: it takes {hint}")
     return _BY_NAME[name]
 
@@ -646,5 +673,7 @@ def load(name: str) -> Any:
     """
     row = get(name)
     if not row.module:
-        raise ValueError(f"name={name!r} is planned: it has a row in the catalogue, but no module")
+        raise ValueError(
+            f"name={name!r} is planned: it has a row in the catalogue, but no module"
+        )
     return getattr(importlib.import_module(row.module), row.cls)

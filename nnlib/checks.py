@@ -39,8 +39,12 @@ def number(
         raise TypeError(_unfit(name, value, bounds))
     taken = float(value)
     fits = -math.inf < taken < math.inf  # not NaN either; unlike `isfinite`, traceable
-    fits = fits and (least is None or taken >= least) and (above is None or taken > above)
-    if not (fits and (most is None or taken <= most) and (below is None or taken < below)):
+    fits = (
+        fits and (least is None or taken >= least) and (above is None or taken > above)
+    )
+    if not (
+        fits and (most is None or taken <= most) and (below is None or taken < below)
+    ):
         raise ValueError(_unfit(name, value, bounds))
     return taken
 
@@ -48,8 +52,12 @@ def number(
 def _unfit(name: str, value: Any, bounds: tuple[float | None, ...]) -> str:
     """Return the message of `number`; made only where it is needed: a compiler cannot trace it."""
     held = zip(("≥", ">", "≤", "<"), bounds, strict=True)
-    wanted = " and ".join(f"{sign} {bound:g}" for sign, bound in held if bound is not None)
-    return f"{name}={value!r} must be a finite number" + (f" {wanted}" if wanted else "")
+    wanted = " and ".join(
+        f"{sign} {bound:g}" for sign, bound in held if bound is not None
+    )
+    return f"{name}={value!r} must be a finite number" + (
+        f" {wanted}" if wanted else ""
+    )
 
 
 def flag(name: str, value: Any) -> bool:
@@ -105,12 +113,16 @@ def tensor(
         )
         if not fits:
             wanted = ", ".join("any" if want is None else str(want) for want in shape)
-            raise ValueError(f"{name} must have shape ({wanted}), got {tuple(value.shape)}")
+            raise ValueError(
+                f"{name} must have shape ({wanted}), got {tuple(value.shape)}"
+            )
     if not empty and value.numel() == 0:
         raise ValueError(f"{name} must not be empty, got shape {tuple(value.shape)}")
     if finite and readable(value) and not bool(torch.isfinite(value).all()):
         bad = int((~torch.isfinite(value)).sum())
-        raise ValueError(f"{name} must be finite, got {bad} values that are NaN or infinite")
+        raise ValueError(
+            f"{name} must be finite, got {bad} values that are NaN or infinite"
+        )
     return value
 
 
@@ -147,7 +159,9 @@ def tokens(
     if readable(value) and value.numel():
         low, high = map(int, value.aminmax())
         if low < 0 or high >= vocab_size:
-            raise ValueError(f"{name} must be 0 … {vocab_size - 1} ({of}), got {low} … {high}")
+            raise ValueError(
+                f"{name} must be 0 … {vocab_size - 1} ({of}), got {low} … {high}"
+            )
     return value
 
 
@@ -190,7 +204,9 @@ def lengths(name: str, value: Any, batch: int, steps: int) -> Tensor:
         return value
     low, high = int(value.min()), int(value.max())
     if low < 1 or high > steps:
-        raise ValueError(f"{name} must lie in 1 … {steps}, the steps of x, got {low} … {high}")
+        raise ValueError(
+            f"{name} must lie in 1 … {steps}, the steps of x, got {low} … {high}"
+        )
     return value
 
 
@@ -198,7 +214,11 @@ def labels(name: str, value: Any, classes: int, *, length: int | None = None) ->
     """Return `value` when it is a vector of class numbers in 0 … `classes` − 1."""
     tensor(name, value, shape=("n" if length is None else length,), floating=False)
     _an_index(name, value)
-    if readable(value) and value.numel() and (int(value.min()) < 0 or int(value.max()) >= classes):
+    if (
+        readable(value)
+        and value.numel()
+        and (int(value.min()) < 0 or int(value.max()) >= classes)
+    ):
         raise ValueError(
             f"{name} must hold classes 0 … {classes - 1}, "
             f"got {int(value.min())} … {int(value.max())}"

@@ -24,9 +24,12 @@ def pick_device(device: str | torch.device = "auto") -> torch.device:
         ) from error
     present = {
         "cpu": True,
-        "cuda": torch.cuda.is_available() and (picked.index or 0) < torch.cuda.device_count(),
+        "cuda": torch.cuda.is_available()
+        and (picked.index or 0) < torch.cuda.device_count(),
         "mps": torch.backends.mps.is_available(),
     }
     if not present.get(picked.type, False):
-        raise ValueError(f"device={device!r} is not present here; device='cpu' always is")
+        raise ValueError(
+            f"device={device!r} is not present here; device='cpu' always is"
+        )
     return picked

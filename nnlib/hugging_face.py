@@ -32,7 +32,12 @@ Rule = tuple[str, str | None, Transform]
 """A pattern for the whole of their name, our name (None: dropped knowingly), what to do to it."""
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
-_FILES = ("config.json", "model.safetensors", "model.safetensors.index.json", "model-*.safetensors")
+_FILES = (
+    "config.json",
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "model-*.safetensors",
+)
 
 
 def read_model(
@@ -60,7 +65,9 @@ def read_model(
         )
     got = config.get("model_type")
     if got != model_type:
-        raise ValueError(f"model_or_path must hold a model of type {model_type!r}, got {got!r}")
+        raise ValueError(
+            f"model_or_path must hold a model of type {model_type!r}, got {got!r}"
+        )
     if lost := [name for name in needed if name not in config]:
         raise ValueError(f"model_or_path has a configuration without {lost}")
     return config, tensors
@@ -116,25 +123,43 @@ def read_folder(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             )
         shards = sorted(set(promised.values()))
     else:
-        pickled = sorted(f.name for p in ("*.bin", "*.pt", "*.pth") for f in folder.glob(p))
-        why = f"; {pickled} may run code when read, save it with safetensors" if pickled else ""
-        raise ValueError(f"path={str(path)!r} must hold model.safetensors or its index{why}")
+        pickled = sorted(
+            f.name for p in ("*.bin", "*.pt", "*.pth") for f in folder.glob(p)
+        )
+        why = (
+            f"; {pickled} may run code when read, save it with safetensors"
+            if pickled
+            else ""
+        )
+        raise ValueError(
+            f"path={str(path)!r} must hold model.safetensors or its index{why}"
+        )
     tensors: dict[str, Tensor] = {}
     for shard in shards:
         if not (folder / shard).is_file():
-            raise ValueError(f"path={str(path)!r} lacks the shard {shard!r} that its index names")
+            raise ValueError(
+                f"path={str(path)!r} lacks the shard {shard!r} that its index names"
+            )
         try:
             part = load_file(folder / shard)
         except SafetensorError as error:
-            raise ValueError(f"path={str(path)!r}: {shard} is no safetensors file") from error
-        lost = sorted(n for n, file in promised.items() if file == shard and n not in part)
+            raise ValueError(
+                f"path={str(path)!r}: {shard} is no safetensors file"
+            ) from error
+        lost = sorted(
+            n for n, file in promised.items() if file == shard and n not in part
+        )
         if lost:
-            raise ValueError(f"path={str(path)!r}: {shard} lacks {_some(lost)} of its index")
+            raise ValueError(
+                f"path={str(path)!r}: {shard} lacks {_some(lost)} of its index"
+            )
         tensors |= part
     return config, tensors
 
 
-def load_renamed(model: nn.Module, tensors: dict[str, Tensor], rules: Sequence[Rule]) -> None:
+def load_renamed(
+    model: nn.Module, tensors: dict[str, Tensor], rules: Sequence[Rule]
+) -> None:
     r"""Copy tensors into a model whose parameters have other names.
 
     Args:
@@ -175,14 +200,21 @@ def load_renamed(model: nn.Module, tensors: dict[str, Tensor], rules: Sequence[R
     extra += [name for name in found if name not in ours]
     missing = [name for name in ours if name not in found]
     missing += [
-        f"{name}[{i}]" for name, parts in found.items() for i in range(max(parts)) if i not in parts
+        f"{name}[{i}]"
+        for name, parts in found.items()
+        for i in range(max(parts))
+        if i not in parts
     ]
     said = (("missing", missing), ("extra", extra), ("given twice", twice))
     told = [f"{what}: {_some(names)}" for what, names in said if names]
     if told:
-        raise ValueError(f"tensors do not fit {type(model).__name__}: " + "; ".join(told))
+        raise ValueError(
+            f"tensors do not fit {type(model).__name__}: " + "; ".join(told)
+        )
     whole = {
-        name: torch.cat([parts[i] for i in sorted(parts)]) if len(parts) > 1 else parts[0]
+        name: torch.cat([parts[i] for i in sorted(parts)])
+        if len(parts) > 1
+        else parts[0]
         for name, parts in found.items()
     }
     wrong = [
@@ -191,7 +223,9 @@ def load_renamed(model: nn.Module, tensors: dict[str, Tensor], rules: Sequence[R
         if value.shape != ours[name].shape
     ]
     if wrong:
-        raise ValueError(f"tensors do not fit {type(model).__name__}: " + "; ".join(wrong[:4]))
+        raise ValueError(
+            f"tensors do not fit {type(model).__name__}: " + "; ".join(wrong[:4])
+        )
     model.load_state_dict(whole)
 
 
@@ -203,7 +237,9 @@ def _folder_of(path: str | Path) -> Path:
         from huggingface_hub import snapshot_download
     try:
         return Path(snapshot_download(str(path), allow_patterns=list(_FILES)))
-    except Exception as error:  # the hub's client fails in many ways; all mean the same here
+    except (
+        Exception
+    ) as error:  # the hub's client fails in many ways; all mean the same here
         raise ConnectionError(
             f"model_or_path={str(path)!r} is no folder here and could not be fetched from the "
             f"Hugging Face hub ({type(error).__name__}); give a folder of a saved model"
@@ -224,7 +260,11 @@ def _json(folder: Path, name: str) -> dict[str, Any]:
 
 def _plain(name: object) -> bool:
     """Tell whether a name is that of a file in the folder itself."""
-    return isinstance(name, str) and name == Path(name).name and name not in ("", ".", "..")
+    return (
+        isinstance(name, str)
+        and name == Path(name).name
+        and name not in ("", ".", "..")
+    )
 
 
 def _some(names: Iterable[str]) -> str:

@@ -42,7 +42,9 @@ def table(
     body = [tuple(row) for row in rows]
     for number, row in enumerate(body):
         if len(row) != len(head):
-            raise ValueError(f"rows[{number}] has {len(row)} cells, head has {len(head)}")
+            raise ValueError(
+                f"rows[{number}] has {len(row)} cells, head has {len(head)}"
+            )
     forms = [form] * len(head) if isinstance(form, str) else list(form)
     if len(forms) != len(head):
         raise ValueError(f"form must be one or {len(head)}, got {len(forms)}")
@@ -62,7 +64,9 @@ def table(
 
 
 def _is_number(cell: Any) -> bool:
-    return not isinstance(cell, bool | str) and (isinstance(cell, Real) or hasattr(cell, "item"))
+    return not isinstance(cell, bool | str) and (
+        isinstance(cell, Real) or hasattr(cell, "item")
+    )
 
 
 def _cell(cell: Any, form: str = "", *, whole: bool = True) -> str:
@@ -86,7 +90,9 @@ def prose(text: str) -> str:
     """
     text = html.escape(" ".join(text.split()), quote=False)
     text = re.sub(
-        r"\$([^$]+)\$", r'<span class="math notranslate nohighlight">\\(\1\\)</span>', text
+        r"\$([^$]+)\$",
+        r'<span class="math notranslate nohighlight">\\(\1\\)</span>',
+        text,
     )
     return re.sub(r"\*([^*]+)\*", r"<em>\1</em>", text)
 
@@ -96,7 +102,11 @@ def without_docstrings(source: str) -> str:
     lines: list[str | None] = list(source.splitlines())
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, kinds) and ast.get_docstring(node) is not None and len(node.body) > 1:
+        if (
+            isinstance(node, kinds)
+            and ast.get_docstring(node) is not None
+            and len(node.body) > 1
+        ):
             first = node.body[0]
             end = first.end_lineno or first.lineno
             lines[first.lineno - 1 : end] = [None] * (end - first.lineno + 1)

@@ -55,7 +55,10 @@ _run = _Run()
 
 
 def setup(
-    seed: int = 0, device: str = "cpu", figures_dir: str | None = None, strict: bool = True
+    seed: int = 0,
+    device: str = "cpu",
+    figures_dir: str | None = None,
+    strict: bool = True,
 ) -> torch.device:
     """Begin a chapter: seed everything, apply the style, forget the run before.
 
@@ -70,7 +73,9 @@ def setup(
     """
     global _run
     seed = checks.count("seed", seed, least=0)
-    _run = _Run(checks.flag("strict", strict), Path(figures_dir) if figures_dir else None)
+    _run = _Run(
+        checks.flag("strict", strict), Path(figures_dir) if figures_dir else None
+    )
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
@@ -99,10 +104,14 @@ def check(
     if not (np.issubdtype(a.dtype, np.number) and np.issubdtype(b.dtype, np.number)):
         return _keep("check", bool(np.array_equal(a, b)), claim, "they differ")
     error = np.abs(a - b)
-    tolerance = " ".join(f"{n} {v:.0e}" for n, v in (("atol", atol), ("rtol", rtol)) if v)
+    tolerance = " ".join(
+        f"{n} {v:.0e}" for n, v in (("atol", atol), ("rtol", rtol)) if v
+    )
     holds = bool((error <= atol + rtol * np.abs(b)).all())  # NaN compares false
     worst = f"largest difference {np.max(error, initial=0.0):.3g}"
-    return _keep("check", holds, f"{claim} ({tolerance})" if tolerance else claim, worst)
+    return _keep(
+        "check", holds, f"{claim} ({tolerance})" if tolerance else claim, worst
+    )
 
 
 def band(
@@ -137,7 +146,12 @@ def band(
     high = np.inf if at_most is None else at_most
     told = f" (baseline {float(baseline):.2g})" if baseline is not None else ""
     _tell_runner(name, value)
-    _keep("band", low <= value <= high, f"{name} {' and '.join(ends)}{told}", f"got {value:.4g}")
+    _keep(
+        "band",
+        low <= value <= high,
+        f"{name} {' and '.join(ends)}{told}",
+        f"got {value:.4g}",
+    )
 
 
 def _tell_runner(name: str, value: float) -> None:
@@ -160,7 +174,11 @@ def _keep(kind: str, holds: bool, claim: str, otherwise: str) -> None:
 
 def _array(value: Any) -> np.ndarray:
     if isinstance(value, torch.Tensor):
-        value = value.detach().cpu().to(torch.float64 if value.is_floating_point() else value.dtype)
+        value = (
+            value.detach()
+            .cpu()
+            .to(torch.float64 if value.is_floating_point() else value.dtype)
+        )
     array = np.asarray(value)
     return array.astype(np.int64) if array.dtype == bool else array
 
@@ -263,11 +281,15 @@ def scrub(
     _claim(name)
     pictures = []
     for at, fig in enumerate(frames):
-        pictures.append(inline_svg(fig, f"{name}-{at}", f"{alt} ({label}: frame {at + 1})"))
+        pictures.append(
+            inline_svg(fig, f"{name}-{at}", f"{alt} ({label}: frame {at + 1})")
+        )
         if at == 0:
             _write(fig, name)
         plt.close(fig)
-    options = [str(v) for v in (range(1, len(pictures) + 1) if values is None else values)]
+    options = [
+        str(v) for v in (range(1, len(pictures) + 1) if values is None else values)
+    ]
     if len(pictures) < 2 or len(options) != len(pictures):
         raise ValueError(
             f"scrub {name!r} needs two frames or more and one value for each, "
@@ -278,7 +300,9 @@ def scrub(
     pictures = [picture.replace('"', "'") for picture in pictures]
     size = len(letters) + sum(len(p.encode()) for p in pictures)
     if size > SLIDER_BYTES:
-        raise ValueError(f"scrub {name!r} takes {size} bytes, at most {SLIDER_BYTES}: draw less")
+        raise ValueError(
+            f"scrub {name!r} takes {size} bytes, at most {SLIDER_BYTES}: draw less"
+        )
     stack = ipywidgets.Stack([ipywidgets.HTML(p) for p in pictures], selected_index=0)
     slider = ipywidgets.SelectionSlider(
         options=[(text, at) for at, text in enumerate(options)],
@@ -286,11 +310,15 @@ def scrub(
         style={"description_width": "initial"},
         layout={"width": "100%", "max_width": "460px"},
     )
-    play = ipywidgets.Play(min=0, max=len(pictures) - 1, interval=interval, show_repeat=False)
+    play = ipywidgets.Play(
+        min=0, max=len(pictures) - 1, interval=interval, show_repeat=False
+    )
     ipywidgets.jslink((slider, "index"), (stack, "selected_index"))
     ipywidgets.jslink((play, "value"), (slider, "index"))
     controls = ipywidgets.HBox([play, slider], layout={"flex_flow": "row wrap"})
-    words = ipywidgets.HTMLMath(f'<div class="nn-caption">{prose(caption)}</div>{letters}')
+    words = ipywidgets.HTMLMath(
+        f'<div class="nn-caption">{prose(caption)}</div>{letters}'
+    )
     box = ipywidgets.VBox([controls, stack, words])
     box.add_class("nn-slider")
     display(box)
@@ -307,7 +335,9 @@ def _write(fig: Figure, name: str) -> None:
         return
     _run.figures_dir.mkdir(parents=True, exist_ok=True)
     with plt.rc_context({"svg.hashsalt": name}):
-        fig.savefig(_run.figures_dir / f"{name}.svg", facecolor="white", metadata={"Date": None})
+        fig.savefig(
+            _run.figures_dir / f"{name}.svg", facecolor="white", metadata={"Date": None}
+        )
     fig.savefig(_run.figures_dir / f"{name}.png", facecolor="white", dpi=200)
 
 
@@ -332,7 +362,10 @@ def card(name: str) -> None:
     test = f"tests/{entry.family}/test_{name}.py"
     code = [f"<code>{p}</code>" for p in (file, test)]
     if REPOSITORY:
-        code = [f'<a href="{REPOSITORY}/blob/main/{p}"><code>{p}</code></a>' for p in (file, test)]
+        code = [
+            f'<a href="{REPOSITORY}/blob/main/{p}"><code>{p}</code></a>'
+            for p in (file, test)
+        ]
     api = f'<a href="../../api/{entry.family}.html#module-{entry.module}">API reference</a>'
     rows = {
         "Year": str(entry.year),
@@ -344,7 +377,9 @@ def card(name: str) -> None:
         "Led to": _relatives([heir.name for heir in catalog.heirs(name)], entry.family),
         "Code": " · ".join([*code, api]),
     }
-    cells = "".join(f"<dt>{key}</dt><dd>{value}</dd>" for key, value in rows.items() if value)
+    cells = "".join(
+        f"<dt>{key}</dt><dd>{value}</dd>" for key, value in rows.items() if value
+    )
     idea = f'<p class="nn-card-idea">{prose(entry.idea)}</p>'
     display(HTML(f'<div class="nn-card">{idea}<dl>{cells}</dl></div>'))
 
@@ -354,6 +389,10 @@ def _relatives(names: Iterable[str], family: str) -> str:
     for name in names:
         entry = catalog.get(name)
         title = html.escape(entry.title)
-        page = f"{name}.html" if entry.family == family else f"../{entry.family}/{name}.html"
+        page = (
+            f"{name}.html"
+            if entry.family == family
+            else f"../{entry.family}/{name}.html"
+        )
         links.append(f'<a href="{page}">{title}</a>' if entry.module else title)
     return ", ".join(links)

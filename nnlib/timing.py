@@ -36,7 +36,11 @@ def seconds(
     repeat = checks.count("repeat", repeat)
     budget = checks.number("budget", budget, least=0)
     cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
-    clock, wait = (time.perf_counter, torch.cuda.synchronize) if cuda else (time.process_time, int)
+    clock, wait = (
+        (time.perf_counter, torch.cuda.synchronize)
+        if cuda
+        else (time.process_time, int)
+    )
     least = time.get_clock_info("perf_counter" if cuda else "process_time").resolution
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -24,9 +24,17 @@ GPT_RULES: list[Rule] = [
     (r"(?:transformer\.)?ln_f\.(weight|bias)", r"norm.\1", None),
     (_BLOCK + r"ln_([12])\.(weight|bias)", r"layers.\1.norm\2.\3", None),
     (_BLOCK + r"attn\.(?:masked_)?bias", None, None),  # the causal mask, a constant
-    (_BLOCK + r"attn\.c_attn\.weight", r"layers.\1.self_attn.in_proj_weight", transposed),
+    (
+        _BLOCK + r"attn\.c_attn\.weight",
+        r"layers.\1.self_attn.in_proj_weight",
+        transposed,
+    ),
     (_BLOCK + r"attn\.c_attn\.bias", r"layers.\1.self_attn.in_proj_bias", None),
-    (_BLOCK + r"attn\.c_proj\.weight", r"layers.\1.self_attn.out_proj.weight", transposed),
+    (
+        _BLOCK + r"attn\.c_proj\.weight",
+        r"layers.\1.self_attn.out_proj.weight",
+        transposed,
+    ),
     (_BLOCK + r"attn\.c_proj\.bias", r"layers.\1.self_attn.out_proj.bias", None),
     (_BLOCK + r"mlp\.c_fc\.weight", r"layers.\1.linear1.weight", transposed),
     (_BLOCK + r"mlp\.c_fc\.bias", r"layers.\1.linear1.bias", None),
@@ -76,7 +84,11 @@ BERT_RULES: list[Rule] = [
         )
         for number, part in enumerate(("query", "key", "value"))
     ),
-    (_LAYER + r"attention\.output\.dense\.(weight|bias)", r"layers.\1.self_attn.out_proj.\2", None),
+    (
+        _LAYER + r"attention\.output\.dense\.(weight|bias)",
+        r"layers.\1.self_attn.out_proj.\2",
+        None,
+    ),
     *_norm(_LAYER + r"attention\.output\.LayerNorm", r"layers.\1.norm1"),
     (_LAYER + r"intermediate\.dense\.(weight|bias)", r"layers.\1.linear1.\2", None),
     (_LAYER + r"output\.dense\.(weight|bias)", r"layers.\1.linear2.\2", None),
@@ -84,7 +96,11 @@ BERT_RULES: list[Rule] = [
     (r"pooler\.dense\.(weight|bias)", r"pooler.\1", None),
     (r"cls\.predictions\.bias", "masked_head.bias", None),
     (r"cls\.predictions\.decoder\.(weight|bias)", None, None),  # tied: `BERT_TIED`
-    (r"cls\.predictions\.transform\.dense\.(weight|bias)", r"masked_head.linear.\1", None),
+    (
+        r"cls\.predictions\.transform\.dense\.(weight|bias)",
+        r"masked_head.linear.\1",
+        None,
+    ),
     *_norm(r"cls\.predictions\.transform\.LayerNorm", "masked_head.norm"),
     (r"cls\.seq_relationship\.(weight|bias)", r"next_head.\1", None),
 ]

@@ -18,7 +18,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from nnlib import checks
-from nnlib.blocks.scored_attention import Context, ScoredAttention, Weights, masked_softmax
+from nnlib.blocks.scored_attention import (
+    Context,
+    ScoredAttention,
+    Weights,
+    masked_softmax,
+)
 from nnlib.kernels import attention as kernel
 
 
@@ -73,7 +78,9 @@ class AdditiveAttention(ScoredAttention):
         for layer in (self.query_proj, self.key_proj, self.score):
             nn.init.xavier_uniform_(layer.weight)
 
-    def scores(self, query: Float[Tensor, "b q dq"], keys: Float[Tensor, "b k dk"]) -> Weights:
+    def scores(
+        self, query: Float[Tensor, "b q dq"], keys: Float[Tensor, "b k dk"]
+    ) -> Weights:
         """Return $e$; holds b · q · k · hidden_size numbers, one network for each pair."""
         pairs = self.query_proj(query)[:, :, None] + self.key_proj(keys)[:, None]
         return self.score(pairs.tanh()).squeeze(-1)  # eq. attention-additive
@@ -113,7 +120,9 @@ def dot_product_attention(
     b, _, d = checks.tensor("query", query, shape=("b", "q", "d"), floating=True).shape
     k = checks.tensor("keys", keys, shape=(b, "k", d), floating=True).shape[1]
     checks.tensor("values", values, shape=(b, k, "dv"), floating=True)
-    weights = masked_softmax(checks.number("scale", scale) * query @ keys.mT, mask, key_mask)
+    weights = masked_softmax(
+        checks.number("scale", scale) * query @ keys.mT, mask, key_mask
+    )
     return weights @ values, weights
 
 
@@ -156,7 +165,9 @@ def scaled_dot_product_attention(
 
     Source: Vaswani et al. 2017, section 3.2.1.
     """
-    return kernel.attention(q, k, v, is_causal=is_causal, scale=scale, mask=mask, key_mask=key_mask)
+    return kernel.attention(
+        q, k, v, is_causal=is_causal, scale=scale, mask=mask, key_mask=key_mask
+    )
 
 
 def attend_before(
@@ -194,11 +205,15 @@ def attend_before(
 
     Source: Bahdanau, Cho and Bengio 2014, section 3.1.
     """
-    b, steps, d = checks.tensor("inputs", inputs, shape=("b", "q", "d"), floating=True).shape
+    b, steps, d = checks.tensor(
+        "inputs", inputs, shape=("b", "q", "d"), floating=True
+    ).shape
     checks.tensor("state", state, shape=(b, cell.hidden_size), floating=True)
     dk = checks.tensor("keys", keys, shape=(b, "k", "dk"), floating=True).shape[2]
     if cell.input_size != d + dk:
-        raise ValueError(f"cell must take inputs of width {d} + {dk}, it takes {cell.input_size}")
+        raise ValueError(
+            f"cell must take inputs of width {d} + {dk}, it takes {cell.input_size}"
+        )
     if mask is not None:
         checks.tensor("mask", mask, shape=("b", 1, "k"))
     found = []
@@ -206,7 +221,9 @@ def attend_before(
         context, weights = attention(state[:, None], keys, keys, mask, key_mask)
         state = cell(torch.cat([inputs[:, step], context[:, 0]], -1), state)
         found.append((state, context[:, 0], weights[:, 0]))
-    states, contexts, weights = (torch.stack(part, 1) for part in zip(*found, strict=True))
+    states, contexts, weights = (
+        torch.stack(part, 1) for part in zip(*found, strict=True)
+    )
     return states, contexts, weights
 
 
@@ -247,8 +264,12 @@ def attend_after(
     Source: Luong, Pham and Manning 2015, section 3 (without their input feeding).
     """
     if not rnn.batch_first or rnn.num_layers != 1 or rnn.bidirectional:
-        raise ValueError("rnn must have one layer and one direction, and batch_first=True")
-    b = checks.tensor("inputs", inputs, shape=("b", "q", rnn.input_size), floating=True).shape[0]
+        raise ValueError(
+            "rnn must have one layer and one direction, and batch_first=True"
+        )
+    b = checks.tensor(
+        "inputs", inputs, shape=("b", "q", rnn.input_size), floating=True
+    ).shape[0]
     checks.tensor("state", state, shape=(b, rnn.hidden_size), floating=True)
     states, _ = rnn(inputs, state[None].contiguous())
     context, weights = attention(states, keys, keys, mask, key_mask)
@@ -289,7 +310,9 @@ def matmul_flops(
     dq, dk = checks.count("query_dim", query_dim), checks.count("key_dim", key_dim)
     mix = 2 * n * m * checks.count("value_dim", value_dim)
     if (hidden_size is None) == (form == "additive"):
-        raise ValueError(f"hidden_size={hidden_size!r} does not belong to form={form!r}")
+        raise ValueError(
+            f"hidden_size={hidden_size!r} does not belong to form={form!r}"
+        )
     if form == "additive":
         a = checks.count("hidden_size", hidden_size)
         return 2 * n * dq * a + 2 * m * dk * a + 2 * n * m * a + mix

@@ -97,7 +97,9 @@ class BERT(nn.Module):
         self.num_segments = checks.count("num_segments", num_segments)
         depth = checks.count("num_layers", num_layers)
         width = (
-            4 * e if dim_feedforward is None else checks.count("dim_feedforward", dim_feedforward)
+            4 * e
+            if dim_feedforward is None
+            else checks.count("dim_feedforward", dim_feedforward)
         )
         eps = checks.number("layer_norm_eps", layer_norm_eps, least=0)
         checks.flag("pooler", pooler), checks.flag("masked_head", masked_head)
@@ -112,20 +114,30 @@ class BERT(nn.Module):
         self.norm = LayerNorm(e, eps=eps, **like)
         self.dropout = nn.Dropout(dropout)
         self.layers = nn.ModuleList(
-            TransformerEncoderLayer(e, num_heads, width, dropout, activation, eps, **like)
+            TransformerEncoderLayer(
+                e, num_heads, width, dropout, activation, eps, **like
+            )
             for _ in range(depth)
         )
         self.pooler = nn.Linear(e, e, **like) if pooler else None
-        self.masked_head = _MaskedHead(v, e, eps, activation, **like) if masked_head else None
+        self.masked_head = (
+            _MaskedHead(v, e, eps, activation, **like) if masked_head else None
+        )
         self.next_head = nn.Linear(e, 2, **like) if next_head else None
         self.init_std = checks.number("init_std", init_std, above=0)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Draw new weights with spread `init_std`; biases begin with 0, factors of norms with 1."""
-        drawn = [part for part in self.modules() if isinstance(part, nn.Linear | nn.Embedding)]
+        drawn = [
+            part
+            for part in self.modules()
+            if isinstance(part, nn.Linear | nn.Embedding)
+        ]
         weights = [part.weight for part in drawn]
-        weights += [p for name, p in self.named_parameters() if name.endswith("in_proj_weight")]
+        weights += [
+            p for name, p in self.named_parameters() if name.endswith("in_proj_weight")
+        ]
         for weight in weights:
             nn.init.normal_(weight, std=self.init_std)
         for name, parameter in self.named_parameters():
@@ -150,7 +162,9 @@ class BERT(nn.Module):
         x = self.embed(ids, segments)
         for layer in self.layers:
             x = layer(x, key_mask=key_mask)
-        return Read(x, None if self.pooler is None else torch.tanh(self.pooler(x[:, 0])))
+        return Read(
+            x, None if self.pooler is None else torch.tanh(self.pooler(x[:, 0]))
+        )
 
     def embed(
         self, ids: Int[Tensor, "b t"], segments: Int[Tensor, "b t"] | None = None
@@ -159,12 +173,18 @@ class BERT(nn.Module):
         checks.tokens("ids", ids, self.vocab_size)
         t = ids.shape[1]
         if t > self.max_length:
-            raise ValueError(f"ids must hold 1 … max_length={self.max_length} tokens, got {t}")
+            raise ValueError(
+                f"ids must hold 1 … max_length={self.max_length} tokens, got {t}"
+            )
         if segments is None:
             kind = self.segment_embedding.weight[0]
         else:
             checks.tokens(
-                "segments", segments, self.num_segments, shape=tuple(ids.shape), of="num_segments"
+                "segments",
+                segments,
+                self.num_segments,
+                shape=tuple(ids.shape),
+                of="num_segments",
             )
             kind = self.segment_embedding(segments)
         place = self.position_embedding.weight[:t]
@@ -203,7 +223,9 @@ class BERT(nn.Module):
 
         Source: the layout of transformers' BERT, and of the 2018 checkpoints converted to it.
         """
-        config, tensors = hugging_face.read_model(model_or_path, "bert", theirs.BERT_SIZES)
+        config, tensors = hugging_face.read_model(
+            model_or_path, "bert", theirs.BERT_SIZES
+        )
         hugging_face.refuse_options(config, theirs.BERT_ONLY)
         act = config.get("hidden_act", "gelu")
         tensors = {name.removeprefix("bert."): value for name, value in tensors.items()}
@@ -306,7 +328,9 @@ def mask_tokens(
     vocab_size = checks.count("vocab_size", vocab_size)
     checks.tokens("ids", ids, vocab_size)
     mask_id = _one_id("mask_id", mask_id, vocab_size)
-    special = sorted({mask_id, *(_one_id("special_ids", i, vocab_size) for i in special_ids)})
+    special = sorted(
+        {mask_id, *(_one_id("special_ids", i, vocab_size) for i in special_ids)}
+    )
     rate = checks.number("rate", rate, least=0, most=1)
     mask_share = checks.number("mask_share", mask_share, least=0, most=1)
     random_share = checks.number("random_share", random_share, least=0, most=1)
@@ -321,14 +345,18 @@ def mask_tokens(
         checks.key_mask("key_mask", key_mask, tuple(ids.shape))
         candidates = candidates & key_mask
 
-    chance, fate = (torch.rand(ids.shape, generator=generator).to(ids.device) for _ in range(2))
+    chance, fate = (
+        torch.rand(ids.shape, generator=generator).to(ids.device) for _ in range(2)
+    )
     selected = candidates & (chance < rate)
     blank = selected & (fate < mask_share)
     swap = selected & ~blank & (fate < mask_share + random_share)
     corrupted = ids.masked_fill(blank, mask_id)
     pool = ordinary.nonzero()[:, 0]
     if len(pool) == 0 and random_share:
-        raise ValueError("special_ids leave no token to put in; random_share must then be 0")
+        raise ValueError(
+            "special_ids leave no token to put in; random_share must then be 0"
+        )
     if len(pool):
         drawn = torch.randint(len(pool), ids.shape, generator=generator).to(ids.device)
         corrupted = torch.where(swap, pool[drawn].to(ids.dtype), corrupted)
@@ -391,7 +419,9 @@ def pretraining_loss(
     hidden, pooled = model(corrupted, segments, key_mask)
     if pooled is None:
         raise ValueError("pretraining_loss needs a model built with pooler=True")
-    return _token_loss(model, hidden, targets) + cross_entropy(model.next_logits(pooled), follows)
+    return _token_loss(model, hidden, targets) + cross_entropy(
+        model.next_logits(pooled), follows
+    )
 
 
 class Classifier(nn.Module):

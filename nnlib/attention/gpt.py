@@ -79,12 +79,21 @@ class GPT(nn.Module):
         checks.number("dropout", dropout, least=0, most=1)
         hidden = 4 * e if dim_feedforward is None else dim_feedforward
         like: dict[str, Any] = {"device": device, "dtype": dtype}
-        self.token_embedding = nn.Embedding(vocab_size, e, **like)  # also the output's weights
+        self.token_embedding = nn.Embedding(
+            vocab_size, e, **like
+        )  # also the output's weights
         self.position_embedding = nn.Embedding(max_length, e, **like)
         self.dropout = nn.Dropout(dropout)
         self.layers = nn.ModuleList(
             TransformerEncoderLayer(
-                e, num_heads, hidden, dropout, activation, layer_norm_eps, norm_first=True, **like
+                e,
+                num_heads,
+                hidden,
+                dropout,
+                activation,
+                layer_norm_eps,
+                norm_first=True,
+                **like,
             )
             for _ in range(depth)
         )
@@ -139,16 +148,22 @@ class GPT(nn.Module):
         if positions is not None:
             checks.tensor("positions", positions, floating=False)
             shape = ids.shape[1:] if positions.ndim == 1 else ids.shape
-            checks.tokens("positions", positions, self.max_length, shape=shape, of="max_length")
+            checks.tokens(
+                "positions", positions, self.max_length, shape=shape, of="max_length"
+            )
         elif key_mask is not None:
             positions = (key_mask.cumsum(1) - 1).clamp(min=0)[:, start:]
         else:
             positions = torch.arange(start, end, device=ids.device)
-        x = self.token_embedding(ids) + self.position_embedding(positions)  # eq. gpt-embedding
+        x = self.token_embedding(ids) + self.position_embedding(
+            positions
+        )  # eq. gpt-embedding
         x = self.dropout(x)
         for number, layer in enumerate(self.layers):
             cache = None if caches is None else caches[number]
-            x = layer(x, key_mask=key_mask, is_causal=True, cache=cache)  # eq. gpt-block
+            x = layer(
+                x, key_mask=key_mask, is_causal=True, cache=cache
+            )  # eq. gpt-block
         return self.norm(x)
 
     def new_caches(self) -> list[KVCache]:
@@ -195,7 +210,9 @@ class GPT(nn.Module):
                 f"{ids.shape[1] + new} positions, max_length={self.max_length}"
             )
         if key_mask is not None and not bool(key_mask[:, -1].all()):
-            raise ValueError("key_mask must end with a real token: pad prompts on the left")
+            raise ValueError(
+                "key_mask must end with a real token: pad prompts on the left"
+            )
         every = 1 if checks.readable(ids) else LOOK_EVERY
         prompt = ids.shape[1]
         with evaluating(self):
@@ -244,18 +261,24 @@ class GPT(nn.Module):
             layer_norm_eps=config.get("layer_norm_epsilon", 1e-5),
         )
         hugging_face.load_renamed(made, tensors, theirs.GPT_RULES)
-        if head is not None and not torch.equal(head, made.token_embedding.weight.to(head.dtype)):
+        if head is not None and not torch.equal(
+            head, made.token_embedding.weight.to(head.dtype)
+        ):
             raise ValueError("lm_head.weight must equal wte.weight: GPT shares them")
         return made.eval()
 
-    def _check(self, ids: Tensor, key_mask: Tensor | None, caches: list[KVCache] | None) -> int:
+    def _check(
+        self, ids: Tensor, key_mask: Tensor | None, caches: list[KVCache] | None
+    ) -> int:
         """Refuse what does not fit; return how many positions the caches hold."""
         checks.tokens("ids", ids, self.vocab_size)
         first = one_each(caches, len(self.layers))[0]
         start = 0 if first is None else first.length
         end = start + ids.shape[1]
         if end > self.max_length:
-            raise ValueError(f"ids must end within max_length={self.max_length}, got {end}")
+            raise ValueError(
+                f"ids must end within max_length={self.max_length}, got {end}"
+            )
         if key_mask is not None:
             checks.key_mask("key_mask", key_mask, (len(ids), end))
         return start
@@ -310,7 +333,9 @@ def next_token_loss_of_logits(
     return F.cross_entropy(logits[:, :-1].flatten(0, 1), target.flatten())
 
 
-def gpt_parameters(vocab_size: int, embed_dim: int, num_layers: int, max_length: int) -> int:
+def gpt_parameters(
+    vocab_size: int, embed_dim: int, num_layers: int, max_length: int
+) -> int:
     """Return how many numbers a GPT with 4e hidden units learns: `gpt-parameters`.
 
     Args:
@@ -325,7 +350,11 @@ def gpt_parameters(vocab_size: int, embed_dim: int, num_layers: int, max_length:
     """
     v, e = checks.count("vocab_size", vocab_size), checks.count("embed_dim", embed_dim)
     depth = checks.count("num_layers", num_layers, least=0)
-    return (v + checks.count("max_length", max_length)) * e + depth * (12 * e * e + 13 * e) + 2 * e
+    return (
+        (v + checks.count("max_length", max_length)) * e
+        + depth * (12 * e * e + 13 * e)
+        + 2 * e
+    )
 
 
 def token_flops(
@@ -352,7 +381,9 @@ def token_flops(
 def _targets(ids: Tensor, key_mask: Tensor | None) -> Tensor:
     """Return what each position but the last must guess; −100 where that is padding."""
     if ids.shape[1] < 2:
-        raise ValueError(f"ids must hold two tokens or more a sequence, got {tuple(ids.shape)}")
+        raise ValueError(
+            f"ids must hold two tokens or more a sequence, got {tuple(ids.shape)}"
+        )
     target = ids[:, 1:]  # the index that makes it a guess: eq. gpt-loss
     if key_mask is None:
         return target
@@ -363,5 +394,7 @@ def _targets(ids: Tensor, key_mask: Tensor | None) -> Tensor:
 def _until_all_stopped(ids: Tensor, prompt: int, stop: int) -> Tensor:
     """Leave out what was written after every sequence was complete: it is `stop` and no more."""
     stopped = (ids[:, prompt:] == stop).int()
-    going_on = (stopped.cumsum(1) - stopped == 0).any(0)  # at each place: does a sequence write?
+    going_on = (stopped.cumsum(1) - stopped == 0).any(
+        0
+    )  # at each place: does a sequence write?
     return ids[:, : prompt + int(going_on.sum())]

@@ -76,8 +76,13 @@ class _Stack(nn.Module):
         stack = cls(e, heads, num_layers=1)
         stack.layers = nn.ModuleList(layers)
         if theirs.norm is not None:
-            eps, bias = from_torch.norm_eps("norm", theirs.norm), theirs.norm.bias is not None
-            stack.norm = from_torch.copied(LayerNorm(e, eps=eps, bias=bias), theirs.norm)
+            eps, bias = (
+                from_torch.norm_eps("norm", theirs.norm),
+                theirs.norm.bias is not None,
+            )
+            stack.norm = from_torch.copied(
+                LayerNorm(e, eps=eps, bias=bias), theirs.norm
+            )
         return stack.train(module.training)
 
 
@@ -122,7 +127,9 @@ class TransformerEncoder(_Stack):
         caches: list[KVCache] | None = None,
     ) -> Float[Tensor, "b t e"]:
         """Return the last layer's vectors; masks as in `MultiHeadAttention`, a cache a layer."""
-        for layer, cache in zip(self.layers, one_each(caches, len(self.layers)), strict=True):
+        for layer, cache in zip(
+            self.layers, one_each(caches, len(self.layers)), strict=True
+        ):
             x = layer(x, mask=mask, key_mask=key_mask, is_causal=is_causal, cache=cache)
         return x if self.norm is None else self.norm(x)
 
@@ -157,14 +164,18 @@ class TransformerDecoder(_Stack):
         caches: list[DecoderCache] | None = None,
     ) -> Float[Tensor, "b t e"]:
         """Return the last layer's vectors; arguments as in `TransformerDecoderLayer`."""
-        for layer, cache in zip(self.layers, one_each(caches, len(self.layers)), strict=True):
+        for layer, cache in zip(
+            self.layers, one_each(caches, len(self.layers)), strict=True
+        ):
             x = layer(
                 x, memory, mask=mask, key_mask=key_mask, memory_mask=memory_mask,
                 memory_key_mask=memory_key_mask, is_causal=is_causal, cache=cache,
             )  # fmt: skip
         return x if self.norm is None else self.norm(x)
 
-    def start(self, memory: Float[Tensor, "b s e"], max_length: int) -> list[DecoderCache]:
+    def start(
+        self, memory: Float[Tensor, "b s e"], max_length: int
+    ) -> list[DecoderCache]:
         """Return a cache a layer: `memory` read once, and room for `max_length` tokens."""
         layers: Iterable[Any] = self.layers
         return [layer.start(memory, max_length) for layer in layers]

@@ -48,29 +48,48 @@ def between_ends(
         x = torch.cat(outputs, -1)
     back = order.argsort()
     x = F.pad(x.index_select(0, back), (0, 0, 0, time - x.shape[1]))
-    whole = tuple(torch.cat(parts).index_select(1, back) for parts in zip(*final, strict=True))
+    whole = tuple(
+        torch.cat(parts).index_select(1, back) for parts in zip(*final, strict=True)
+    )
     return x if layer.batch_first else x.transpose(0, 1), layer._bare(whole)
 
 
 def _walk(
-    layer: "Recurrent", pieces: tuple[Tensor, ...], going: list[int], state: "State", suffix: str
+    layer: "Recurrent",
+    pieces: tuple[Tensor, ...],
+    going: list[int],
+    state: "State",
+    suffix: str,
 ) -> "tuple[Tensor, State]":
     """Run one layer in one direction over pieces of time, each on its first `going` rows."""
     assert layer.fused is not None
-    weights, reverse = list(layer.weights_of(suffix).values()), suffix.endswith("_reverse")
+    weights, reverse = (
+        list(layer.weights_of(suffix).values()),
+        suffix.endswith("_reverse"),
+    )
     now = tuple(part[:, :0] for part in state) if reverse else state
     outputs, ended = [], []
     walk = list(zip(pieces, going, strict=True))
     for piece, n in reversed(walk) if reverse else walk:
         if reverse:  # rows that end here begin
-            joined = [(a, b[:, a.shape[1] : n]) for a, b in zip(now, state, strict=True)]
+            joined = [
+                (a, b[:, a.shape[1] : n]) for a, b in zip(now, state, strict=True)
+            ]
             now = tuple(torch.cat(parts, 1) for parts in joined)
         else:  # rows that ended before leave
             ended.append(tuple(part[:, n:] for part in now))
             now = tuple(part[:, :n] for part in now)
         real = piece[:n].flip(1) if reverse else piece[:n]
         out, *after = layer.fused(
-            real, layer._bare(now), weights, layer.bias, 1, 0.0, layer.training, False, True
+            real,
+            layer._bare(now),
+            weights,
+            layer.bias,
+            1,
+            0.0,
+            layer.training,
+            False,
+            True,
         )
         now = tuple(after)
         out = out.flip(1) if reverse else out

@@ -40,7 +40,9 @@ def batch_norm(
     variance = (x - mean).square().mean(axes, keepdim=True)
     y = (x - mean) / (variance + eps).sqrt()  # eq. regularization-batchnorm-normalize
     along = (-1,) + (1,) * (x.ndim - 2)  # one number a feature, whatever follows it
-    y = y if weight is None else y * weight.view(along)  # eq. regularization-batchnorm-affine
+    y = (
+        y if weight is None else y * weight.view(along)
+    )  # eq. regularization-batchnorm-affine
     return y if bias is None else y + bias.view(along)
 
 
@@ -92,7 +94,9 @@ class _BatchNorm(nn.Module):
                 f"x must have shape {fits} with c = num_features={self.num_features}, "
                 f"got {tuple(x.shape)}"
             )
-        own = self.training or self.running_mean is None  # whose statistics: the batch's own?
+        own = (
+            self.training or self.running_mean is None
+        )  # whose statistics: the batch's own?
         if own and x.numel() <= self.num_features:
             raise ValueError(
                 f"x must hold two values a feature or more in training, got {tuple(x.shape)}: "
@@ -171,9 +175,13 @@ def fold_batch_norm(
     if not isinstance(layer, nn.Linear | nn.Conv2d):
         raise TypeError(f"layer must be Linear or Conv2d, got {type(layer).__name__}")
     if norm.running_mean is None or norm.running_var is None:
-        raise ValueError("norm must keep running statistics, got track_running_stats=False")
+        raise ValueError(
+            "norm must keep running statistics, got track_running_stats=False"
+        )
     if norm.num_features != len(layer.weight):
-        raise ValueError(f"norm must have {len(layer.weight)} features, got {norm.num_features}")
+        raise ValueError(
+            f"norm must have {len(layer.weight)} features, got {norm.num_features}"
+        )
     scale = (norm.running_var + norm.eps).rsqrt()
     scale = scale if norm.weight is None else scale * norm.weight
     start = 0 if layer.bias is None else layer.bias

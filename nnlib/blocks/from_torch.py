@@ -11,7 +11,9 @@ Module = TypeVar("Module", bound=nn.Module)
 def same_name(cls: type, module: object) -> None:
     """Refuse a module of another class than the namesake of `cls` in `torch.nn`."""
     if not isinstance(module, getattr(nn, cls.__name__)):
-        raise TypeError(f"module must be a torch.nn.{cls.__name__}, got {type(module).__name__}")
+        raise TypeError(
+            f"module must be a torch.nn.{cls.__name__}, got {type(module).__name__}"
+        )
 
 
 def layer_options(layer: Any) -> dict[str, Any]:
@@ -42,7 +44,9 @@ def activation_name(function: object) -> str:
 def norm_eps(name: str, norm: object) -> float:
     """Return ε of a norm that must be `torch.nn.LayerNorm`."""
     if not isinstance(norm, nn.LayerNorm):
-        raise ValueError(f"{name} must be a torch.nn.LayerNorm, got {type(norm).__name__}")
+        raise ValueError(
+            f"{name} must be a torch.nn.LayerNorm, got {type(norm).__name__}"
+        )
     return norm.eps
 
 

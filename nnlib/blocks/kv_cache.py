@@ -54,7 +54,9 @@ class KVCache:
         checks.tensor("v", v, shape=tuple(k.shape))
         for name, new, store in (("k", k, keys), ("v", v, values)):
             if new.dtype != store.dtype:
-                raise TypeError(f"{name} must be {store.dtype} like the store, got {new.dtype}")
+                raise TypeError(
+                    f"{name} must be {store.dtype} like the store, got {new.dtype}"
+                )
         keys[:, :, self.length : end] = k
         values[:, :, self.length : end] = v
         self.length = end
@@ -72,7 +74,11 @@ def one_each(caches: Any, num_layers: int) -> list[Any]:
     if caches is None:
         return [None] * num_layers
     if not isinstance(caches, list | tuple):
-        raise TypeError(f"caches must be a list, one a layer, got {type(caches).__name__}")
+        raise TypeError(
+            f"caches must be a list, one a layer, got {type(caches).__name__}"
+        )
     if len(caches) != num_layers:
-        raise ValueError(f"caches must hold one for each of {num_layers} layers, got {len(caches)}")
+        raise ValueError(
+            f"caches must hold one for each of {num_layers} layers, got {len(caches)}"
+        )
     return list(caches)

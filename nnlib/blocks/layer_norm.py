@@ -75,11 +75,17 @@ class LayerNorm(nn.Module):
         super().__init__()
         self.normalized_shape = checked_shape(normalized_shape)
         self.eps = checks.number("eps", eps, least=0)
-        affine = self.elementwise_affine = checks.flag("elementwise_affine", elementwise_affine)
+        affine = self.elementwise_affine = checks.flag(
+            "elementwise_affine", elementwise_affine
+        )
         shift = checks.flag("bias", bias) and affine
         like: dict[str, Any] = {"device": device, "dtype": dtype}
-        self.weight = nn.Parameter(torch.ones(self.normalized_shape, **like)) if affine else None
-        self.bias = nn.Parameter(torch.zeros(self.normalized_shape, **like)) if shift else None
+        self.weight = (
+            nn.Parameter(torch.ones(self.normalized_shape, **like)) if affine else None
+        )
+        self.bias = (
+            nn.Parameter(torch.zeros(self.normalized_shape, **like)) if shift else None
+        )
 
     def forward(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """Return `x` with each example's features centred and scaled."""
@@ -105,4 +111,6 @@ def check_last_axes(x: Tensor, shape: tuple[int, ...]) -> None:
     """Refuse an `x` that is not floating point, or does not end in `shape`."""
     checks.tensor("x", x, floating=True)
     if tuple(x.shape[-len(shape) :]) != shape:
-        raise ValueError(f"x must end in normalized_shape={shape}, got {tuple(x.shape)}")
+        raise ValueError(
+            f"x must end in normalized_shape={shape}, got {tuple(x.shape)}"
+        )

@@ -69,12 +69,18 @@ class MultiHeadAttention(nn.Module):
         if rotary_base is not None:
             rotary_base = checks.number("rotary_base", rotary_base, above=0)
             if self.head_dim % 2:
-                raise ValueError(f"rotary_base needs an even head width, got {self.head_dim}")
+                raise ValueError(
+                    f"rotary_base needs an even head width, got {self.head_dim}"
+                )
         self.rotary_base = rotary_base
         self.window = None if window is None else checks.count("window", window)
         self.dropout = checks.number("dropout", dropout, least=0, most=1)
         checks.flag("bias", bias)
-        self.widths = (e, g * self.head_dim, g * self.head_dim)  # of queries, keys, values
+        self.widths = (
+            e,
+            g * self.head_dim,
+            g * self.head_dim,
+        )  # of queries, keys, values
         like: dict[str, Any] = {"device": device, "dtype": dtype}
         rows = sum(self.widths)
         self.in_proj_weight = nn.Parameter(torch.empty(rows, e, **like))
@@ -179,7 +185,11 @@ class MultiHeadAttention(nn.Module):
     def read(self, source: Float[Tensor, "b s e"]) -> KVCache:
         """Return the keys and values of a source, made once, for many queries to come."""
         checks.tensor(
-            "source", source, shape=("b", "s", self.embed_dim), floating=True, empty=False
+            "source",
+            source,
+            shape=("b", "s", self.embed_dim),
+            floating=True,
+            empty=False,
         )
         if self.rotary_base is not None:
             raise ValueError(f"rotary_base={self.rotary_base:g} is for self-attention")
@@ -188,17 +198,32 @@ class MultiHeadAttention(nn.Module):
         return store
 
     def _kept(self, source: KVCache, b: int) -> tuple[Tensor, Tensor]:
-        keys, values, g, d = source.keys, source.values, self.num_kv_heads, self.head_dim
-        if keys is None or values is None or (*keys.shape[:2], keys.shape[3]) != (b, g, d):
+        keys, values, g, d = (
+            source.keys,
+            source.values,
+            self.num_kv_heads,
+            self.head_dim,
+        )
+        if (
+            keys is None
+            or values is None
+            or (*keys.shape[:2], keys.shape[3]) != (b, g, d)
+        ):
             shape = None if keys is None else tuple(keys.shape)
-            raise ValueError(f"source must hold keys of shape ({b}, {g}, s, {d}), got {shape}")
+            raise ValueError(
+                f"source must hold keys of shape ({b}, {g}, s, {d}), got {shape}"
+            )
         return keys[:, :, : source.length], values[:, :, : source.length]
 
     def _project(self, query: Tensor, source: Tensor | None) -> list[Tensor]:
         """Return queries, keys and values, each cut into heads (eq. transformer-projections)."""
         if source is None:  # one product for all three
-            parts = F.linear(query, self.in_proj_weight, self.in_proj_bias).split(self.widths, -1)
-            return [rearrange(x, "b t (h d) -> b h t d", d=self.head_dim) for x in parts]
+            parts = F.linear(query, self.in_proj_weight, self.in_proj_bias).split(
+                self.widths, -1
+            )
+            return [
+                rearrange(x, "b t (h d) -> b h t d", d=self.head_dim) for x in parts
+            ]
         e = self.embed_dim
         return [self._heads(query, 0, e), *self._heads(source, e, None).chunk(2, 1)]
 
@@ -239,7 +264,9 @@ def attention_weights(
     """
     k = k.repeat_interleave(q.shape[1] // k.shape[1], 1)
     scores = q @ k.mT * q.shape[-1] ** -0.5
-    seen = visible(q.shape[2], k.shape[2], is_causal=is_causal, window=window, device=q.device)
+    seen = visible(
+        q.shape[2], k.shape[2], is_causal=is_causal, window=window, device=q.device
+    )
     if mask is not None and mask.dtype == torch.bool:
         seen = seen & mask
     elif mask is not None:
@@ -247,5 +274,7 @@ def attention_weights(
     if key_mask is not None:
         seen = seen & key_mask[:, None, None]
     scores = scores.masked_fill(~seen, -torch.inf)
-    blind = (scores == -torch.inf).all(-1, keepdim=True)  # a query that sees nothing gets nothing
+    blind = (scores == -torch.inf).all(
+        -1, keepdim=True
+    )  # a query that sees nothing gets nothing
     return scores.masked_fill(blind, 0.0).softmax(-1).masked_fill(blind, 0.0)

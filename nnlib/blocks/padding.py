@@ -37,5 +37,7 @@ def lengths_of(key_mask: Bool[Tensor, "b t"]) -> Int[Tensor, " b"]:
     """
     checks.key_mask("key_mask", key_mask, ("b", "t"))
     if checks.readable(key_mask) and bool((key_mask[:, 1:] & ~key_mask[:, :-1]).any()):
-        raise ValueError("key_mask must have its padding at the end of each sequence, got a gap")
+        raise ValueError(
+            "key_mask must have its padding at the end of each sequence, got a gap"
+        )
     return key_mask.sum(1)

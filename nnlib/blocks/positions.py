@@ -41,7 +41,9 @@ def sinusoidal(
     length = checks.count("length", length)
     e = checks.count("embed_dim", embed_dim)
     if e % 2:
-        raise ValueError(f"embed_dim={e} must be even: a sine and a cosine of each wave")
+        raise ValueError(
+            f"embed_dim={e} must be even: a sine and a cosine of each wave"
+        )
     start = checks.count("start", start, least=0)
     base = checks.number("base", base, above=0)
     p = torch.arange(start, start + length, dtype=torch.float64)

@@ -24,8 +24,12 @@ LONG = 64  # steps from which torch's operator for packed sequences is the slowe
 CUDNN_MODES: dict[Callable[..., Any] | None, str] = {  # what cuDNN calls torch's operators
     torch.rnn_tanh: "RNN_TANH", torch.rnn_relu: "RNN_RELU", torch.lstm: "LSTM", torch.gru: "GRU",
 }  # fmt: skip
-State = tuple[Tensor, ...]  # h, or h and c; each b × features of one layer and direction
-Carried = Tensor | State  # the same of all layers, each l b h: h alone, or a pair as in torch.nn
+State = tuple[
+    Tensor, ...
+]  # h, or h and c; each b × features of one layer and direction
+Carried = (
+    Tensor | State
+)  # the same of all layers, each l b h: h alone, or a pair as in torch.nn
 
 
 class Recurrent(nn.Module):
@@ -97,8 +101,12 @@ class Recurrent(nn.Module):
         if self.fused in CUDNN_MODES:
             nn.RNNBase.flatten_parameters(self)  # type: ignore[arg-type]  # has what it reads
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Recurrent":
-        super()._apply(fn, recurse)  # `to`, `double`, `cuda`: each parameter is made anew
+    def _apply(
+        self, fn: Callable[[Tensor], Tensor], recurse: bool = True
+    ) -> "Recurrent":
+        super()._apply(
+            fn, recurse
+        )  # `to`, `double`, `cuda`: each parameter is made anew
         self.flatten_parameters()
         return self
 
@@ -108,7 +116,10 @@ class Recurrent(nn.Module):
         return CUDNN_MODES.get(self.fused)
 
     def cell(
-        self, projected: Float[Tensor, "b gates"], state: State, weights: dict[str, Tensor]
+        self,
+        projected: Float[Tensor, "b gates"],
+        state: State,
+        weights: dict[str, Tensor],
     ) -> State:
         """Return the next state; `projected` is the input's part of all gates, bias included."""
         raise NotImplementedError
@@ -145,7 +156,9 @@ class Recurrent(nn.Module):
                 x, lengths.cpu(), batch_first=self.batch_first, enforce_sorted=False
             )
             out, last = self._packed(packed, state)
-            return pad_packed_sequence(out, self.batch_first, total_length=steps)[0], last
+            return pad_packed_sequence(out, self.batch_first, total_length=steps)[
+                0
+            ], last
         out, *final = self.fused(
             x, self._bare(parts), self._flat_weights, self.bias, self.num_layers, self.dropout,
             self.training, self.bidirectional, self.batch_first,
@@ -183,7 +196,9 @@ class Recurrent(nn.Module):
             ValueError: the layer reads in both directions, and one of them begins at the end.
         """
         if self.bidirectional:
-            raise ValueError("step needs bidirectional=False, got True: it would start at the end")
+            raise ValueError(
+                "step needs bidirectional=False, got True: it would start at the end"
+            )
         checks.tensor("x", x, shape=("b", self.input_size), floating=True, empty=False)
         parts = self._check(x[:, None] if self.batch_first else x[None], state, None)
         final: list[State] = []
@@ -192,7 +207,9 @@ class Recurrent(nn.Module):
                 x = F.dropout(x, self.dropout, self.training)
             weights = self.weights_of(f"_l{layer}")
             projected = F.linear(x, weights["weight_ih"], weights.get("bias_ih"))
-            final.append(self.cell(projected, tuple(part[layer] for part in parts), weights))
+            final.append(
+                self.cell(projected, tuple(part[layer] for part in parts), weights)
+            )
             x = final[-1][0]
         return x, self._stacked(final)
 
@@ -205,7 +222,9 @@ class Recurrent(nn.Module):
     ) -> tuple[Tensor, State]:
         """Run one layer in one direction; where a sequence has ended, the state waits."""
         weights = self.weights_of(suffix)
-        projected = F.linear(x, weights["weight_ih"], weights.get("bias_ih"))  # all of time at once
+        projected = F.linear(
+            x, weights["weight_ih"], weights.get("bias_ih")
+        )  # all of time at once
         ticks = list(enumerate(projected.unbind(1)))
         outputs: list[Tensor] = [x] * len(ticks)
         for t, now in reversed(ticks) if suffix.endswith("_reverse") else ticks:
@@ -214,18 +233,26 @@ class Recurrent(nn.Module):
                 state, outputs[t] = new, new[0]
                 continue
             real = (t < lengths.to(x.device))[:, None]
-            state = tuple(torch.where(real, a, b) for a, b in zip(new, state, strict=True))
+            state = tuple(
+                torch.where(real, a, b) for a, b in zip(new, state, strict=True)
+            )
             outputs[t] = torch.where(real, new[0], 0)
         return torch.stack(outputs, 1), state
 
-    def _packed(self, x: PackedSequence, state: Carried | None) -> tuple[PackedSequence, Carried]:
+    def _packed(
+        self, x: PackedSequence, state: Carried | None
+    ) -> tuple[PackedSequence, Carried]:
         """Run the fused operator on a packed batch, whose rows stand longest first."""
         if self.fused is None:
             padded, lengths = pad_packed_sequence(x, self.batch_first)
             out, last = self.loop(padded, state, lengths)
-            again = pack_padded_sequence(out, lengths, self.batch_first, enforce_sorted=False)
+            again = pack_padded_sequence(
+                out, lengths, self.batch_first, enforce_sorted=False
+            )
             return again, last
-        checks.tensor("x", x.data, shape=("n", self.input_size), floating=True, empty=False)
+        checks.tensor(
+            "x", x.data, shape=("n", self.input_size), floating=True, empty=False
+        )
         parts = self._initial(state, int(x.batch_sizes[0]), x.data)
         if x.sorted_indices is not None:
             parts = tuple(part.index_select(1, x.sorted_indices) for part in parts)
@@ -235,12 +262,18 @@ class Recurrent(nn.Module):
         )  # fmt: skip
         if x.unsorted_indices is not None:
             final = [part.index_select(1, x.unsorted_indices) for part in final]
-        packed = PackedSequence(data, x.batch_sizes, x.sorted_indices, x.unsorted_indices)
+        packed = PackedSequence(
+            data, x.batch_sizes, x.sorted_indices, x.unsorted_indices
+        )
         return packed, self._bare(tuple(final))
 
     def _check(self, x: Tensor, state: Carried | None, lengths: Tensor | None) -> State:
         """Return the initial states; refuse what does not fit."""
-        shape = ("b", "t", self.input_size) if self.batch_first else ("t", "b", self.input_size)
+        shape = (
+            ("b", "t", self.input_size)
+            if self.batch_first
+            else ("t", "b", self.input_size)
+        )
         checks.tensor("x", x, shape=shape, floating=True, empty=False)
         batch, time = x.shape[:2] if self.batch_first else x.shape[1::-1]
         if lengths is not None:
@@ -253,11 +286,17 @@ class Recurrent(nn.Module):
         if state is None:
             return (like.new_zeros(shape),) * self.num_states
         if not isinstance(state, Tensor | tuple | list):
-            raise TypeError(f"state must be a tensor or a pair of them, got {type(state).__name__}")
+            raise TypeError(
+                f"state must be a tensor or a pair of them, got {type(state).__name__}"
+            )
         parts = (state,) if isinstance(state, Tensor) else tuple(state)
         if len(parts) != self.num_states:
-            raise ValueError(f"state must hold {self.num_states} tensors, got {len(parts)}")
-        for name, part in zip(("state", "the second part of state"), parts, strict=False):
+            raise ValueError(
+                f"state must hold {self.num_states} tensors, got {len(parts)}"
+            )
+        for name, part in zip(
+            ("state", "the second part of state"), parts, strict=False
+        ):
             checks.tensor(name, part, shape=shape, floating=True)
         return parts
 
@@ -267,7 +306,9 @@ class Recurrent(nn.Module):
 
     def _stacked(self, rows: list[State]) -> Carried:
         """Return the states of all layers and directions, from those of each."""
-        return self._bare(tuple(torch.stack(parts) for parts in zip(*rows, strict=True)))
+        return self._bare(
+            tuple(torch.stack(parts) for parts in zip(*rows, strict=True))
+        )
 
     def _suffixes(self, layer: int) -> list[str]:
         return [f"_l{layer}", f"_l{layer}_reverse"][: self.directions]
@@ -275,12 +316,17 @@ class Recurrent(nn.Module):
     def _shapes(self, width: int) -> dict[str, tuple[int, ...]]:
         """Return the shapes of one layer's weights in one direction, for inputs of this width."""
         rows, h = self.gates * self.hidden_size, self.hidden_size
-        shapes: dict[str, tuple[int, ...]] = {"weight_ih": (rows, width), "weight_hh": (rows, h)}
+        shapes: dict[str, tuple[int, ...]] = {
+            "weight_ih": (rows, width),
+            "weight_hh": (rows, h),
+        }
         return shapes | ({"bias_ih": (rows,), "bias_hh": (rows,)} if self.bias else {})
 
     @property
     def _flat_weights_names(self) -> list[str]:
-        suffixes = [s for layer in range(self.num_layers) for s in self._suffixes(layer)]
+        suffixes = [
+            s for layer in range(self.num_layers) for s in self._suffixes(layer)
+        ]
         return [name + suffix for suffix in suffixes for name in self._shapes(0)]
 
     @property

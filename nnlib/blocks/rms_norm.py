@@ -37,7 +37,9 @@ def rms_norm(
     shape = checked_shape(normalized_shape)
     check_last_axes(x, shape)
     weight = None if weight is None else weight.flatten()
-    return kernel.rms_norm_reference(x.flatten(-len(shape)), weight, eps).reshape(x.shape)
+    return kernel.rms_norm_reference(x.flatten(-len(shape)), weight, eps).reshape(
+        x.shape
+    )
 
 
 class RMSNorm(nn.Module):
@@ -70,9 +72,13 @@ class RMSNorm(nn.Module):
         super().__init__()
         self.normalized_shape = shape = checked_shape(normalized_shape)
         self.eps = None if eps is None else checks.number("eps", eps, least=0)
-        affine = self.elementwise_affine = checks.flag("elementwise_affine", elementwise_affine)
+        affine = self.elementwise_affine = checks.flag(
+            "elementwise_affine", elementwise_affine
+        )
         self.weight = (
-            nn.Parameter(torch.ones(shape, device=device, dtype=dtype)) if affine else None
+            nn.Parameter(torch.ones(shape, device=device, dtype=dtype))
+            if affine
+            else None
         )
 
     def forward(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:

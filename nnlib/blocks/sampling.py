@@ -44,11 +44,17 @@ def sampling_probabilities(
     Source: top-k: Fan et al. 2018; top-p: Holtzman et al. 2019; min-p: Nguyen et al. 2024.
     """
     checks.tensor("logits", logits, floating=True, empty=False)
-    return filtered(logits, *checked_rule(temperature, top_k, top_p, min_p, logits.shape[-1]))
+    return filtered(
+        logits, *checked_rule(temperature, top_k, top_p, min_p, logits.shape[-1])
+    )
 
 
 def checked_rule(
-    temperature: float, top_k: int | None, top_p: float | None, min_p: float | None, vocab_size: int
+    temperature: float,
+    top_k: int | None,
+    top_p: float | None,
+    min_p: float | None,
+    vocab_size: int,
 ) -> Rule:
     """Return the arguments of `sampling_probabilities`, once for many steps."""
     temperature = checks.number("temperature", temperature, least=0)
@@ -68,7 +74,9 @@ def filtered(
     """Return `sampling_probabilities` by a rule that is checked already."""
     if temperature == 0:
         return F.one_hot(logits.argmax(-1), logits.shape[-1]).to(logits.dtype)
-    logits = logits - logits.amax(-1, keepdim=True)  # so that a tiny temperature cannot overflow
+    logits = logits - logits.amax(
+        -1, keepdim=True
+    )  # so that a tiny temperature cannot overflow
     p = (logits / temperature).softmax(-1)  # eq. gpt-temperature
     if top_k is None and top_p is None and min_p is None:
         return p
@@ -78,7 +86,9 @@ def filtered(
         p = p / p.sum(-1, keepdim=True)
     if top_p is not None and top_p < 1:
         before = F.pad(p.cumsum(-1)[..., :-1], (1, 0))
-        p = p * (before < top_p)  # eq. gpt-top-p: a token stays while those before fall short
+        p = p * (
+            before < top_p
+        )  # eq. gpt-top-p: a token stays while those before fall short
         p = p / p.sum(-1, keepdim=True)
     if min_p is not None:
         p = p * (p >= min_p * p[..., :1])  # eq. gpt-min-p

@@ -41,16 +41,24 @@ def masked_softmax(
 
     Source: Bahdanau, Cho and Bengio 2014, section 3.1.
     """
-    b, q, k = checks.tensor("scores", scores, shape=("b", "q", "k"), floating=True).shape
+    b, q, k = checks.tensor(
+        "scores", scores, shape=("b", "q", "k"), floating=True
+    ).shape
     if mask is not None:
         checks.mask("mask", mask, (b, q, k))
-        scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
+        scores = (
+            scores.masked_fill(~mask, -math.inf)
+            if mask.dtype == torch.bool
+            else scores + mask
+        )
     if key_mask is not None:
         checks.key_mask("key_mask", key_mask, (b, k))
         scores = scores.masked_fill(~key_mask[:, None], -math.inf)
     if k == 0:
         return scores
-    blind = scores.amax(-1, keepdim=True) == -math.inf  # softmax would divide 0 by 0 there
+    blind = (
+        scores.amax(-1, keepdim=True) == -math.inf
+    )  # softmax would divide 0 by 0 there
     return scores.masked_fill(blind, 0.0).softmax(-1).masked_fill(blind, 0.0)
 
 
@@ -67,7 +75,9 @@ class ScoredAttention(nn.Module):
         self.query_dim = checks.count("query_dim", query_dim)
         self.key_dim = checks.count("key_dim", key_dim)
 
-    def scores(self, query: Float[Tensor, "b q dq"], keys: Float[Tensor, "b k dk"]) -> Weights:
+    def scores(
+        self, query: Float[Tensor, "b q dq"], keys: Float[Tensor, "b k dk"]
+    ) -> Weights:
         """Return how well each key fits each query, before any softmax."""
         raise NotImplementedError
 
@@ -91,10 +101,16 @@ class ScoredAttention(nn.Module):
         Returns:
             `context`, the weighted means, and `weights`; both 0 where a query sees nothing.
         """
-        b = checks.tensor("query", query, shape=("b", "q", self.query_dim), floating=True).shape[0]
-        k = checks.tensor("keys", keys, shape=(b, "k", self.key_dim), floating=True).shape[1]
+        b = checks.tensor(
+            "query", query, shape=("b", "q", self.query_dim), floating=True
+        ).shape[0]
+        k = checks.tensor(
+            "keys", keys, shape=(b, "k", self.key_dim), floating=True
+        ).shape[1]
         checks.tensor("values", values, shape=(b, k, "dv"), floating=True)
-        weights = masked_softmax(self.scores(query, keys), mask, key_mask)  # eq. attention-weights
+        weights = masked_softmax(
+            self.scores(query, keys), mask, key_mask
+        )  # eq. attention-weights
         return weights @ values, weights  # eq. attention-context
 
 
@@ -132,13 +148,17 @@ class MultiplicativeAttention(ScoredAttention):
         dtype: torch.dtype | None = None,
     ):
         super().__init__(query_dim, key_dim)
-        self.weight = nn.Parameter(torch.empty(query_dim, key_dim, device=device, dtype=dtype))
+        self.weight = nn.Parameter(
+            torch.empty(query_dim, key_dim, device=device, dtype=dtype)
+        )
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Draw new weights after Glorot."""
         nn.init.xavier_uniform_(self.weight)
 
-    def scores(self, query: Float[Tensor, "b q dq"], keys: Float[Tensor, "b k dk"]) -> Weights:
+    def scores(
+        self, query: Float[Tensor, "b q dq"], keys: Float[Tensor, "b k dk"]
+    ) -> Weights:
         """Return $e$: the queries are carried into the space of the keys, then multiplied."""
         return (query @ self.weight) @ keys.mT  # eq. attention-general

@@ -51,9 +51,13 @@ def relative_bucket(
     if checks.count("max_distance", max_distance) <= exact:
         raise ValueError(f"max_distance={max_distance} must be larger than {exact}")
     distance = offset.abs() if bidirectional else (-offset).clamp(min=0)
-    growth = (distance.clamp(min=1).float() / exact).log() / math.log(max_distance / exact)
+    growth = (distance.clamp(min=1).float() / exact).log() / math.log(
+        max_distance / exact
+    )
     far = (exact + (growth * (each - exact)).long()).clamp(max=each - 1)
-    bucket = torch.where(distance < exact, distance.long(), far)  # eq. seq2seq-t5-bucket
+    bucket = torch.where(
+        distance < exact, distance.long(), far
+    )  # eq. seq2seq-t5-bucket
     return bucket + (offset > 0) * each if bidirectional else bucket
 
 
@@ -94,7 +98,9 @@ class RelativePositionBias(nn.Module):
         )  # fmt: skip
         self.bucket(torch.zeros(1, dtype=torch.int64))  # refuses what does not fit
         h = checks.count("num_heads", num_heads)
-        self.weight = nn.Parameter(torch.zeros(num_buckets, h, device=device, dtype=dtype))
+        self.weight = nn.Parameter(
+            torch.zeros(num_buckets, h, device=device, dtype=dtype)
+        )
 
     def reset_parameters(self) -> None:
         """Begin anew with 0 for every distance."""
@@ -104,7 +110,9 @@ class RelativePositionBias(nn.Module):
         """Return what is added for t places, the last of the s that are looked at."""
         t = checks.count("t", t)
         if checks.count("s", s) < t:
-            raise ValueError(f"s={s} must be t={t} or more: the t places are the last of the s")
+            raise ValueError(
+                f"s={s} must be t={t} or more: the t places are the last of the s"
+            )
         places = torch.arange(s, device=self.weight.device)
         offset = places[None] - places[s - t :, None]
         return self.weight[self.bucket(offset)].permute(2, 0, 1)[None]
@@ -152,7 +160,9 @@ class T5Layer(nn.Module):
         e, f = embed_dim, checks.count("dim_feedforward", dim_feedforward)
         self.reads_memory = checks.flag("reads_memory", reads_memory)
         like: dict[str, Any] = {"device": device, "dtype": dtype}
-        attend = partial(MultiHeadAttention, e, num_heads, bias=False, dropout=dropout, **like)
+        attend = partial(
+            MultiHeadAttention, e, num_heads, bias=False, dropout=dropout, **like
+        )
         norm = partial(RMSNorm, e, eps=layer_norm_eps, **like)
         self.self_attn, self.norm1 = attend(), norm()
         if reads_memory:

@@ -49,7 +49,12 @@ class _Layer(nn.Module):
         super().__init__()
         like: dict[str, Any] = {"bias": bias, "device": device, "dtype": dtype}
         attend = partial(
-            MultiHeadAttention, embed_dim, num_heads, num_kv_heads, dropout=dropout, **like
+            MultiHeadAttention,
+            embed_dim,
+            num_heads,
+            num_kv_heads,
+            dropout=dropout,
+            **like,
         )
         eps = checks.number("layer_norm_eps", layer_norm_eps, least=0)
         norm = partial(LayerNorm, embed_dim, eps=eps, **like)
@@ -64,11 +69,15 @@ class _Layer(nn.Module):
         self.norm_first = checks.flag("norm_first", norm_first)
         self.dropout = nn.Dropout(dropout)
 
-    def _add(self, x: Tensor, norm: nn.Module, part: Callable[[Tensor], Tensor]) -> Tensor:
+    def _add(
+        self, x: Tensor, norm: nn.Module, part: Callable[[Tensor], Tensor]
+    ) -> Tensor:
         """Add what a part of the layer says, with its norm before it or after the sum."""
         if self.norm_first:
             return x + self.dropout(part(norm(x)))  # eq. transformer-pre-norm
-        return norm(x + self.dropout(part(x)))  # eq. transformer-attention-half, -network-half
+        return norm(
+            x + self.dropout(part(x))
+        )  # eq. transformer-attention-half, -network-half
 
     def _feed_forward(self, x: Tensor) -> Tensor:
         hidden = ACTIVATIONS[self.activation](self.linear1(x))
@@ -123,9 +132,15 @@ class TransformerEncoderLayer(_Layer):
         cache: KVCache | None = None,
     ) -> Float[Tensor, "b t e"]:
         """Return new vectors, one a position; masks and cache as in `MultiHeadAttention`."""
-        checks.tensor("x", x, shape=("b", "t", self.linear2.out_features), floating=True)
+        checks.tensor(
+            "x", x, shape=("b", "t", self.linear2.out_features), floating=True
+        )
         attend = partial(
-            self.self_attn, mask=mask, key_mask=key_mask, is_causal=is_causal, cache=cache
+            self.self_attn,
+            mask=mask,
+            key_mask=key_mask,
+            is_causal=is_causal,
+            cache=cache,
         )
         x = self._add(x, self.norm1, attend)
         return self._add(x, self.norm2, self._feed_forward)
@@ -183,13 +198,18 @@ class TransformerDecoderLayer(_Layer):
         if (memory is None) == (cache is None):
             given = "neither" if memory is None else "both"
             raise ValueError(f"memory or cache: one of them must be given, got {given}")
-        checks.tensor("x", x, shape=("b", "t", self.linear2.out_features), floating=True)
+        checks.tensor(
+            "x", x, shape=("b", "t", self.linear2.out_features), floating=True
+        )
         own, source = (None, memory) if cache is None else (cache.own, cache.memory)
         attend = partial(
             self.self_attn, mask=mask, key_mask=key_mask, is_causal=is_causal, cache=own
         )
         read = partial(
-            self.multihead_attn, source=source, mask=memory_mask, key_mask=memory_key_mask
+            self.multihead_attn,
+            source=source,
+            mask=memory_mask,
+            key_mask=memory_key_mask,
         )
         x = self._add(x, self.norm1, attend)
         x = self._add(x, self.norm2, read)

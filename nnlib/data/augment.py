@@ -32,10 +32,14 @@ def shift_images(
     checks.tensor("down", down, shape=(len(x),), floating=False)
     checks.tensor("right", right, shape=(len(x),), floating=False)
     n, height, width = x.shape
-    rows = torch.arange(height, device=x.device) - down[:, None]  # where each pixel comes from
+    rows = (
+        torch.arange(height, device=x.device) - down[:, None]
+    )  # where each pixel comes from
     columns = torch.arange(width, device=x.device) - right[:, None]
-    inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[
-        :, None
-    ]
+    inside = ((rows >= 0) & (rows < height))[:, :, None] & (
+        (columns >= 0) & (columns < width)
+    )[:, None]
     rows, columns = rows.clamp(0, height - 1), columns.clamp(0, width - 1)
-    return x[torch.arange(n)[:, None, None], rows[:, :, None], columns[:, None]] * inside
+    return (
+        x[torch.arange(n)[:, None, None], rows[:, :, None], columns[:, None]] * inside
+    )

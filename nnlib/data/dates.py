@@ -89,7 +89,9 @@ def date_pairs(
     for _ in range(count):
         name = draw.choice(list(patterns))
         pattern, between, locale = patterns[name]
-        when = [datetime.date.fromordinal(day) for day in sorted(draw.sample(chosen, dates))]
+        when = [
+            datetime.date.fromordinal(day) for day in sorted(draw.sample(chosen, dates))
+        ]
         parts = [pattern.apply(day, locale) for day in when]
         written.append(parts[0] if dates == 1 else between.format(*parts))
         targets.append("/".join(day.isoformat() for day in when))
@@ -116,7 +118,9 @@ def month_names(locale: str) -> tuple[str, ...]:
 
     Source: Unicode CLDR, through babel.
     """
-    return tuple(_locale("locale", locale).months["format"]["wide"][m] for m in range(1, 13))
+    return tuple(
+        _locale("locale", locale).months["format"]["wide"][m] for m in range(1, 13)
+    )
 
 
 def padded(strings: Iterable[str], letters: Vocabulary) -> Int[Tensor, "n t"]:
@@ -145,17 +149,23 @@ def _locale(name: str, value: str) -> "Locale":
     try:
         return Locale.parse(value)
     except (UnknownLocaleError, ValueError):
-        message = f"{name}={value!r} must be a CLDR locale that babel knows, such as 'pt'"
+        message = (
+            f"{name}={value!r} must be a CLDR locale that babel knows, such as 'pt'"
+        )
         raise ValueError(message) from None
 
 
-def _patterns(locales: Sequence[str], style: Any) -> "dict[str, tuple[Any, str, Locale]]":
+def _patterns(
+    locales: Sequence[str], style: Any
+) -> "dict[str, tuple[Any, str, Locale]]":
     """Return name -> (pattern of a date, pattern of "from – to", locale)."""
     with extra("data"):
         from babel.dates import get_date_format
 
     if isinstance(locales, str) or not isinstance(locales, Sequence) or not locales:
-        raise TypeError(f"locales={locales!r} must be a sequence of names, one at least")
+        raise TypeError(
+            f"locales={locales!r} must be a sequence of names, one at least"
+        )
     patterns = {}
     for at, name in enumerate(locales):
         locale = _locale(f"locales[{at}]", name)
@@ -169,7 +179,9 @@ def _patterns(locales: Sequence[str], style: Any) -> "dict[str, tuple[Any, str, 
 def _years(years: tuple[int, int]) -> tuple[int, int]:
     if not isinstance(years, Sequence) or len(years) != 2:
         raise TypeError(f"years={years!r} must be the first and the last year")
-    first, last = (checks.count(f"years[{at}]", year, least=1000) for at, year in enumerate(years))
+    first, last = (
+        checks.count(f"years[{at}]", year, least=1000) for at, year in enumerate(years)
+    )
     if not first <= last <= 9999:
         raise ValueError(f"years={years!r} must rise, within 1000 … 9999")
     return first, last

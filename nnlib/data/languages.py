@@ -24,7 +24,9 @@ LANGUAGES = (
 
 @functools.cache
 def language_names(
-    split: str = "train", languages: tuple[str, ...] = LANGUAGES, test_share: float = 0.2
+    split: str = "train",
+    languages: tuple[str, ...] = LANGUAGES,
+    test_share: float = 0.2,
 ) -> Split[Strings, Tensor]:
     """Return names `x`, the number of each one's language `y`, and the languages' codes, `classes`.
 
@@ -45,7 +47,9 @@ def language_names(
         for thing, name in _named(code).items():
             named.setdefault(name, {}).setdefault(code, set()).add(thing)
     things = sorted({thing for code in languages for thing in _named(code)})
-    order = torch.randperm(len(things), generator=torch.Generator().manual_seed(0)).tolist()
+    order = torch.randperm(
+        len(things), generator=torch.Generator().manual_seed(0)
+    ).tolist()
     held_out = {things[i] for i in order[: round(share * len(things))]}
     names, numbers = [], []
     for name, owners in sorted(named.items()):
@@ -72,7 +76,9 @@ def _named(code: str) -> dict[str, str]:
     try:
         locale = Locale.parse(code)
     except Exception as error:
-        raise ValueError(f"languages holds {code!r}, which CLDR does not know") from error
+        raise ValueError(
+            f"languages holds {code!r}, which CLDR does not know"
+        ) from error
     tables = {"t": locale.territories, "l": locale.languages, "c": locale.currencies}
     return {
         f"{kind}:{key}": unicodedata.normalize("NFC", name.lower())

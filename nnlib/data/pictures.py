@@ -43,7 +43,10 @@ def china(size: int = 64) -> Picture:
 
     size = checks.count("size", size, least=8)
     checks.number("size", size, most=427)
-    image = torch.tensor(np.array(load_sample_image("china.jpg")), dtype=torch.float32) / 255
+    image = (
+        torch.tensor(np.array(load_sample_image("china.jpg")), dtype=torch.float32)
+        / 255
+    )
     square = image[:, :427].permute(2, 0, 1).unsqueeze(0)
     small = torch.nn.functional.interpolate(square, size=(size, size), mode="area")
     return Picture(
@@ -62,7 +65,9 @@ def elevation() -> Terrain:
     with extra("plot"):
         from matplotlib.cbook import get_sample_data
 
-    with np.load(str(get_sample_data("jacksboro_fault_dem.npz", asfileobj=False))) as file:
+    with np.load(
+        str(get_sample_data("jacksboro_fault_dem.npz", asfileobj=False))
+    ) as file:
         height = torch.tensor(file["elevation"], dtype=torch.float32)
     return Terrain(
         height=height.flip(0).contiguous(),

@@ -58,7 +58,9 @@ def recall(
     count, keys = checks.count("count", count), checks.count("keys", keys)
     values, pairs = checks.count("values", values), checks.count("pairs", pairs)
     if pairs > keys:
-        raise ValueError(f"pairs={pairs} must be at most keys={keys}: the keys shown are distinct")
+        raise ValueError(
+            f"pairs={pairs} must be at most keys={keys}: the keys shown are distinct"
+        )
     generator = torch.Generator().manual_seed(checks.count("seed", seed, least=0))
     key = torch.rand(count, keys, generator=generator).argsort(1)[:, :pairs]
     value = torch.randint(values, (count, pairs), generator=generator)

@@ -37,11 +37,17 @@ def sunspots() -> Sunspots:
     Source: SIDC, Royal Observatory of Belgium; public domain. The table holds what statsmodels
     0.15 ships.
     """
-    with Path(__file__).with_name("sunspots.csv").open(encoding="utf-8", newline="") as file:
+    with (
+        Path(__file__)
+        .with_name("sunspots.csv")
+        .open(encoding="utf-8", newline="") as file
+    ):
         rows = list(csv.DictReader(file))
     return Sunspots(
         years=torch.tensor([int(row["year"]) for row in rows]),
-        numbers=torch.tensor([float(row["number"]) for row in rows], dtype=torch.float64),
+        numbers=torch.tensor(
+            [float(row["number"]) for row in rows], dtype=torch.float64
+        ),
         source="SIDC, Royal Observatory of Belgium, through the National Geophysical Data Center",
         licence="public domain",
     )

@@ -60,4 +60,6 @@ def split_indices(length: int, test_share: float, split: str) -> Tensor:
     checks.number("test_share", test_share, above=0, below=1)
     order = torch.randperm(length, generator=torch.Generator().manual_seed(20_201))
     cut = round(length * (1 - test_share))
-    return {"train": order[:cut], "test": order[cut:], "all": torch.arange(length)}[split]
+    return {"train": order[:cut], "test": order[cut:], "all": torch.arange(length)}[
+        split
+    ]

@@ -30,7 +30,9 @@ def digits(split: str = "train", *, test_share: float = 0.25) -> Table:
     with extra("data"):
         from sklearn.datasets import load_digits
 
-    source = f"Alpaydin and Kaynak 1998, Optical Recognition of Handwritten Digits; {_UCI}"
+    source = (
+        f"Alpaydin and Kaynak 1998, Optical Recognition of Handwritten Digits; {_UCI}"
+    )
     return _table(load_digits(), split, test_share, source, scale=16.0)
 
 
@@ -83,7 +85,9 @@ def breast_cancer(split: str = "train", *, test_share: float = 0.25) -> Table:
     return _table(load_breast_cancer(), split, test_share, source)
 
 
-def _table(bunch: Any, split: str, test_share: float, source: str, scale: float = 1.0) -> Table:
+def _table(
+    bunch: Any, split: str, test_share: float, source: str, scale: float = 1.0
+) -> Table:
     at = split_indices(len(bunch.data), test_share, split)
     return Split(
         x=torch.tensor(bunch.data, dtype=torch.float32)[at] / scale,

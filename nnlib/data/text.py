@@ -37,8 +37,18 @@ def unicode_names() -> tuple[str, ...]:
     Source: `unicodedata` of the running Python, Unicode licence.
     """
     names = (unicodedata.name(chr(point), "") for point in range(0x110000))
-    numbered = ("CJK ", "HANGUL SYLLABLE", "TANGUT", "NUSHU", "KHITAN", "EGYPTIAN", "ANATOLIAN")
-    kept = [n for n in names if n and not n.startswith(numbered) and not n[-4:].isdigit()]
+    numbered = (
+        "CJK ",
+        "HANGUL SYLLABLE",
+        "TANGUT",
+        "NUSHU",
+        "KHITAN",
+        "EGYPTIAN",
+        "ANATOLIAN",
+    )
+    kept = [
+        n for n in names if n and not n.startswith(numbered) and not n[-4:].isdigit()
+    ]
     return tuple(dict.fromkeys(kept))
 
 
@@ -81,7 +91,9 @@ class Vocabulary:
         return [self.tokens[int(number)] for number in numbers]
 
 
-def split_blocks(tokens: Tensor, block: int, test_share: float = 0.1) -> tuple[Tensor, Tensor]:
+def split_blocks(
+    tokens: Tensor, block: int, test_share: float = 0.1
+) -> tuple[Tensor, Tensor]:
     """Split a stream into training and held-out blocks that alternate through the whole of it.
 
     The tail of a manual is unlike its beginning, so that a cut in two would measure a change of
@@ -104,7 +116,9 @@ def split_blocks(tokens: Tensor, block: int, test_share: float = 0.1) -> tuple[T
     return tokens[~held_out], tokens[held_out]
 
 
-def windows(tokens: Shaped[Tensor, " n"], length: int, stride: int | None = None) -> Tensor:
+def windows(
+    tokens: Shaped[Tensor, " n"], length: int, stride: int | None = None
+) -> Tensor:
     """Cut a stream, of tokens or of one value for each, into rows of `length`, every `stride`.
 
     Args:
@@ -123,7 +137,9 @@ def windows(tokens: Shaped[Tensor, " n"], length: int, stride: int | None = None
     length = checks.count("length", length)
     stride = length if stride is None else checks.count("stride", stride)
     if len(tokens) < length:
-        raise ValueError(f"length={length} is more than the {len(tokens)} tokens there are")
+        raise ValueError(
+            f"length={length} is more than the {len(tokens)} tokens there are"
+        )
     return tokens.unfold(0, length, stride)
 
 
@@ -209,14 +225,18 @@ class NGram:
         keys, counts = torch.unique(self._number(rows), return_counts=True)
         self._tables = []
         for length in range(self.order, 0, -1):
-            contexts, at = torch.unique_consecutive(keys // self.vocab_size, return_inverse=True)
+            contexts, at = torch.unique_consecutive(
+                keys // self.vocab_size, return_inverse=True
+            )
             totals = torch.zeros(len(contexts), dtype=torch.float64).index_add_(
                 0, at, counts.double()
             )
             kinds = torch.bincount(at, minlength=len(contexts))
             self._tables.insert(0, (keys, counts, contexts, totals, kinds))
             # For the shorter contexts: how many different tokens stood before each.
-            keys, counts = torch.unique(keys % self.vocab_size ** (length - 1), return_counts=True)
+            keys, counts = torch.unique(
+                keys % self.vocab_size ** (length - 1), return_counts=True
+            )
         return self
 
     def probabilities(self, context: Int[Tensor, " n"]) -> Float[Tensor, " v"]:
@@ -226,7 +246,9 @@ class NGram:
             RuntimeError: the model was not fitted.
         """
         checks.labels("context", context, self.vocab_size)
-        rows = torch.cat([context.new_full((self.order,), -1), context])[-self.order + 1 :]
+        rows = torch.cat([context.new_full((self.order,), -1), context])[
+            -self.order + 1 :
+        ]
         rows = rows[: self.order - 1].expand(self.vocab_size, -1)
         return self._score(rows, torch.arange(self.vocab_size))
 
@@ -238,7 +260,11 @@ class NGram:
         """
         checks.labels("tokens", tokens, self.vocab_size)
         past = torch.cat([tokens.new_full((self.order - 1,), -1), tokens])
-        rows = windows(past, self.order, 1) if len(tokens) else past[:0].view(0, self.order)
+        rows = (
+            windows(past, self.order, 1)
+            if len(tokens)
+            else past[:0].view(0, self.order)
+        )
         return -self._score(rows[:, :-1], tokens).log2()
 
     def _number(self, rows: Tensor) -> Tensor:
@@ -251,7 +277,9 @@ class NGram:
     def _score(self, contexts: Tensor, following: Tensor) -> Tensor:
         """Return the probability of each token after its context, a row; -1 is no token."""
         if not self._tables:
-            raise RuntimeError("the model has counted nothing yet: call fit(tokens) first")
+            raise RuntimeError(
+                "the model has counted nothing yet: call fit(tokens) first"
+            )
         p = torch.full((len(following),), 1 / self.vocab_size, dtype=torch.float64)
         for length, (keys, counts, places, totals, kinds) in enumerate(self._tables):
             context = self._number(contexts[:, self.order - 1 - length :])

@@ -82,7 +82,9 @@ class Rule(Optimizer):
             states = [self.state[theta] for theta in thetas]
             penalty = 0 if self._decoupled else group["weight_decay"]
             if thetas and penalty:
-                gs = list(torch._foreach_add(gs, thetas, alpha=penalty))  # eq. optimizers-l2
+                gs = list(
+                    torch._foreach_add(gs, thetas, alpha=penalty)
+                )  # eq. optimizers-l2
             if thetas and group["foreach"] is not False:
                 self._update_all(thetas, gs, states, group)
             else:
@@ -93,7 +95,9 @@ class Rule(Optimizer):
     def add_param_group(self, param_group: Group) -> None:
         """Add parameters with options of their own."""
         if isinstance(param_group, dict):
-            unknown = sorted(set(param_group) - {"params", "param_names", *self.defaults})
+            unknown = sorted(
+                set(param_group) - {"params", "param_names", *self.defaults}
+            )
             if unknown:
                 raise ValueError(
                     f"{type(self).__name__} takes no {unknown}; it takes {sorted(self.defaults)}"
@@ -118,8 +122,12 @@ class Rule(Optimizer):
                 raise ValueError(f"state_dict lacks {missing}: it is not of {name}")
             foreign = _WHAT - set(self.defaults)
             for option in sorted(foreign & set(group)):
-                if group[option] and not (name == "AdamW" and option == "decoupled_weight_decay"):
-                    raise ValueError(f"state_dict has {option}={group[option]!r}, not in {name}")
+                if group[option] and not (
+                    name == "AdamW" and option == "decoupled_weight_decay"
+                ):
+                    raise ValueError(
+                        f"state_dict has {option}={group[option]!r}, not in {name}"
+                    )
             kept = {k: v for k, v in group.items() if k not in foreign | _HOW}
             groups.append({**kept, "foreach": group.get("foreach")})
             self._check(groups[-1])

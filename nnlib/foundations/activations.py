@@ -107,7 +107,9 @@ def elu(z: Elementwise, alpha: float = 1.0) -> Elementwise:
     """
     alpha = checks.number("alpha", alpha)
     # Cut off for autograd too: were e^z to overflow unseen, its slope 0 · ∞ would be NaN.
-    return relu(z) + alpha * torch.expm1(_below(z))  # eq. activations-elu, with no branch
+    return relu(z) + alpha * torch.expm1(
+        _below(z)
+    )  # eq. activations-elu, with no branch
 
 
 def gelu(z: Elementwise, approximate: str = "none") -> Elementwise:
@@ -162,7 +164,9 @@ def softmax(z: Float[Tensor, "*n d"], dim: int = -1) -> Float[Tensor, "*n d"]:
     _check(z)
     dim = checks.count("dim", dim, least=-z.ndim)
     if dim >= z.ndim or z.shape[dim] == 0:
-        raise ValueError(f"dim={dim} must be a non-empty axis of z, got shape {tuple(z.shape)}")
+        raise ValueError(
+            f"dim={dim} must be a non-empty axis of z, got shape {tuple(z.shape)}"
+        )
     e = torch.exp(z - z.amax(dim, keepdim=True).detach())
     return e / e.sum(dim, keepdim=True)  # eq. activations-softmax
 
@@ -253,12 +257,16 @@ def _relu_slope(z: Tensor) -> Tensor:
 
 def _leaky_relu_slope(z: Tensor, negative_slope: float = 0.01) -> Tensor:
     alpha = checks.number("negative_slope", negative_slope)
-    return torch.where(z > 0, torch.ones_like(z), alpha)  # eq. activations-leaky-relu-derivative
+    return torch.where(
+        z > 0, torch.ones_like(z), alpha
+    )  # eq. activations-leaky-relu-derivative
 
 
 def _elu_slope(z: Tensor, alpha: float = 1.0) -> Tensor:
     below = checks.number("alpha", alpha) * torch.exp(z.clamp(max=0))
-    return torch.where(z > 0, torch.ones_like(z), below)  # eq. activations-elu-derivative
+    return torch.where(
+        z > 0, torch.ones_like(z), below
+    )  # eq. activations-elu-derivative
 
 
 def _gelu_slope(z: Tensor, approximate: str = "none") -> Tensor:

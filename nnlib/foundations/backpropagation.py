@@ -24,7 +24,10 @@ Grads = list[Tensor]
 
 @torch.no_grad()
 def network_loss(
-    weights: Weights, biases: Biases, x: Float[Tensor, "n d"], targets: Int[Tensor, " n"]
+    weights: Weights,
+    biases: Biases,
+    x: Float[Tensor, "n d"],
+    targets: Int[Tensor, " n"],
 ) -> Float[Tensor, ""]:
     r"""Return the mean cross-entropy of the network: one forward walk, nothing kept.
 
@@ -41,7 +44,10 @@ def network_loss(
 
 @torch.no_grad()
 def backpropagate(
-    weights: Weights, biases: Biases, x: Float[Tensor, "n d"], targets: Int[Tensor, " n"]
+    weights: Weights,
+    biases: Biases,
+    x: Float[Tensor, "n d"],
+    targets: Int[Tensor, " n"],
 ) -> tuple[Float[Tensor, ""], Grads, Grads]:
     r"""Return the mean cross-entropy of a ReLU network and its gradient in every weight and bias.
 
@@ -79,7 +85,9 @@ def backpropagate(
         weight_grads.append(delta.T @ a[layer])  # eq. backpropagation-weight-gradient
         bias_grads.append(delta.sum(0))  # eq. backpropagation-bias-gradient
         if layer:  # nobody asks for the error of the input
-            delta = (delta @ weights[layer]) * (a[layer] > 0)  # eq. backpropagation-delta
+            delta = (delta @ weights[layer]) * (
+                a[layer] > 0
+            )  # eq. backpropagation-delta
     return loss, weight_grads[::-1], bias_grads[::-1]
 
 
@@ -177,7 +185,9 @@ def finite_differences(
     for at, parameter in enumerate(parameters):
         checks.tensor(f"parameters[{at}]", parameter, floating=True)
     if not callable(loss):
-        raise TypeError(f"loss must be a function of no arguments, got {type(loss).__name__}")
+        raise TypeError(
+            f"loss must be a function of no arguments, got {type(loss).__name__}"
+        )
     here = 0.0 if central else float(loss())
     grads = []
     for parameter in parameters:
@@ -241,7 +251,9 @@ def jacobian_vector(
     return u
 
 
-def softmax_vjp(p: Float[Tensor, "*n c"], v: Float[Tensor, "*n c"]) -> Float[Tensor, "*n c"]:
+def softmax_vjp(
+    p: Float[Tensor, "*n c"], v: Float[Tensor, "*n c"]
+) -> Float[Tensor, "*n c"]:
     r"""Return $\mathbf{v}^\top \partial\mathbf{p}/\partial\mathbf{z}$ of a softmax $\mathbf{p}$.
 
     $\mathbf{p} \odot (\mathbf{v} - \mathbf{p}^\top\mathbf{v})$ (equation
@@ -270,7 +282,10 @@ def matmul_flops(sizes: Sequence[int], n: int = 1) -> tuple[int, int]:
         >>> matmul_flops([4] * 9)
         (256, 480)
     """
-    n, sizes = checks.count("n", n), [checks.count(f"sizes[{i}]", s) for i, s in enumerate(sizes)]
+    n, sizes = (
+        checks.count("n", n),
+        [checks.count(f"sizes[{i}]", s) for i, s in enumerate(sizes)],
+    )
     if len(sizes) < 2:
         raise ValueError(f"sizes={sizes!r} must name two widths or more")
     products = [a * b for a, b in pairwise(sizes)]
@@ -294,23 +309,35 @@ def _forward(weights: Weights, biases: Biases, x: Tensor) -> list[Tensor]:
 def _loss_and_delta(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Return the mean cross-entropy and its derivative in the scores, both without overflow."""
     rows = torch.arange(len(targets), device=targets.device)
-    shifted = logits - logits.amax(1, keepdim=True)  # the largest score is 0: exp cannot overflow
+    shifted = logits - logits.amax(
+        1, keepdim=True
+    )  # the largest score is 0: exp cannot overflow
     log_p = shifted - shifted.exp().sum(1, keepdim=True).log()
     delta = log_p.exp()
     delta[rows, targets] -= 1  # eq. backpropagation-output-delta
-    return -log_p[rows, targets].mean(), delta / len(targets)  # eq. backpropagation-batch
+    return -log_p[rows, targets].mean(), delta / len(
+        targets
+    )  # eq. backpropagation-batch
 
 
-def _check_network(weights: Weights, biases: Biases, x: Tensor, *, one: bool = False) -> None:
+def _check_network(
+    weights: Weights, biases: Biases, x: Tensor, *, one: bool = False
+) -> None:
     for name, value in (("weights", weights), ("biases", biases)):
         if not isinstance(value, (list, tuple)) or not value:
-            raise TypeError(f"{name} must be a list of one tensor or more, one for each layer")
+            raise TypeError(
+                f"{name} must be a list of one tensor or more, one for each layer"
+            )
     if len(weights) != len(biases):
-        raise ValueError(f"biases must be as many as weights, {len(weights)}, got {len(biases)}")
+        raise ValueError(
+            f"biases must be as many as weights, {len(weights)}, got {len(biases)}"
+        )
     checks.tensor("x", x, floating=True, finite=True, empty=False)
     width: int | str = "in"
     for at, (w, b) in enumerate(zip(weights, biases, strict=True)):
-        checks.tensor(f"weights[{at}]", w, shape=("out", width), floating=True, empty=False)
+        checks.tensor(
+            f"weights[{at}]", w, shape=("out", width), floating=True, empty=False
+        )
         width = len(w)
         checks.tensor(f"biases[{at}]", b, shape=(width,), floating=True)
         if not w.dtype == b.dtype == x.dtype:

@@ -67,7 +67,9 @@ class MLP(nn.Module):
         super().__init__()
         self.sizes = _check_sizes(sizes)
         if isinstance(activation, str):
-            activation = ACTIVATIONS[checks.one_of("activation", activation, ACTIVATIONS)]
+            activation = ACTIVATIONS[
+                checks.one_of("activation", activation, ACTIVATIONS)
+            ]
         elif not callable(activation):
             raise TypeError(f"activation={activation!r} must be a name or a callable")
         for at, (inputs, outputs) in enumerate(pairwise(self.sizes)):
@@ -95,7 +97,9 @@ class MLP(nn.Module):
         for h in self._check_inputs(x):
             for at, affine in enumerate(self.layers):
                 weights = zip(affine.weight, affine.bias, strict=True)
-                z = torch.stack([w @ h + b for w, b in weights])  # eq. mlp-affine, row by row
+                z = torch.stack(
+                    [w @ h + b for w, b in weights]
+                )  # eq. mlp-affine, row by row
                 h = self.activation(z) if at < len(self.layers) - 1 else z
             outputs.append(h)
         return torch.stack(outputs) if outputs else x.new_empty(0, self.sizes[-1])
@@ -120,7 +124,9 @@ class MLP(nn.Module):
         return x
 
 
-def mse_loss(prediction: Float[Tensor, "n c"], target: Float[Tensor, "n c"]) -> Float[Tensor, ""]:
+def mse_loss(
+    prediction: Float[Tensor, "n c"], target: Float[Tensor, "n c"]
+) -> Float[Tensor, ""]:
     r"""Return $\frac1N\sum_i\lVert\mathbf{y}_i-\hat{\mathbf{y}}_i\rVert^2$ (`mlp-mse`).
 
     The squares are summed over the outputs and averaged over the examples: $c$ times what
@@ -134,7 +140,9 @@ def mse_loss(prediction: Float[Tensor, "n c"], target: Float[Tensor, "n c"]) -> 
         >>> mse_loss(torch.zeros(2, 3), torch.ones(2, 3))
         tensor(3.)
     """
-    checks.tensor("prediction", prediction, shape=("n", "c"), floating=True, empty=False)
+    checks.tensor(
+        "prediction", prediction, shape=("n", "c"), floating=True, empty=False
+    )
     checks.tensor("target", target, shape=tuple(prediction.shape), floating=True)
     return (target - prediction).square().sum(dim=1).mean()  # eq. mlp-mse
 
@@ -157,16 +165,22 @@ def cross_entropy_loss(
         tensor(1000.)
     """
     checks.tensor("logits", logits, shape=("n", "c"), floating=True, empty=False)
-    log_p = logits - logits.logsumexp(dim=1, keepdim=True)  # eq. mlp-cross-entropy-logits
+    log_p = logits - logits.logsumexp(
+        dim=1, keepdim=True
+    )  # eq. mlp-cross-entropy-logits
     if isinstance(target, Tensor) and target.is_floating_point():
         seen = checks.readable(target)
         checks.tensor("target", target, shape=tuple(logits.shape), finite=seen)
         if seen and ((target < 0).any() or (target.sum(dim=1) - 1).abs().max() > 1e-3):
-            raise ValueError("target must hold a distribution in each row: ≥ 0 and 1 in sum")
+            raise ValueError(
+                "target must hold a distribution in each row: ≥ 0 and 1 in sum"
+            )
         terms = (target * log_p).masked_fill(target == 0, 0.0)  # 0 · log 0 = 0
         return -terms.sum(dim=1).mean()  # eq. mlp-cross-entropy
     checks.labels("target", target, logits.shape[1], length=len(logits))
-    return -log_p.gather(1, target.long()[:, None]).mean()  # y is 1 at one class, 0 elsewhere
+    return -log_p.gather(
+        1, target.long()[:, None]
+    ).mean()  # y is 1 at one class, 0 elsewhere
 
 
 class Counts(NamedTuple):
@@ -189,7 +203,9 @@ def cost(sizes: Sequence[int]) -> Counts:
     sizes = _check_sizes(sizes)
     pairs = list(pairwise(sizes))
     return Counts(
-        parameters=sum((inputs + 1) * outputs for inputs, outputs in pairs),  # eq. mlp-parameters
+        parameters=sum(
+            (inputs + 1) * outputs for inputs, outputs in pairs
+        ),  # eq. mlp-parameters
         flops=2 * sum(inputs * outputs for inputs, outputs in pairs),  # eq. mlp-flops
     )
 
@@ -215,12 +231,18 @@ def spread_units(
     Returns:
         `model`.
     """
-    checks.tensor("points", points, shape=("n", model.sizes[0]), finite=True, empty=False)
+    checks.tensor(
+        "points", points, shape=("n", model.sizes[0]), finite=True, empty=False
+    )
     low, high = (checks.number("sharpness", value, above=0) for value in sharpness)
     first, units = model.layers[0], model.sizes[1]
-    centres = points[torch.randint(len(points), (units,), generator=generator)].to(first.weight)
+    centres = points[torch.randint(len(points), (units,), generator=generator)].to(
+        first.weight
+    )
     direction = torch.randn(units, model.sizes[0], generator=generator).to(first.weight)
-    length = low * (high / low) ** torch.rand(units, 1, generator=generator).to(first.weight)
+    length = low * (high / low) ** torch.rand(units, 1, generator=generator).to(
+        first.weight
+    )
     first.weight.copy_(length * direction / direction.norm(dim=1, keepdim=True))
     first.bias.copy_(-(first.weight * centres).sum(dim=1))
     return model
@@ -246,15 +268,21 @@ def solve_output_layer(
         `model`.
     """
     ridge = checks.number("ridge", ridge, least=0)
-    checks.tensor("x", x, shape=("n", model.sizes[0]), floating=True, finite=True, empty=False)
+    checks.tensor(
+        "x", x, shape=("n", model.sizes[0]), floating=True, finite=True, empty=False
+    )
     checks.tensor("y", y, shape=(len(x), model.sizes[-1]), floating=True, finite=True)
     last = model.layers[-1]
     h = model.hidden(x).double().cpu()
-    system = torch.cat([h, torch.ones_like(h[:, :1])], dim=1)  # the bias is one more weight
+    system = torch.cat(
+        [h, torch.ones_like(h[:, :1])], dim=1
+    )  # the bias is one more weight
     wanted = y.double().cpu()
     if ridge:  # the penalty is one more row for each weight, whose target is 0
         weights = system.shape[1]
-        system = torch.cat([system, (ridge * len(x)) ** 0.5 * torch.eye(weights).double()])
+        system = torch.cat(
+            [system, (ridge * len(x)) ** 0.5 * torch.eye(weights).double()]
+        )
         wanted = torch.cat([wanted, torch.zeros(weights, y.shape[1]).double()])
     # gelsd, because gelsy, torch's default on a CPU, errs where columns depend (torch 2.13).
     solution = torch.linalg.lstsq(system, wanted, rcond=1e-12, driver="gelsd").solution
@@ -265,7 +293,11 @@ def solve_output_layer(
 
 def _check_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
     if isinstance(sizes, str) or not isinstance(sizes, Sequence):
-        raise TypeError(f"sizes={sizes!r} must be a sequence of integers, such as [64, 128, 10]")
+        raise TypeError(
+            f"sizes={sizes!r} must be a sequence of integers, such as [64, 128, 10]"
+        )
     if len(sizes) < 2:
-        raise ValueError(f"sizes={sizes!r} must hold the input's and the output's width or more")
+        raise ValueError(
+            f"sizes={sizes!r} must hold the input's and the output's width or more"
+        )
     return tuple(checks.count(f"sizes[{at}]", size) for at, size in enumerate(sizes))

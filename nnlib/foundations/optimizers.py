@@ -57,8 +57,15 @@ class SGD(Rule):
         *,
         foreach: bool | None = None,
     ):
-        options = {"lr": lr, "momentum": momentum, "dampening": dampening, "nesterov": nesterov}
-        super().__init__(params, {**options, "weight_decay": weight_decay, "foreach": foreach})
+        options = {
+            "lr": lr,
+            "momentum": momentum,
+            "dampening": dampening,
+            "nesterov": nesterov,
+        }
+        super().__init__(
+            params, {**options, "weight_decay": weight_decay, "foreach": foreach}
+        )
 
     def _check(self, group: Group) -> None:
         super()._check(group)
@@ -66,7 +73,9 @@ class SGD(Rule):
         checks.number("dampening", group["dampening"])
         checks.flag("nesterov", group["nesterov"])
         if group["nesterov"] and (group["momentum"] == 0 or group["dampening"] != 0):
-            got = f"got momentum={group['momentum']!r}, dampening={group['dampening']!r}"
+            got = (
+                f"got momentum={group['momentum']!r}, dampening={group['dampening']!r}"
+            )
             raise ValueError(f"nesterov=True needs momentum > 0 and dampening=0, {got}")
 
     def _update(self, theta: Values, g: Values, state: Slots, group: Group) -> None:
@@ -77,10 +86,14 @@ class SGD(Rule):
             g = g + mu * b if group["nesterov"] else b  # eq. optimizers-nesterov-torch
         theta -= group["lr"] * g  # eq. optimizers-sgd
 
-    def _update_all(self, thetas: List, gs: List, states: list[Slots], group: Group) -> None:
+    def _update_all(
+        self, thetas: List, gs: List, states: list[Slots], group: Group
+    ) -> None:
         mu = group["momentum"]
         if mu and any(state.get("momentum_buffer") is None for state in states):
-            for theta, g, state in zip(thetas, gs, states, strict=True):  # the first step
+            for theta, g, state in zip(
+                thetas, gs, states, strict=True
+            ):  # the first step
                 self._update(theta, g, state, group)
             return
         if mu:
@@ -127,28 +140,46 @@ class Adagrad(Rule):
         eps: float = 1e-10,
         foreach: bool | None = None,
     ):
-        options = {"lr": lr, "lr_decay": lr_decay, "eps": eps, "weight_decay": weight_decay}
-        start = {"initial_accumulator_value": initial_accumulator_value, "foreach": foreach}
+        options = {
+            "lr": lr,
+            "lr_decay": lr_decay,
+            "eps": eps,
+            "weight_decay": weight_decay,
+        }
+        start = {
+            "initial_accumulator_value": initial_accumulator_value,
+            "foreach": foreach,
+        }
         super().__init__(params, {**options, **start})
 
     def _check(self, group: Group) -> None:
         super()._check(group)
         checks.number("lr_decay", group["lr_decay"], least=0)
-        checks.number("initial_accumulator_value", group["initial_accumulator_value"], least=0)
+        checks.number(
+            "initial_accumulator_value", group["initial_accumulator_value"], least=0
+        )
 
     def _start(self, theta: Tensor, group: Group) -> Slots:
-        total = torch.full_like(theta, group["initial_accumulator_value"], requires_grad=False)
+        total = torch.full_like(
+            theta, group["initial_accumulator_value"], requires_grad=False
+        )
         return {"step": torch.tensor(0.0), "sum": total}
 
     def _update(self, theta: Values, g: Values, state: Slots, group: Group) -> None:
         lr = group["lr"] / (1 + state["step"].item() * group["lr_decay"])
         state["step"] += 1
         state["sum"] += g.square()  # eq. optimizers-adagrad-sum
-        theta -= lr * g / (state["sum"].sqrt() + group["eps"])  # eq. optimizers-adagrad-step
+        theta -= (
+            lr * g / (state["sum"].sqrt() + group["eps"])
+        )  # eq. optimizers-adagrad-step
 
-    def _update_all(self, thetas: List, gs: List, states: list[Slots], group: Group) -> None:
+    def _update_all(
+        self, thetas: List, gs: List, states: list[Slots], group: Group
+    ) -> None:
         totals = [state["sum"] for state in states]
-        lrs = [-group["lr"] / (1 + s["step"].item() * group["lr_decay"]) for s in states]
+        lrs = [
+            -group["lr"] / (1 + s["step"].item() * group["lr_decay"]) for s in states
+        ]
         torch._foreach_add_([state["step"] for state in states], 1)
         torch._foreach_addcmul_(totals, gs, gs)
         roots = torch._foreach_sqrt(totals)
@@ -203,10 +234,16 @@ class RMSprop(Rule):
     def _update(self, theta: Values, g: Values, state: Slots, group: Group) -> None:
         rho, v = group["alpha"], state["square_avg"]
         state["step"] += 1
-        state["square_avg"] = v = rho * v + (1 - rho) * g.square()  # eq. optimizers-rmsprop-mean
-        theta -= group["lr"] * g / (v.sqrt() + group["eps"])  # eq. optimizers-rmsprop-step
+        state["square_avg"] = v = (
+            rho * v + (1 - rho) * g.square()
+        )  # eq. optimizers-rmsprop-mean
+        theta -= (
+            group["lr"] * g / (v.sqrt() + group["eps"])
+        )  # eq. optimizers-rmsprop-step
 
-    def _update_all(self, thetas: List, gs: List, states: list[Slots], group: Group) -> None:
+    def _update_all(
+        self, thetas: List, gs: List, states: list[Slots], group: Group
+    ) -> None:
         vs = [state["square_avg"] for state in states]
         torch._foreach_add_([state["step"] for state in states], 1)
         torch._foreach_mul_(vs, group["alpha"])
@@ -270,19 +307,35 @@ class Adam(Rule):
 
     def _update(self, theta: Values, g: Values, state: Slots, group: Group) -> None:
         state["step"] += 1
-        t, m, v = state["step"].item(), state["exp_avg"], state["exp_avg_sq"]  # t = 1, 2, …
+        t, m, v = (
+            state["step"].item(),
+            state["exp_avg"],
+            state["exp_avg_sq"],
+        )  # t = 1, 2, …
         beta1, beta2 = group["betas"]
         if self._decoupled:
-            theta -= group["lr"] * group["weight_decay"] * theta  # eq. optimizers-adamw-step
+            theta -= (
+                group["lr"] * group["weight_decay"] * theta
+            )  # eq. optimizers-adamw-step
         state["exp_avg"] = m = beta1 * m + (1 - beta1) * g  # eq. optimizers-adam-first
-        state["exp_avg_sq"] = v = beta2 * v + (1 - beta2) * g.square()  # eq. optimizers-adam-second
-        m_hat, v_hat = m / (1 - beta1**t), v / (1 - beta2**t)  # eq. optimizers-adam-correction
-        theta -= group["lr"] * m_hat / (v_hat.sqrt() + group["eps"])  # eq. optimizers-adam-step
+        state["exp_avg_sq"] = v = (
+            beta2 * v + (1 - beta2) * g.square()
+        )  # eq. optimizers-adam-second
+        m_hat, v_hat = (
+            m / (1 - beta1**t),
+            v / (1 - beta2**t),
+        )  # eq. optimizers-adam-correction
+        theta -= (
+            group["lr"] * m_hat / (v_hat.sqrt() + group["eps"])
+        )  # eq. optimizers-adam-step
 
-    def _update_all(self, thetas: List, gs: List, states: list[Slots], group: Group) -> None:
+    def _update_all(
+        self, thetas: List, gs: List, states: list[Slots], group: Group
+    ) -> None:
         lr, (beta1, beta2) = group["lr"], group["betas"]
         steps, ms, vs = (
-            [state[slot] for state in states] for slot in ("step", "exp_avg", "exp_avg_sq")
+            [state[slot] for state in states]
+            for slot in ("step", "exp_avg", "exp_avg_sq")
         )
         torch._foreach_add_(steps, 1)
         times = [step.item() for step in steps]
@@ -294,7 +347,9 @@ class Adam(Rule):
         roots = torch._foreach_sqrt(vs)
         torch._foreach_div_(roots, [math.sqrt(1 - beta2**t) for t in times])
         torch._foreach_add_(roots, group["eps"])
-        torch._foreach_addcdiv_(thetas, ms, roots, [-lr / (1 - beta1**t) for t in times])
+        torch._foreach_addcdiv_(
+            thetas, ms, roots, [-lr / (1 - beta1**t) for t in times]
+        )
 
 
 class AdamW(Adam):

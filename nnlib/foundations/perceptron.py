@@ -53,7 +53,9 @@ class Perceptron(nn.Module):
         super().__init__()
         self.in_features = checks.count("in_features", in_features)
         self.lr = checks.number("lr", lr, above=0)
-        self.register_buffer("weight", torch.zeros(in_features, device=device, dtype=dtype))
+        self.register_buffer(
+            "weight", torch.zeros(in_features, device=device, dtype=dtype)
+        )
         self.register_buffer("bias", torch.zeros((), device=device, dtype=dtype))
 
     def forward(self, x: Float[Tensor, "*n d"]) -> Float[Tensor, "*n"]:
@@ -74,7 +76,9 @@ class Perceptron(nn.Module):
             self.bias += self.lr * error  # eq. perceptron-update-bias
         return error != 0
 
-    def fit(self, x: Float[Tensor, "n d"], y: Int[Tensor, " n"], max_epochs: int) -> int:
+    def fit(
+        self, x: Float[Tensor, "n d"], y: Int[Tensor, " n"], max_epochs: int
+    ) -> int:
         """Go through the examples in order, again and again, until one pass makes no mistake.
 
         Args:
@@ -99,7 +103,9 @@ class Perceptron(nn.Module):
                 break
         return updates
 
-    def fit_pocket(self, x: Float[Tensor, "n d"], y: Int[Tensor, " n"], max_epochs: int) -> int:
+    def fit_pocket(
+        self, x: Float[Tensor, "n d"], y: Int[Tensor, " n"], max_epochs: int
+    ) -> int:
         """Fit, and end with the weights that made the fewest mistakes on the way (Gallant 1990).
 
         This is the ratchet form: after each update the whole set is scored, and the weights go
@@ -183,7 +189,9 @@ def margin(
         `separator` does not separate.
     """
     _check_set(x, y)
-    checks.tensor("separator", separator, shape=(x.shape[1] + 1,), floating=True, finite=True)
+    checks.tensor(
+        "separator", separator, shape=(x.shape[1] + 1,), floating=True, finite=True
+    )
     length = separator.double().norm()
     if length == 0:
         raise ValueError("separator must not be zero")
@@ -211,12 +219,16 @@ def novikoff_bound(
     """
     gamma = margin(x, y, separator)
     if gamma <= 0:
-        raise ValueError(f"separator must separate the classes, its margin is {gamma:.3g}")
+        raise ValueError(
+            f"separator must separate the classes, its margin is {gamma:.3g}"
+        )
     radius = absorb_bias(x.double()).norm(dim=1).max()  # eq. perceptron-radius
     return float((radius / gamma) ** 2)  # eq. perceptron-bound
 
 
-def widest_separator(x: Float[Tensor, "n d"], y: Int[Tensor, " n"]) -> Float[Tensor, " d+1"]:
+def widest_separator(
+    x: Float[Tensor, "n d"], y: Int[Tensor, " n"]
+) -> Float[Tensor, " d+1"]:
     r"""Return the separator of the largest margin: the one that makes the bound smallest.
 
     It is the point of the convex hull of the $s_i\tilde{\mathbf{x}}_i$ that lies nearest to the
@@ -238,7 +250,9 @@ def widest_separator(x: Float[Tensor, "n d"], y: Int[Tensor, " n"]) -> Float[Ten
     system = torch.cat([points.T / scale, torch.ones(1, len(x), dtype=torch.float64)])
     target = torch.zeros(len(system), dtype=torch.float64)
     target[-1] = 1.0
-    shares = torch.from_numpy(nnls(system.numpy(), target.numpy(), maxiter=50 * len(x))[0])
+    shares = torch.from_numpy(
+        nnls(system.numpy(), target.numpy(), maxiter=50 * len(x))[0]
+    )
     nearest = points.T @ (shares / shares.sum())
     if not (points @ nearest > 0).all():
         raise ValueError("y cannot be separated from x by a plane: no margin exists")

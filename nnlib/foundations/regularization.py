@@ -70,7 +70,9 @@ def soft_threshold(w: Float[Tensor, "..."], amount: float) -> Float[Tensor, "...
     """
     checks.tensor("w", w, floating=True)
     amount = checks.number("amount", amount, least=0)
-    return w.sign() * (w.abs() - amount).clamp_min(0)  # eq. regularization-soft-threshold
+    return w.sign() * (w.abs() - amount).clamp_min(
+        0
+    )  # eq. regularization-soft-threshold
 
 
 class Dropout(nn.Module):
@@ -101,7 +103,9 @@ class Dropout(nn.Module):
         checks.tensor("x", x, floating=True)
         if not self.training or self.p == 0:
             return x
-        mask = torch.empty_like(x).bernoulli_(1 - self.p)  # eq. regularization-dropout-mask
+        mask = torch.empty_like(x).bernoulli_(
+            1 - self.p
+        )  # eq. regularization-dropout-mask
         if self.p < 1:
             mask.div_(1 - self.p)  # eq. regularization-dropout-inverted
         return x.mul_(mask) if self.inplace else x * mask
@@ -115,4 +119,7 @@ def _tensors(parameters: Iterable[Tensor]) -> list[Tensor]:
     parameters = [parameters] if isinstance(parameters, Tensor) else list(parameters)
     if not parameters:
         raise ValueError("parameters must hold one tensor or more, got none")
-    return [checks.tensor(f"parameters[{i}]", w, floating=True) for i, w in enumerate(parameters)]
+    return [
+        checks.tensor(f"parameters[{i}]", w, floating=True)
+        for i, w in enumerate(parameters)
+    ]

@@ -6,7 +6,14 @@ Axes: b batch, h heads, g heads of keys and values, t queries, s keys, d head wi
 import torch
 from torch import Tensor
 
-from nnlib.kernels._attention_tiles import Options, keys_in_reach, load_tile, seen_by, stays, tiles
+from nnlib.kernels._attention_tiles import (
+    Options,
+    keys_in_reach,
+    load_tile,
+    seen_by,
+    stays,
+    tiles,
+)
 from nnlib.kernels._triton import jit, tl
 
 
@@ -21,8 +28,12 @@ def query_walk(
     cols, depth = tl.arange(0, BLOCK_S), tl.arange(0, BLOCK_D)
     k_step, v_step = tl.cast(k_s, tl.int64), tl.cast(v_s, tl.int64)
     for n in range(begin, end, BLOCK_S):
-        k = load_tile(k_ptr + n * k_step, cols, depth, k_s, k_d, s - n, d, MASKED, PADDED)
-        v = load_tile(v_ptr + n * v_step, cols, depth, v_s, v_d, s - n, d, MASKED, PADDED)
+        k = load_tile(
+            k_ptr + n * k_step, cols, depth, k_s, k_d, s - n, d, MASKED, PADDED
+        )
+        v = load_tile(
+            v_ptr + n * v_step, cols, depth, v_s, v_d, s - n, d, MASKED, PADDED
+        )
         weights = tl.dot(q, tl.trans(k), input_precision=PRECISION) * scale
         weights = tl.exp2(weights - lse[:, None])
         if MASKED:
@@ -116,13 +127,19 @@ def key_walk(
     for m in range(begin, end, BLOCK_T):
         # A row past the last query has q = dout = 0 and, by lse = inf, no weight.
         q = load_tile(q_ptr + m * q_step, rows, depth, q_t, q_d, t - m, d, True, PADDED)
-        dout = load_tile(dout_ptr + m * do_step, rows, depth, do_t, do_d, t - m, d, True, PADDED)
+        dout = load_tile(
+            dout_ptr + m * do_step, rows, depth, do_t, do_d, t - m, d, True, PADDED
+        )
         lse = tl.load(lse_ptr + m + rows, mask=rows < t - m, other=float("inf"))
         delta = tl.load(delta_ptr + m + rows, mask=rows < t - m, other=0.0)
-        weights = tl.dot(k, tl.trans(q), input_precision=PRECISION) * scale  # keys × queries
+        weights = (
+            tl.dot(k, tl.trans(q), input_precision=PRECISION) * scale
+        )  # keys × queries
         weights = tl.exp2(weights - lse[None, :] * 1.4426950408889634)
         position = m + rows + (s - t)
-        if CAUSAL or WINDOW:  # a key past the last one may get anything: it is not stored
+        if (
+            CAUSAL or WINDOW
+        ):  # a key past the last one may get anything: it is not stored
             ahead = key[:, None] - position[None, :]
             weights = tl.where(seen_by(ahead, window, CAUSAL, WINDOW), weights, 0.0)
         if HIDDEN:
@@ -178,8 +195,12 @@ def _key_gradient_kernel(
     real = cols < s - first
     if real_ptr is not None:
         real = tl.load(real_ptr + batch * s + first + cols, mask=real, other=0) != 0
-        end = tl.where(tl.max(real.to(tl.int32), 0) > 0, end, 0)  # a tile of padding meets nobody
-    asked = (batch * heads + head * group).to(tl.int32)  # the first of the heads that ask
+        end = tl.where(
+            tl.max(real.to(tl.int32), 0) > 0, end, 0
+        )  # a tile of padding meets nobody
+    asked = (batch * heads + head * group).to(
+        tl.int32
+    )  # the first of the heads that ask
     dk = tl.zeros([BLOCK_S, BLOCK_D], tl.float32)
     dv = tl.zeros([BLOCK_S, BLOCK_D], tl.float32)
     for reader in range(group):
@@ -204,7 +225,9 @@ def launch_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Return the gradients of queries, keys and values."""
     (b, h, t, _), (g, s) = q.shape, k.shape[1:3]
-    dout = dout if dout.stride(-1) == 1 else dout.contiguous()  # a sum's is one number, expanded
+    dout = (
+        dout if dout.stride(-1) == 1 else dout.contiguous()
+    )  # a sum's is one number, expanded
     dq, dk, dv, delta = (torch.empty_like(x) for x in (q, k, v, lse))
     more = {"dropout": seed is not None, "padded": real is not None}
     numbers, flags = options.numbers(q, k), options.flags()

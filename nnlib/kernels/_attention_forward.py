@@ -6,7 +6,14 @@ Axes: b batch, h heads, g heads of keys and values, t queries, s keys, d head wi
 import torch
 from torch import Tensor
 
-from nnlib.kernels._attention_tiles import Options, keys_in_reach, load_tile, seen_by, stays, tiles
+from nnlib.kernels._attention_tiles import (
+    Options,
+    keys_in_reach,
+    load_tile,
+    seen_by,
+    stays,
+    tiles,
+)
 from nnlib.kernels._triton import jit, tl
 
 
@@ -21,7 +28,9 @@ def forward_walk(
     cols, depth = tl.arange(0, BLOCK_S), tl.arange(0, BLOCK_D)
     k_step, v_step = tl.cast(k_s, tl.int64), tl.cast(v_s, tl.int64)
     for n in range(begin, end, BLOCK_S):
-        k = load_tile(k_ptr + n * k_step, cols, depth, k_s, k_d, s - n, d, MASKED, PADDED)
+        k = load_tile(
+            k_ptr + n * k_step, cols, depth, k_s, k_d, s - n, d, MASKED, PADDED
+        )
         scores = tl.dot(q, tl.trans(k), input_precision=PRECISION)
         if MASKED:
             key = n + cols[None, :]
@@ -38,13 +47,19 @@ def forward_walk(
             higher = tl.maximum(peak, tl.max(scores, 1) * scale)
             base = higher
             weights = tl.exp2(scores * scale - base[:, None])
-        mend = tl.exp2(peak - base)  # what was summed under the old maximum, under the new one
+        mend = tl.exp2(
+            peak - base
+        )  # what was summed under the old maximum, under the new one
         total = total * mend + tl.sum(weights, 1)
         if seed_ptr is not None:  # after the sum: what stays is not divided by less
             stay = stays(seed_ptr, n + cols[None, :], position[:, None], row, dropout)
             weights = tl.where(stay, weights, 0.0)
-        v = load_tile(v_ptr + n * v_step, cols, depth, v_s, v_d, s - n, d, MASKED, PADDED)
-        mixed = tl.dot(weights.to(v.dtype), v, mixed * mend[:, None], input_precision=PRECISION)
+        v = load_tile(
+            v_ptr + n * v_step, cols, depth, v_s, v_d, s - n, d, MASKED, PADDED
+        )
+        mixed = tl.dot(
+            weights.to(v.dtype), v, mixed * mend[:, None], input_precision=PRECISION
+        )
         peak = higher
     return peak, total, mixed
 
@@ -108,7 +123,12 @@ def _forward_kernel(
 
 
 def launch_forward(
-    q: Tensor, k: Tensor, v: Tensor, real: Tensor | None, seed: Tensor | None, options: Options
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    real: Tensor | None,
+    seed: Tensor | None,
+    options: Options,
 ) -> tuple[Tensor, Tensor]:
     """Return the mixtures, and log Σ e^score of each query in float32."""
     b, h, t, _ = q.shape

@@ -91,7 +91,9 @@ def keys_in_reach(
 def stays(seed_ptr, key, position, row, dropout):
     """Whether dropout leaves a weight: a function of its place, as `_dropout.kept` has it."""
     number, _, _, _ = tl.philox(tl.load(seed_ptr), key, position, row, 0, 7)  # rounds
-    return (number >> 8).to(tl.float32) * 5.9604644775390625e-08 >= dropout  # 24 bits: [0, 1)
+    return (number >> 8).to(
+        tl.float32
+    ) * 5.9604644775390625e-08 >= dropout  # 24 bits: [0, 1)
 
 
 # -------------------------------------------------------------------------------- sizes of tiles
@@ -108,7 +110,9 @@ def tiles(kernel: str, x: Tensor, *, dropout: bool, padded: bool) -> dict[str, A
         padded: whether there is a mask of keys, for which every tile is masked.
     """
     d = x.shape[-1]
-    block_d = max(16, 1 << (d - 1).bit_length())  # the least power of two that holds a head
+    block_d = max(
+        16, 1 << (d - 1).bit_length()
+    )  # the least power of two that holds a head
     wide = 4 if x.dtype == torch.float32 else 2
     t, s, warps, stages = _TILES[kernel, wide, max(64, block_d)]
     if d != block_d and wide == 2:  # the mask of the columns takes registers
@@ -118,9 +122,13 @@ def tiles(kernel: str, x: Tensor, *, dropout: bool, padded: bool) -> dict[str, A
     elif (dropout or padded) and kernel != "keys":  # and a mask of keys
         t, s = (t // 2, s) if wide == 4 and t > 16 else (t, max(16, s // 2))
         stages = 1 if wide == 4 and kernel == "forward" else stages
-    if _triton.interpreting():  # which takes its time over each step, not over each number
+    if (
+        _triton.interpreting()
+    ):  # which takes its time over each step, not over each number
         t, s = 64, 64
-    precision = "tf32x3" if wide == 4 else "tf32"  # three products of the short form for float32
+    precision = (
+        "tf32x3" if wide == 4 else "tf32"
+    )  # three products of the short form for float32
     return {
         **({} if kernel == "keys" else {"SPLIT": wide == 2 and not padded}),
         "PRECISION": precision, "PADDED": d != block_d, "BLOCK_T": t, "BLOCK_S": s,

@@ -19,7 +19,9 @@ def attention_torch(
 ) -> Tensor:  # fmt: skip
     """The fastest plain torch: one fused call, or one for each chunk of queries."""
     (b, h, t, d), (g, s) = q.shape, k.shape[1:3]
-    mask = None if mask is None else torch.atleast_2d(mask)  # a number, or one a key, is for all
+    mask = (
+        None if mask is None else torch.atleast_2d(mask)
+    )  # a number, or one a key, is for all
     if t == 1 and window is not None:
         k, v = k[:, :, -window:], v[:, :, -window:]
         mask = mask if mask is None or mask.shape[-1] == 1 else mask[..., -window:]
@@ -27,7 +29,9 @@ def attention_torch(
         s, window = k.shape[2], None
     if t == 1 and mask is None and key_mask is None and not dropout:
         # the queries that share a head of keys are a sequence of their own
-        mixed = F.scaled_dot_product_attention(q.reshape(b, g, h // g, d), k, v, scale=scale)
+        mixed = F.scaled_dot_product_attention(
+            q.reshape(b, g, h // g, d), k, v, scale=scale
+        )
         return mixed.reshape(q.shape)
     # torch has a fused form for each of these, except for dropout on a CPU, where it makes the
     # whole table: there a chunk is made twice rather than kept
@@ -70,7 +74,13 @@ def _chunk(
         high = min(last + 1, s)
     if high <= low:
         return torch.zeros_like(q)
-    aligned = is_causal and window is None and mask is None and key_mask is None and t == rows == s
+    aligned = (
+        is_causal
+        and window is None
+        and mask is None
+        and key_mask is None
+        and t == rows == s
+    )
     if window is not None or (is_causal and rows > 1 and not aligned):
         ahead = torch.arange(low, high, device=q.device)
         ahead = ahead - torch.arange(first, last + 1, device=q.device)[:, None]

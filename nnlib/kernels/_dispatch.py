@@ -72,6 +72,10 @@ def alike(**tensors: Tensor | None) -> None:
     (first, x), *rest = ((name, t) for name, t in tensors.items() if t is not None)
     for name, t in rest:
         if t.dtype != x.dtype:
-            raise TypeError(f"{name} must have the dtype of {first}, {x.dtype}, got {t.dtype}")
+            raise TypeError(
+                f"{name} must have the dtype of {first}, {x.dtype}, got {t.dtype}"
+            )
         if t.device != x.device:
-            raise ValueError(f"{name} must be on {x.device} like {first}, got {t.device}")
+            raise ValueError(
+                f"{name} must be on {x.device} like {first}, got {t.device}"
+            )

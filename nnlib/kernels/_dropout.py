@@ -34,7 +34,10 @@ def philox(
     c3 = torch.zeros_like(c0)
     k0, k1 = seed & _WORD, (seed >> 32) & _WORD
     for _ in range(rounds):
-        high, low = 0xCD9E8D57 * c2, 0xD2511F53 * c0  # 64 bits, of which both halves are used
+        high, low = (
+            0xCD9E8D57 * c2,
+            0xD2511F53 * c0,
+        )  # 64 bits, of which both halves are used
         c0 = ((high >> 32) & _WORD) ^ c1 ^ k0
         c2 = ((low >> 32) & _WORD) ^ c3 ^ k1
         c1, c3 = high & _WORD, low & _WORD

@@ -47,7 +47,10 @@ def _forward_kernel(
     start = row * columns
     cols = tl.arange(0, BLOCK)
     s = tl.zeros([BLOCK], tl.float32)
-    mean, squares = 0.0, 0.0  # of the blocks so far: their mean, and the sum of (s - mean)²
+    mean, squares = (
+        0.0,
+        0.0,
+    )  # of the blocks so far: their mean, and the sum of (s - mean)²
     for block in range(BLOCKS):
         at = block * BLOCK + cols
         live = at < columns
@@ -62,7 +65,9 @@ def _forward_kernel(
             here = tl.minimum(columns - before, BLOCK)
             middle = tl.sum(s, 0) / here
             away = tl.where(live, s - middle, 0.0)
-            middle_off = tl.sum(away, 0) / here  # what rounding left of the mean, about 0
+            middle_off = (
+                tl.sum(away, 0) / here
+            )  # what rounding left of the mean, about 0
             shift = middle + middle_off - mean
             squares += tl.sum(away * away, 0) - here * middle_off * middle_off
             squares += shift * shift * here * (before / (before + here))
@@ -95,20 +100,27 @@ def _backward_kernel(
     rows, columns, CENTER: tl.constexpr, BLOCK: tl.constexpr, BLOCKS: tl.constexpr,
 ):  # fmt: skip
     program = tl.program_id(0).to(tl.int64)
-    own = program * columns  # where this program's shares of the learned gradients stand
+    own = (
+        program * columns
+    )  # where this program's shares of the learned gradients stand
     cols = tl.arange(0, BLOCK)
     hat, dy = tl.zeros([BLOCK], tl.float32), tl.zeros([BLOCK], tl.float32)
     dweight, dbias = tl.zeros([BLOCK], tl.float32), tl.zeros([BLOCK], tl.float32)
     weight = tl.full([BLOCK], 1.0, tl.float32)
     mean, level = 0.0, 0.0
     if weight_ptr is not None and BLOCKS == 1:
-        weight = tl.load(weight_ptr + cols, mask=cols < columns, other=0.0).to(tl.float32)
+        weight = tl.load(weight_ptr + cols, mask=cols < columns, other=0.0).to(
+            tl.float32
+        )
     for row in range(program, rows, tl.num_programs(0)):
         start = row * columns
         scale = tl.load(scale_ptr + row)
         if CENTER:
             mean = tl.load(mean_ptr + row)
-        gradients, products = tl.zeros([BLOCK], tl.float32), tl.zeros([BLOCK], tl.float32)
+        gradients, products = (
+            tl.zeros([BLOCK], tl.float32),
+            tl.zeros([BLOCK], tl.float32),
+        )
         for block in range(BLOCKS):
             at = block * BLOCK + cols
             live = at < columns
@@ -130,10 +142,14 @@ def _backward_kernel(
                 hat = scale * (s - mean)
                 dy = tl.load(dy_ptr + start + at, mask=live, other=0.0).to(tl.float32)
                 if weight_ptr is not None:
-                    weight = tl.load(weight_ptr + at, mask=live, other=0.0).to(tl.float32)
+                    weight = tl.load(weight_ptr + at, mask=live, other=0.0).to(
+                        tl.float32
+                    )
             ds = scale * (weight * dy - level - hat * along)
             if dtotal_ptr is not None:
-                ds += tl.load(dtotal_ptr + start + at, mask=live, other=0.0).to(tl.float32)
+                ds += tl.load(dtotal_ptr + start + at, mask=live, other=0.0).to(
+                    tl.float32
+                )
             tl.store(ds_ptr + start + at, ds, mask=live)
             if BLOCKS == 1:
                 dweight += dy * hat
@@ -177,7 +193,9 @@ def _norm(
                 CENTER=center, BLOCK=block, BLOCKS=blocks, num_warps=warps,
             )  # fmt: skip
         return y, total, mean, scale
-    total = x.new_empty(0, dtype=kind) if residual is None else (x + residual).contiguous()
+    total = (
+        x.new_empty(0, dtype=kind) if residual is None else (x + residual).contiguous()
+    )
     s = (x if residual is None else total).float()
     mean = s.mean(-1) if center else s.new_empty(0)
     away = s - mean[..., None] if center else s
@@ -201,7 +219,9 @@ def _norm_backward(
         shares = _rows.programs(s, rows, warps)
         s, dy = s.contiguous(), dy.contiguous()
         ds = torch.empty_like(s)
-        dweight, dbias = (_shares_of(t, shares, columns, blocks) for t in (weight, bias))
+        dweight, dbias = (
+            _shares_of(t, shares, columns, blocks) for t in (weight, bias)
+        )
         if rows:
             _backward_kernel[(shares,)](
                 s, _rows.packed(weight), mean if center else None, scale, dy, _rows.packed(dtotal),
@@ -220,7 +240,9 @@ def _norm_backward(
     return ds, _sum_of_shares(dweight, weight, s), _sum_of_shares(dbias, bias, s)
 
 
-def _shares_of(learned: Tensor | None, shares: int, columns: int, blocks: int) -> Tensor | None:
+def _shares_of(
+    learned: Tensor | None, shares: int, columns: int, blocks: int
+) -> Tensor | None:
     """Return room for each program's share of a vector's gradient, or None without the vector.
 
     A row of one block has its share stored when all is done; wider rows add to it as they go.
@@ -231,7 +253,9 @@ def _shares_of(learned: Tensor | None, shares: int, columns: int, blocks: int) -
     return make((shares, columns), dtype=torch.float32, device=learned.device)
 
 
-def _sum_of_shares(shares: Tensor | None, learned: Tensor | None, like: Tensor) -> Tensor:
+def _sum_of_shares(
+    shares: Tensor | None, learned: Tensor | None, like: Tensor
+) -> Tensor:
     """Return the gradient of a learned vector, or an empty tensor where there is none."""
     if shares is None or learned is None:
         return like.new_empty(0)
@@ -241,7 +265,9 @@ def _sum_of_shares(shares: Tensor | None, learned: Tensor | None, like: Tensor) 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     x, residual, weight, bias, _, ctx.center = inputs
     _, total, mean, scale = output
-    ctx.set_materialize_grads(False)  # no zeros are made and read for an output that is not used
+    ctx.set_materialize_grads(
+        False
+    )  # no zeros are made and read for an output that is not used
     ctx.kinds = x.dtype, None if residual is None else residual.dtype
     ctx.save_for_backward(x if residual is None else total, weight, bias, mean, scale)
 
@@ -294,11 +320,15 @@ def beside(learned: Tensor | None, x: Tensor) -> Tensor | None:
     return learned if learned is None or learned.dtype == x.dtype else learned.float()
 
 
-def check(x: Tensor, eps: float, residual: Tensor | None = None, **learned: Tensor | None) -> None:
+def check(
+    x: Tensor, eps: float, residual: Tensor | None = None, **learned: Tensor | None
+) -> None:
     """Refuse what no norm over the last axis can work on; `learned` are its weight and bias."""
     checks.tensor("x", x, floating=True)
     if x.ndim == 0 or x.shape[-1] == 0:
-        raise ValueError(f"x must end in an axis of one feature or more, got {tuple(x.shape)}")
+        raise ValueError(
+            f"x must end in an axis of one feature or more, got {tuple(x.shape)}"
+        )
     if type(eps) is not float or not 0 <= eps < math.inf:
         checks.number("eps", eps, least=0)
     for name, t in learned.items():
@@ -310,7 +340,9 @@ def check(x: Tensor, eps: float, residual: Tensor | None = None, **learned: Tens
 
 def _check_beside(x: Tensor, name: str, t: Tensor, shape: torch.Size) -> None:
     alike = isinstance(t, Tensor) and t.shape == shape
-    if alike and t.dtype == x.dtype and t.device == x.device:  # the usual case, without delay
+    if (
+        alike and t.dtype == x.dtype and t.device == x.device
+    ):  # the usual case, without delay
         return
     checks.tensor(name, t, shape=tuple(shape), floating=True)
     if t.dtype != x.dtype and not (t.dtype == torch.float32 and x.dtype in HALVES):
@@ -346,5 +378,7 @@ def cost(
     numbers, columns = math.prod(shape), shape[-1]
     passes = 3 + residual if backward else 2 + 2 * residual
     learned = vectors + 1 if backward else vectors
-    size = element_size * (passes * numbers + learned * columns) + 4 * scales * (numbers // columns)
+    size = element_size * (passes * numbers + learned * columns) + 4 * scales * (
+        numbers // columns
+    )
     return Cost((flops[backward] + residual) * numbers, size)

@@ -33,7 +33,9 @@ def programs(x: Tensor, rows: int, warps: int) -> int:
     """
     if not x.is_cuda:
         return min(rows, 2)
-    busy = torch.cuda.get_device_properties(x.device).multi_processor_count * max(1, 32 // warps)
+    busy = torch.cuda.get_device_properties(x.device).multi_processor_count * max(
+        1, 32 // warps
+    )
     return min(rows, busy)
 
 

@@ -53,7 +53,9 @@ def operation(name: str) -> Callable[[Callable[..., Any]], Any]:
 class Kernel:
     """A Triton kernel that is built at its first launch: `kernel[grid](*args, **constants)`."""
 
-    __wrapped__: Callable[..., Any]  # the function, as `functools.update_wrapper` calls it
+    __wrapped__: Callable[
+        ..., Any
+    ]  # the function, as `functools.update_wrapper` calls it
 
     def __init__(self, function: Callable[..., Any]):
         function = inspect.unwrap(function)  # from the shape checker of the tests
@@ -78,7 +80,9 @@ class Kernel:
 
     def __call__(self, *args: Any) -> Any:
         """Refuse: a kernel is launched over a grid, and only another kernel may call it."""
-        raise TypeError(f"{self.__wrapped__.__name__} is a kernel: launch it as kernel[grid](…)")
+        raise TypeError(
+            f"{self.__wrapped__.__name__} is a kernel: launch it as kernel[grid](…)"
+        )
 
     def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]:
         """Return a launcher over `grid` programs."""
@@ -88,7 +92,9 @@ class Kernel:
                 _recording.append(Launch(self, grid, args, constants))
                 return
             kernel = self.build()
-            if not interpreting():  # lets torch.compile see the kernel inside the operation
+            if (
+                not interpreting()
+            ):  # lets torch.compile see the kernel inside the operation
                 kernel = torch.library.wrap_triton(kernel)
             kernel[grid](*args, **constants)
 
@@ -103,8 +109,15 @@ def jit(function: Callable[..., Any]) -> Kernel:
 class Launch:
     """One launch that was recorded instead of made: what a compiler needs to know of it."""
 
-    def __init__(self, kernel: Kernel, grid: tuple[int, ...], args: tuple, constants: dict):
-        self.kernel, self.grid, self.args, self.constants = kernel, grid, args, constants
+    def __init__(
+        self, kernel: Kernel, grid: tuple[int, ...], args: tuple, constants: dict
+    ):
+        self.kernel, self.grid, self.args, self.constants = (
+            kernel,
+            grid,
+            args,
+            constants,
+        )
 
 
 _recording: list[Launch] | None = None

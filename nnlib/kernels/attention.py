@@ -32,7 +32,12 @@ WIDEST = 128  # of a head that the kernels take
 
 
 def visible(
-    t: int, s: int, *, is_causal: bool = False, window: int | None = None, device: Device = None
+    t: int,
+    s: int,
+    *,
+    is_causal: bool = False,
+    window: int | None = None,
+    device: Device = None,
 ) -> Bool[Tensor, "t s"]:
     """Return which keys each query sees. The last query stands at the last key, whatever t and s.
 
@@ -44,7 +49,9 @@ def visible(
             after it.
         device: of the result.
     """
-    ahead = torch.arange(s, device=device) - torch.arange(s - t, s, device=device)[:, None]
+    ahead = (
+        torch.arange(s, device=device) - torch.arange(s - t, s, device=device)[:, None]
+    )
     seen = ahead <= 0 if is_causal else torch.ones_like(ahead, dtype=torch.bool)
     return seen if window is None else seen & (ahead.abs() < window)
 
@@ -78,7 +85,9 @@ def attention_reference(
     top = scores.amax(-1, keepdim=True) if s else scores.new_zeros(())
     weights = (scores - torch.where(top == -math.inf, 0.0, top)).exp()
     total = weights.sum(-1, keepdim=True)
-    weights = weights / torch.where(total == 0, 1.0, total)  # a query that sees nothing gets 0
+    weights = weights / torch.where(
+        total == 0, 1.0, total
+    )  # a query that sees nothing gets 0
     if dropout:
         seed = new_seed(q.device) if seed is None else seed
         weights = weights * kept(seed, b, h, t, s, dropout) * rescale(dropout)
@@ -96,7 +105,9 @@ def _weights(
     (b, h, t, d), s = q.shape, k.shape[2]
     q = q.float().reshape(b, k.shape[1], -1, t, d)
     scores = options.scale * q @ k.float().unsqueeze(2).mT
-    seen = visible(t, s, is_causal=options.is_causal, window=options.window, device=q.device)
+    seen = visible(
+        t, s, is_causal=options.is_causal, window=options.window, device=q.device
+    )
     seen = seen if real is None else seen & real[:, None, None, None]
     scores = scores.masked_fill(~seen, -math.inf)
     if lse is None:
@@ -110,7 +121,9 @@ def _factors(weights: Tensor, seed: Tensor | None, dropout: float) -> Tensor | f
     if seed is None:
         return 1.0
     b, g, group, t, s = weights.shape
-    return kept(seed, b, g * group, t, s, dropout).reshape(weights.shape) * rescale(dropout)
+    return kept(seed, b, g * group, t, s, dropout).reshape(weights.shape) * rescale(
+        dropout
+    )
 
 
 @operation("nnlib::attention")
@@ -185,9 +198,13 @@ def attention_triton(
     """
     _check(q, k, v, is_causal, window, scale, mask, key_mask, dropout, seed)
     if mask is not None:
-        raise ValueError("attention_triton takes no mask: attention() hands one to plain torch")
+        raise ValueError(
+            "attention_triton takes no mask: attention() hands one to plain torch"
+        )
     if q.shape[-1] > WIDEST:
-        raise ValueError(f"attention_triton takes heads of width ≤ {WIDEST}, got {q.shape[-1]}")
+        raise ValueError(
+            f"attention_triton takes heads of width ≤ {WIDEST}, got {q.shape[-1]}"
+        )
     _dispatch.require("attention_triton", q)
     seed = new_seed(q.device) if dropout and seed is None else seed
     return _with_lse(q, k, v, is_causal, window, scale, key_mask, dropout, seed)[0]
@@ -206,11 +223,17 @@ def _with_lse(
         q, k, v = (F.pad(x, (0, -d % 16)) for x in (q, k, v))
         out, lse = _with_lse(q, k, v, is_causal, window, scale, *more)
         return out[..., :d], lse
-    if _triton.interpreting() and q.dtype == torch.bfloat16:  # its bfloat16 is silently wrong
-        out, lse = _with_lse(q.float(), k.float(), v.float(), is_causal, window, scale, *more)
+    if (
+        _triton.interpreting() and q.dtype == torch.bfloat16
+    ):  # its bfloat16 is silently wrong
+        out, lse = _with_lse(
+            q.float(), k.float(), v.float(), is_causal, window, scale, *more
+        )
         return out.bfloat16(), lse
     seed = seed if dropout else None
-    return torch.ops.nnlib.attention(q, k, v, key_mask, seed, is_causal, window, scale, dropout)
+    return torch.ops.nnlib.attention(
+        q, k, v, key_mask, seed, is_causal, window, scale, dropout
+    )
 
 
 def attention(
@@ -260,7 +283,9 @@ def attention(
     if mask is None and q.shape[-1] <= WIDEST and _dispatch.use_triton(q):
         seed = new_seed(q.device) if dropout and seed is None else seed
         return _with_lse(q, k, v, is_causal, window, scale, key_mask, dropout, seed)[0]
-    drawn = bool(dropout) and seed is not None  # torch's own generator knows nothing of a place
+    drawn = (
+        bool(dropout) and seed is not None
+    )  # torch's own generator knows nothing of a place
     if drawn or not (q.shape[2] and k.shape[2]):
         return attention_reference(
             q, k, v, is_causal=is_causal, window=window, scale=scale, mask=mask,
@@ -294,18 +319,26 @@ def attention_cost(
     """
     b, h, t, d = q_shape
     pairs = visible_pairs(t, k_shape[2], is_causal=is_causal, window=window)
-    flops = 4 * b * h * pairs * d  # a multiplication and an addition, for q·k and for weight·v
+    flops = (
+        4 * b * h * pairs * d
+    )  # a multiplication and an addition, for q·k and for weight·v
     queries, keys = math.prod(q_shape), math.prod(k_shape)
     if backward:  # five products instead of two; reads q k v o do, writes dq dk dv
         return Cost(flops * 5 // 2, (4 * queries + 4 * keys) * element_size)
     return Cost(flops, (2 * queries + 2 * keys) * element_size)
 
 
-def visible_pairs(t: int, s: int, *, is_causal: bool = False, window: int | None = None) -> int:
+def visible_pairs(
+    t: int, s: int, *, is_causal: bool = False, window: int | None = None
+) -> int:
     """Return how many pairs of a query and a key `visible` allows, without building its table."""
     position = torch.arange(s - t, s)
     reach = s if window is None else window
-    low = (position - reach + 1).clamp(0, s) if window is not None else torch.zeros_like(position)
+    low = (
+        (position - reach + 1).clamp(0, s)
+        if window is not None
+        else torch.zeros_like(position)
+    )
     high = (position + (1 if is_causal else reach)).clamp(0, s)
     high = high if is_causal or window is not None else torch.full_like(position, s)
     return int((high - low).clamp(0).sum())
@@ -326,7 +359,9 @@ def _check(
     if d == 0:
         raise ValueError("the heads of q must be 1 wide or more, got d = 0")
     if k.shape[1] == 0 or h % k.shape[1]:
-        raise ValueError(f"the {k.shape[1]} heads of k do not divide the {h} heads of q")
+        raise ValueError(
+            f"the {k.shape[1]} heads of k do not divide the {h} heads of q"
+        )
     checks.flag("is_causal", is_causal)
     if window is not None:
         checks.count("window", window)

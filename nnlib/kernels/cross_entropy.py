@@ -54,12 +54,16 @@ def _forward_kernel(
     else:
         known = (y >= 0) & (y < columns)
         x_y = tl.load(x_ptr + start + y, mask=known, other=float("nan")).to(tl.float32)
-        near = tl.where(tl.abs(x_y) < float("inf"), x_y, 0.0)  # differences from it are exact
+        near = tl.where(
+            tl.abs(x_y) < float("inf"), x_y, 0.0
+        )  # differences from it are exact
         cols = tl.arange(0, BLOCK)
         m, total, mean = -float("inf"), 0.0, 0.0
         for at in range(0, columns, BLOCK):
             live = at + cols < columns
-            x = tl.load(x_ptr + start + at + cols, mask=live, other=-float("inf")).to(tl.float32)
+            x = tl.load(x_ptr + start + at + cols, mask=live, other=-float("inf")).to(
+                tl.float32
+            )
             larger = tl.maximum(m, tl.max(x, 0))
             base = tl.where(larger == -float("inf"), 0.0, larger)  # else -inf - -inf
             total = total * tl.exp(m - base) + tl.sum(tl.exp(x - base), 0)
@@ -67,7 +71,9 @@ def _forward_kernel(
             if SMOOTH:
                 mean += tl.sum(tl.where(live, x - near, 0.0), 0) / columns
         log_total = tl.log(total)
-        loss = log_total + (m - near)  # not (m + log_total) - near, which rounds at large m
+        loss = log_total + (
+            m - near
+        )  # not (m + log_total) - near, which rounds at large m
         if SMOOTH:
             loss -= (1 - smoothing) * (x_y - near) + smoothing * mean
         else:
@@ -178,8 +184,12 @@ def _differentiate(ctx, dloss, _m, _log_total):
 _losses.register_autograd(_differentiate, setup_context=_save)
 
 
-def _by_kernel(logits: Tensor, target: Tensor, ignore_index: int, label_smoothing: float) -> Tensor:
-    losses, _, _ = torch.ops.nnlib.cross_entropy(logits, target, ignore_index, label_smoothing)
+def _by_kernel(
+    logits: Tensor, target: Tensor, ignore_index: int, label_smoothing: float
+) -> Tensor:
+    losses, _, _ = torch.ops.nnlib.cross_entropy(
+        logits, target, ignore_index, label_smoothing
+    )
     mean = losses.sum() / (target != ignore_index).sum()
     # under autocast torch's own loss is float32
     return mean if _dispatch.mixed_precision(logits) else mean.to(logits.dtype)
@@ -235,7 +245,10 @@ def cross_entropy(
     if _dispatch.use_triton(logits):
         return _by_kernel(logits, target, ignore_index, float(label_smoothing))
     return F.cross_entropy(
-        logits, target.long(), ignore_index=ignore_index, label_smoothing=label_smoothing
+        logits,
+        target.long(),
+        ignore_index=ignore_index,
+        label_smoothing=label_smoothing,
     )
 
 
@@ -252,12 +265,18 @@ def cross_entropy_cost(
     rows, numbers = shape[0], math.prod(shape)
     if backward:  # subtract m and log Σ, exp, subtract the target, scale
         return Cost(5 * numbers, 2 * numbers * element_size + rows * (8 + 3 * 4))
-    return Cost(4 * numbers, numbers * element_size + rows * (8 + 3 * 4))  # max, subtract, exp, add
+    return Cost(
+        4 * numbers, numbers * element_size + rows * (8 + 3 * 4)
+    )  # max, subtract, exp, add
 
 
 def check_targets(target: Tensor, v: int, ignore_index: int) -> None:
     """Refuse targets outside 0 … v - 1 where a look costs nothing: on the CPU, not compiled."""
-    if target.device.type != "cpu" or torch.compiler.is_compiling() or not target.numel():
+    if (
+        target.device.type != "cpu"
+        or torch.compiler.is_compiling()
+        or not target.numel()
+    ):
         return
     least, most = target.aminmax()
     if int(least) >= 0 and int(most) < v:  # nothing is ignored: one look is enough
@@ -270,15 +289,23 @@ def check_targets(target: Tensor, v: int, ignore_index: int) -> None:
         )
 
 
-def _check(logits: Tensor, target: Tensor, ignore_index: int, label_smoothing: float) -> None:
+def _check(
+    logits: Tensor, target: Tensor, ignore_index: int, label_smoothing: float
+) -> None:
     checks.tensor("logits", logits, shape=("n", "v"), floating=True)
     n, v = logits.shape
     if v == 0:
-        raise ValueError(f"logits must have one class or more, got shape {tuple(logits.shape)}")
+        raise ValueError(
+            f"logits must have one class or more, got shape {tuple(logits.shape)}"
+        )
     checks.tensor("target", target, shape=(n,), floating=False)
     if target.device != logits.device:
-        raise ValueError(f"target must be on {logits.device} like logits, got {target.device}")
+        raise ValueError(
+            f"target must be on {logits.device} like logits, got {target.device}"
+        )
     checks.count("ignore_index", ignore_index, least=-(2**31))
-    if not (isinstance(label_smoothing, float) and 0 <= label_smoothing <= 1):  # else compilable
+    if not (
+        isinstance(label_smoothing, float) and 0 <= label_smoothing <= 1
+    ):  # else compilable
         checks.number("label_smoothing", label_smoothing, least=0, most=1)
     check_targets(target, v, ignore_index)

@@ -131,7 +131,10 @@ def _torch(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) ->
 
 
 def layer_norm_cost(
-    shape: tuple[int, ...], element_size: int = 4, backward: bool = False, residual: bool = False
+    shape: tuple[int, ...],
+    element_size: int = 4,
+    backward: bool = False,
+    residual: bool = False,
 ) -> Cost:
     """Return the cost of layer norm: the rows once in, once out, two vectors, two numbers a row.
 
@@ -145,4 +148,6 @@ def layer_norm_cost(
         residual: whether a residual is added.
     """
     # add, subtract, square, add, multiply, multiply, add; backwards twice that
-    return _norm.cost(shape, element_size, backward, residual, vectors=2, scales=2, flops=(7, 14))
+    return _norm.cost(
+        shape, element_size, backward, residual, vectors=2, scales=2, flops=(7, 14)
+    )

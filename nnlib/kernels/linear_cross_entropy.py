@@ -48,7 +48,11 @@ def chunk_length(n: int, v: int, d: int) -> int:
 
 
 def _softmax_gradient(
-    logits: Tensor, target: Tensor, ignore_index: int, label_smoothing: float, learns: bool
+    logits: Tensor,
+    target: Tensor,
+    ignore_index: int,
+    label_smoothing: float,
+    learns: bool,
 ) -> tuple[Tensor, Tensor]:
     """Return each row's loss and, if wanted, softmax minus the wanted distribution; plain torch."""
     wide = torch.float64 if logits.dtype == torch.float64 else torch.float32
@@ -65,7 +69,9 @@ def _softmax_gradient(
     if label_smoothing:
         p.sub_(label_smoothing / p.shape[1])
     p.scatter_add_(1, y, p.new_full(y.shape, label_smoothing - 1))
-    if p.is_cuda or not bool(kept.all()):  # a look costs nothing on the CPU, a pass over p does
+    if p.is_cuda or not bool(
+        kept.all()
+    ):  # a look costs nothing on the CPU, a pass over p does
         p.masked_fill_(~kept[:, None], 0.0)
     return loss, p.to(logits.dtype)
 
@@ -98,11 +104,15 @@ def _by_chunks(
                     label_smoothing, in_place=True,
                 )  # fmt: skip
         else:
-            losses, logits = _softmax_gradient(logits, y, ignore_index, label_smoothing, learns)
+            losses, logits = _softmax_gradient(
+                logits, y, ignore_index, label_smoothing, learns
+            )
         total += losses.sum()
         if wants_dx:
             torch.mm(logits, weight, out=dx[at : at + step])
-        if wants_dweight and x.is_cuda and x.dtype != wide:  # half precision in, float32 out
+        if (
+            wants_dweight and x.is_cuda and x.dtype != wide
+        ):  # half precision in, float32 out
             dweight += torch.mm(logits.T, part, out_dtype=wide)
         elif wants_dweight:
             dweight.addmm_(logits.T.to(wide), part.to(wide))
@@ -115,7 +125,9 @@ _loss_and_gradients = torch.library.custom_op(
 
 
 @_loss_and_gradients.register_fake
-def _(x, weight, target, ignore_index, label_smoothing, wants_dx, wants_dweight, kernel):
+def _(
+    x, weight, target, ignore_index, label_smoothing, wants_dx, wants_dweight, kernel
+):
     wide = torch.float64 if x.dtype == torch.float64 else torch.float32
     d = x.shape[1]
     return (
@@ -231,7 +243,9 @@ def linear_cross_entropy_cost(
         backward: whether to count the gradients instead.
     """
     products = 2 if backward else 1
-    moved = (n * d + v * d) * element_size * products + 8 * n  # backwards: x, W and their gradients
+    moved = (
+        n * d + v * d
+    ) * element_size * products + 8 * n  # backwards: x, W and their gradients
     return Cost(2 * n * v * d * products, moved)
 
 
@@ -243,14 +257,20 @@ def _check(
     checks.tensor("weight", weight, shape=("v", d), floating=True)
     v = weight.shape[0]
     if v == 0:
-        raise ValueError(f"weight must have one class or more, got shape {tuple(weight.shape)}")
+        raise ValueError(
+            f"weight must have one class or more, got shape {tuple(weight.shape)}"
+        )
     if not _dispatch.mixed_precision(x):  # which casts both
         _dispatch.alike(x=x, weight=weight)
     checks.tensor("target", target, shape=(n,), floating=False)
     for name, tensor in (("weight", weight), ("target", target)):
         if tensor.device != x.device:
-            raise ValueError(f"{name} must be on {x.device} like x, got {tensor.device}")
+            raise ValueError(
+                f"{name} must be on {x.device} like x, got {tensor.device}"
+            )
     checks.count("ignore_index", ignore_index, least=-(2**31))
-    if not (isinstance(label_smoothing, float) and 0 <= label_smoothing <= 1):  # else compilable
+    if not (
+        isinstance(label_smoothing, float) and 0 <= label_smoothing <= 1
+    ):  # else compilable
         checks.number("label_smoothing", label_smoothing, least=0, most=1)
     check_targets(target, v, ignore_index)

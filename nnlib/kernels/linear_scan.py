@@ -24,14 +24,18 @@ from nnlib.kernels._triton import jit, operation, tl
 from nnlib.kernels.cost import Cost
 
 BLOCK = 64  # features of one program: one warp
-STAGES = 16  # steps that are fetched ahead of the walk, so that it need not wait for memory
+STAGES = (
+    16  # steps that are fetched ahead of the walk, so that it need not wait for memory
+)
 ENOUGH = 512  # programs that keep a GPU's memory busy; with fewer, time is cut
 SHORTEST = 64  # steps of a chunk
 WIDE = 4096  # states at once from which plain torch gains nothing from chunks
 
 
 def linear_scan_reference(
-    a: Float[Tensor, "b t d"], b: Float[Tensor, "b t d"], h0: Float[Tensor, "b d"] | None = None
+    a: Float[Tensor, "b t d"],
+    b: Float[Tensor, "b t d"],
+    h0: Float[Tensor, "b d"] | None = None,
 ) -> Float[Tensor, "b t d"]:
     """`linear_scan` as its equation reads: a loop."""
     _check(a, b, h0)
@@ -77,7 +81,9 @@ def _backward_kernel(
     count = tl.minimum(chunk, steps - first)
     cols = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     live = cols < features
-    at = (row // chunks * steps + first + count - 1) * features + cols  # the chunk's last step
+    at = (
+        row // chunks * steps + first + count - 1
+    ) * features + cols  # the chunk's last step
     a_at, h_at, dh_at = a_ptr + at, h_ptr + at - features, dh_ptr + at
     da_at, db_at = da_ptr + at, db_ptr + at
     start = tl.zeros([BLOCK], tl.float32)  # the state before the first step of all
@@ -118,7 +124,9 @@ def _summary_kernel(
     count = tl.minimum(chunk, steps - first)
     cols = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     live = cols < features
-    at = (row // chunks * steps + first + (count - 1 if REVERSE else 0)) * features + cols
+    at = (
+        row // chunks * steps + first + (count - 1 if REVERSE else 0)
+    ) * features + cols
     a_at, b_at = a_ptr + at, b_ptr + at
     product, end = tl.full([BLOCK], 1.0, tl.float32), tl.zeros([BLOCK], tl.float32)
     for _ in tl.range(0, count, num_stages=STAGES):
@@ -144,7 +152,9 @@ def chunk_length(batch: int, steps: int, features: int) -> int:
     return steps if programs >= ENOUGH or chunks < 2 else -(-steps // chunks)
 
 
-def _entering(a: Tensor, b: Tensor, h0: Tensor | None, chunk: int, *, reverse: bool) -> Tensor:
+def _entering(
+    a: Tensor, b: Tensor, h0: Tensor | None, chunk: int, *, reverse: bool
+) -> Tensor:
     """Return the state that enters each chunk, `b c d` in float32: summaries, scanned."""
     batch, steps, features = a.shape
     chunks = -(-steps // chunk)
@@ -184,11 +194,17 @@ def _launch_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     a, h, dh = a.contiguous(), h.contiguous(), dh.contiguous()
     batch, steps, features = a.shape
-    da, db, chunks = torch.empty_like(a), torch.empty_like(a), -(-steps // max(chunk, 1))
+    da, db, chunks = (
+        torch.empty_like(a),
+        torch.empty_like(a),
+        -(-steps // max(chunk, 1)),
+    )
     dh0 = a.new_zeros((batch if h0 is not None else 0, features))
     if not a.numel():
         return da, db, dh0
-    carry = _entering(a, dh, None, chunk, reverse=True).contiguous() if chunks > 1 else None
+    carry = (
+        _entering(a, dh, None, chunk, reverse=True).contiguous() if chunks > 1 else None
+    )
     h0 = None if h0 is None else h0.contiguous()
     _backward_kernel[(batch * chunks, -(-features // BLOCK))](
         a, h, h0, dh, carry, da, db, dh0, steps, features, chunk, chunks,
@@ -224,7 +240,11 @@ def _loop(a: Tensor, b: Tensor, h0: Tensor | None, reverse: bool) -> Tensor:
         return h.to(b.dtype)
     # p_t: the product of a from the chunk's start to t, by which the state that enters counts
     p = F.pad(a, (0, 0, -1, rest + 1) if reverse else (0, 0, 0, rest)).to(wide)
-    p = p.clone(memory_format=torch.contiguous_format) if p.data_ptr() == a.data_ptr() else p
+    p = (
+        p.clone(memory_format=torch.contiguous_format)
+        if p.data_ptr() == a.data_ptr()
+        else p
+    )
     p, h = (x.view(batch, chunks, length, features) for x in (p, h))
     order = slice(None, None, -1 if reverse else 1)
     factors, states = p.unbind(2)[order], h.unbind(2)[order]
@@ -285,7 +305,9 @@ _scan.register_autograd(_differentiate, setup_context=_save)
 
 
 def linear_scan_triton(
-    a: Float[Tensor, "b t d"], b: Float[Tensor, "b t d"], h0: Float[Tensor, "b d"] | None = None
+    a: Float[Tensor, "b t d"],
+    b: Float[Tensor, "b t d"],
+    h0: Float[Tensor, "b d"] | None = None,
 ) -> Float[Tensor, "b t d"]:
     """`linear_scan` by the Triton kernels, on a GPU or in the interpreter; nothing else."""
     _check(a, b, h0)
@@ -294,7 +316,9 @@ def linear_scan_triton(
 
 
 def linear_scan(
-    a: Float[Tensor, "b t d"], b: Float[Tensor, "b t d"], h0: Float[Tensor, "b d"] | None = None
+    a: Float[Tensor, "b t d"],
+    b: Float[Tensor, "b t d"],
+    h0: Float[Tensor, "b d"] | None = None,
 ) -> Float[Tensor, "b t d"]:
     r"""First-order linear recurrence $h_t = a_t h_{t-1} + b_t$, every feature on its own.
 

@@ -49,7 +49,13 @@ def placed(record: dict[str, Any], who: str = "nnlib") -> list[Placed]:
         share = seconds(machine, cost, launches=0) / taken
         found.append(
             Placed(
-                row["operation"], row["direction"], row["dtype"], row["shape"], cost, taken, share
+                row["operation"],
+                row["direction"],
+                row["dtype"],
+                row["shape"],
+                cost,
+                taken,
+                share,
             )
         )
     return found

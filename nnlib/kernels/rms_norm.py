@@ -127,7 +127,11 @@ def add_rms_norm(
 
 
 def _checked(
-    x: Tensor, eps: float | None, residual: Tensor | None = None, *, weight: Tensor | None
+    x: Tensor,
+    eps: float | None,
+    residual: Tensor | None = None,
+    *,
+    weight: Tensor | None,
 ) -> float:
     """Return ε, and refuse what the norm cannot work on."""
     _norm.check(x, 0.0 if eps is None else eps, residual, weight=weight)
@@ -157,15 +161,22 @@ class _Explicit(torch.autograd.Function):
         ctx.save_for_backward(*inputs[:2], output[1])
 
     @staticmethod
-    def backward(ctx: Any, dy: Tensor | None, dscale: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Any, dy: Tensor | None, dscale: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
         x, weight, scale = ctx.saved_tensors
-        c, along = x.shape[-1], 0 if dscale is None else dscale  # of a second derivative
+        c, along = (
+            x.shape[-1],
+            0 if dscale is None else dscale,
+        )  # of a second derivative
         if dy is None:
             return -x * scale**3 / c * along, None, None
         products = dy * x
         dweight = (products.reshape(-1, c).mT @ scale.reshape(-1, 1))[:, 0]
         along = along + (products @ weight)[..., None]
-        dx = x * (scale.square() * along / -c)  # in place from here: memory is what takes the time
+        dx = x * (
+            scale.square() * along / -c
+        )  # in place from here: memory is what takes the time
         return dx.addcmul_(dy, weight).mul_(scale), dweight, None
 
 
@@ -179,7 +190,10 @@ def _torch(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
 
 
 def rms_norm_cost(
-    shape: tuple[int, ...], element_size: int = 4, backward: bool = False, residual: bool = False
+    shape: tuple[int, ...],
+    element_size: int = 4,
+    backward: bool = False,
+    residual: bool = False,
 ) -> Cost:
     """Return the cost of RMSNorm: one read and one write of the rows, the weight, and the scales.
 
@@ -193,4 +207,6 @@ def rms_norm_cost(
         residual: whether a residual is added.
     """
     # square, add, multiply, multiply; backwards twice that
-    return _norm.cost(shape, element_size, backward, residual, vectors=1, scales=1, flops=(4, 8))
+    return _norm.cost(
+        shape, element_size, backward, residual, vectors=1, scales=1, flops=(4, 8)
+    )

@@ -57,9 +57,18 @@ class Machine:
 # Dense FLOP/s by precision, and bytes/s, as NVIDIA's data sheets have them. Nobody reaches them.
 _PUBLISHED = {
     "T4": ({"float32": 8.1e12, "float16": 65e12}, 320e9),
-    "A100": ({"float32": 19.5e12, "tf32": 156e12, "float16": 312e12, "bfloat16": 312e12}, 2039e9),
-    "H100": ({"float32": 67e12, "tf32": 494e12, "float16": 989e12, "bfloat16": 989e12}, 3350e9),
-    "H200": ({"float32": 67e12, "tf32": 494e12, "float16": 989e12, "bfloat16": 989e12}, 4800e9),
+    "A100": (
+        {"float32": 19.5e12, "tf32": 156e12, "float16": 312e12, "bfloat16": 312e12},
+        2039e9,
+    ),
+    "H100": (
+        {"float32": 67e12, "tf32": 494e12, "float16": 989e12, "bfloat16": 989e12},
+        3350e9,
+    ),
+    "H200": (
+        {"float32": 67e12, "tf32": 494e12, "float16": 989e12, "bfloat16": 989e12},
+        4800e9,
+    ),
 }
 
 
@@ -121,7 +130,9 @@ def bound(machine: Machine, cost: Cost) -> str:
     return "memory" if slow else "compute"
 
 
-def seconds(machine: Machine, costs: Cost | Sequence[Cost], launches: int | None = None) -> float:
+def seconds(
+    machine: Machine, costs: Cost | Sequence[Cost], launches: int | None = None
+) -> float:
     r"""Return the least time of kernels that run one after the other.
 
     $T = n\lambda + \sum_i \max(W_i/\pi,\; Q_i/\beta)$ (equation `roofline-sequence`): each kernel
@@ -140,7 +151,9 @@ def seconds(machine: Machine, costs: Cost | Sequence[Cost], launches: int | None
     _check_machine(machine)
     costs = [costs] if isinstance(costs, Cost) else costs
     if not isinstance(costs, (list, tuple)):
-        raise TypeError(f"costs must be a Cost or a list of them, got {type(costs).__name__}")
+        raise TypeError(
+            f"costs must be a Cost or a list of them, got {type(costs).__name__}"
+        )
     for at, cost in enumerate(costs):
         _check_cost(f"costs[{at}]", cost)
     n = len(costs) if launches is None else checks.count("launches", launches, least=0)
@@ -148,7 +161,9 @@ def seconds(machine: Machine, costs: Cost | Sequence[Cost], launches: int | None
     return n * machine.launch_seconds + math.fsum(waits)
 
 
-def matmul_cost(m: int, k: int, n: int, element_size: int = 4, tile: int | None = None) -> Cost:
+def matmul_cost(
+    m: int, k: int, n: int, element_size: int = 4, tile: int | None = None
+) -> Cost:
     r"""Return the cost of an (m, k) matrix times a (k, n) one.
 
     $W = 2mkn$ FLOPs. With both read once, $Q = b(mk + kn + mn)$ bytes (equation

@@ -72,9 +72,9 @@ def _turn_kernel(
 ):  # fmt: skip
     program = tl.program_id(0)  # one program a few heads of a few steps
     group = program % head_blocks
-    step = (program // head_blocks % step_blocks).to(tl.int64) * STEPS + tl.arange(0, STEPS)[
-        :, None
-    ]
+    step = (program // head_blocks % step_blocks).to(tl.int64) * STEPS + tl.arange(
+        0, STEPS
+    )[:, None]
     batch = (program // head_blocks // step_blocks).to(tl.int64)
     pair = tl.arange(0, HALF)[None, :]
     live = (step < steps) & (pair < half)
@@ -102,7 +102,9 @@ def _turn_kernel(
             tl.store(y_at + half + pair, b * cos + a * sin, mask=here)
 
 
-def _launch(x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool, back: bool) -> Tensor:
+def _launch(
+    x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool, back: bool
+) -> Tensor:
     """Turn the pairs of `x`, read where it stands, into a new tensor of the same layout."""
     x = x if x.stride(-1) == 1 else x.contiguous()
     y = torch.empty_like(x)
@@ -225,7 +227,9 @@ def _table(x: Tensor, positions: Tensor, base: float) -> tuple[Tensor, Tensor]:
     return turn.cos(), turn.sin()
 
 
-def rope_cost(shape: tuple[int, ...], element_size: int = 4, backward: bool = False) -> Cost:
+def rope_cost(
+    shape: tuple[int, ...], element_size: int = 4, backward: bool = False
+) -> Cost:
     """Return the cost of a rotation, the same backwards: one read, one write, and the table.
 
     Args:
@@ -242,13 +246,17 @@ def rope_cost(shape: tuple[int, ...], element_size: int = 4, backward: bool = Fa
 def _check(x, positions, base, interleaved) -> None:
     b, _, t, d = checks.tensor("x", x, shape=("b", "h", "t", "d"), floating=True).shape
     if d % 2:
-        raise ValueError(f"x must have an even head width d to turn pairs of features, got d={d}")
+        raise ValueError(
+            f"x must have an even head width d to turn pairs of features, got d={d}"
+        )
     checks.tensor("positions", positions, floating=False)
     if tuple(positions.shape) not in ((t,), (b, t), (1, t)):
         raise ValueError(
             f"positions must have shape ({t},) or ({b}, {t}), got {tuple(positions.shape)}"
         )
     if positions.device != x.device:
-        raise ValueError(f"positions must be on {x.device} like x, got {positions.device}")
+        raise ValueError(
+            f"positions must be on {x.device} like x, got {positions.device}"
+        )
     checks.number("base", base, above=0)
     checks.flag("interleaved", interleaved)

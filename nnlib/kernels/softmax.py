@@ -40,7 +40,9 @@ def _forward_kernel(x_ptr, y_ptr, columns, LOG: tl.constexpr, BLOCK: tl.constexp
     x = tl.zeros([BLOCK], tl.float32)
     for at in range(0, columns, BLOCK):
         live = at + cols < columns
-        x = tl.load(x_ptr + start + at + cols, mask=live, other=-float("inf")).to(tl.float32)
+        x = tl.load(x_ptr + start + at + cols, mask=live, other=-float("inf")).to(
+            tl.float32
+        )
         larger = tl.maximum(m, tl.max(x, 0))
         base = tl.where(
             larger == -float("inf"), 0.0, larger
@@ -51,13 +53,17 @@ def _forward_kernel(x_ptr, y_ptr, columns, LOG: tl.constexpr, BLOCK: tl.constexp
     for at in range(0, columns, BLOCK):
         live = at + cols < columns
         if columns > BLOCK:  # else the row is still in registers
-            x = tl.load(x_ptr + start + at + cols, mask=live, other=-float("inf")).to(tl.float32)
+            x = tl.load(x_ptr + start + at + cols, mask=live, other=-float("inf")).to(
+                tl.float32
+            )
         y = x - base - tl.log(total) if LOG else tl.exp(x - base) / total
         tl.store(y_ptr + start + at + cols, y, mask=live)
 
 
 @jit
-def _backward_kernel(y_ptr, dy_ptr, dx_ptr, columns, LOG: tl.constexpr, BLOCK: tl.constexpr):
+def _backward_kernel(
+    y_ptr, dy_ptr, dx_ptr, columns, LOG: tl.constexpr, BLOCK: tl.constexpr
+):
     start = tl.program_id(0).to(tl.int64) * columns
     cols = tl.arange(0, BLOCK)
     y, dy = tl.zeros([BLOCK], tl.float32), tl.zeros([BLOCK], tl.float32)
@@ -71,7 +77,9 @@ def _backward_kernel(y_ptr, dy_ptr, dx_ptr, columns, LOG: tl.constexpr, BLOCK: t
         live = at + cols < columns
         if columns > BLOCK:
             y = tl.load(y_ptr + start + at + cols, mask=live, other=0.0).to(tl.float32)
-            dy = tl.load(dy_ptr + start + at + cols, mask=live, other=0.0).to(tl.float32)
+            dy = tl.load(dy_ptr + start + at + cols, mask=live, other=0.0).to(
+                tl.float32
+            )
         dx = dy - tl.exp(y) * total if LOG else y * (dy - total)
         tl.store(dx_ptr + start + at + cols, dx, mask=live)
 
@@ -82,7 +90,9 @@ def _launch(kernel, *tensors: Tensor, log: bool) -> Tensor:
     out, columns = torch.empty_like(tensors[0]), tensors[0].shape[-1]
     rows = out.numel() // columns if columns else 0
     if rows:
-        block = min(8192, 1 << (columns - 1).bit_length())  # the least power of two that holds it
+        block = min(
+            8192, 1 << (columns - 1).bit_length()
+        )  # the least power of two that holds it
         warps = 4 if block <= 2048 else 8
         kernel[(rows,)](*tensors, out, columns, LOG=log, BLOCK=block, num_warps=warps)
     return out
@@ -147,7 +157,9 @@ def softmax(x: Float[Tensor, "*n c"]) -> Float[Tensor, "*n c"]:
     Source: Bridle 1990; one pass over a row: Milakov and Gimelshein 2018.
     """
     _check(x)
-    return torch.ops.nnlib.softmax(x, False) if _dispatch.use_triton(x) else x.softmax(-1)
+    return (
+        torch.ops.nnlib.softmax(x, False) if _dispatch.use_triton(x) else x.softmax(-1)
+    )
 
 
 def log_softmax(x: Float[Tensor, "*n c"]) -> Float[Tensor, "*n c"]:
@@ -158,10 +170,16 @@ def log_softmax(x: Float[Tensor, "*n c"]) -> Float[Tensor, "*n c"]:
         [-1000.0, 0.0]
     """
     _check(x)
-    return torch.ops.nnlib.softmax(x, True) if _dispatch.use_triton(x) else x.log_softmax(-1)
+    return (
+        torch.ops.nnlib.softmax(x, True)
+        if _dispatch.use_triton(x)
+        else x.log_softmax(-1)
+    )
 
 
-def softmax_cost(shape: tuple[int, ...], element_size: int = 4, backward: bool = False) -> Cost:
+def softmax_cost(
+    shape: tuple[int, ...], element_size: int = 4, backward: bool = False
+) -> Cost:
     """Return the cost of softmax: one read and one write, or two reads and one write backwards.
 
     Args:

@@ -22,13 +22,17 @@ from nnlib.kernels._triton import jit, operation, tl
 from nnlib.kernels.cost import Cost
 
 
-def swiglu_reference(a: Float[Tensor, "..."], b: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+def swiglu_reference(
+    a: Float[Tensor, "..."], b: Float[Tensor, "..."]
+) -> Float[Tensor, "..."]:
     """`swiglu` as its equation reads; halves are computed in float32 and rounded at the end."""
     gate, value = _wide(a), _wide(b)
     return (gate / (1 + (-gate).exp()) * value).to(a.dtype)
 
 
-def geglu_reference(a: Float[Tensor, "..."], b: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+def geglu_reference(
+    a: Float[Tensor, "..."], b: Float[Tensor, "..."]
+) -> Float[Tensor, "..."]:
     """`geglu` as its equation reads; halves are computed in float32 and rounded at the end."""
     gate, value = _wide(a), _wide(b)
     return (0.5 * gate * (1 + (gate / math.sqrt(2)).erf()) * value).to(a.dtype)
@@ -79,7 +83,9 @@ def _launch(kernel, *tensors: Tensor, outputs: int, gelu: bool) -> list[Tensor]:
     The halves of one wide tensor, which is how models make a and b, are read where they stand.
     """
     shape = tensors[0].shape
-    made = [torch.empty(shape, dtype=t.dtype, device=t.device) for t in tensors[:outputs]]
+    made = [
+        torch.empty(shape, dtype=t.dtype, device=t.device) for t in tensors[:outputs]
+    ]
     columns = shape[-1] if shape else 1
     if all(t.is_contiguous() for t in tensors):
         columns = math.prod(shape)  # one long row
@@ -105,7 +111,9 @@ def _gated(a: Tensor, b: Tensor, gelu: bool) -> Tensor:
 
 
 @operation("nnlib::gated_backward")
-def _gated_backward(a: Tensor, b: Tensor, dy: Tensor, gelu: bool) -> tuple[Tensor, Tensor]:
+def _gated_backward(
+    a: Tensor, b: Tensor, dy: Tensor, gelu: bool
+) -> tuple[Tensor, Tensor]:
     if _dispatch.runs_kernel(a):
         da, db = _launch(_backward_kernel, a, b, dy, outputs=2, gelu=gelu)
         return da, db
@@ -130,14 +138,18 @@ def _differentiate(ctx, dy):
 _gated.register_autograd(_differentiate, setup_context=_save)
 
 
-def swiglu_triton(a: Float[Tensor, "..."], b: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+def swiglu_triton(
+    a: Float[Tensor, "..."], b: Float[Tensor, "..."]
+) -> Float[Tensor, "..."]:
     """`swiglu` by the Triton kernel, on a GPU or in the interpreter; nothing else runs it."""
     _check(a, b)
     _dispatch.require("swiglu_triton", a)
     return torch.ops.nnlib.gated(a, b, False)
 
 
-def geglu_triton(a: Float[Tensor, "..."], b: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+def geglu_triton(
+    a: Float[Tensor, "..."], b: Float[Tensor, "..."]
+) -> Float[Tensor, "..."]:
     """`geglu` by the Triton kernel, on a GPU or in the interpreter; nothing else runs it."""
     _check(a, b)
     _dispatch.require("geglu_triton", a)
@@ -166,7 +178,9 @@ def swiglu(a: Float[Tensor, "..."], b: Float[Tensor, "..."]) -> Float[Tensor, ".
     Source: Shazeer 2020; SiLU: Hendrycks and Gimpel 2016.
     """
     _check(a, b)
-    return torch.ops.nnlib.gated(a, b, False) if _dispatch.use_triton(a) else F.silu(a) * b
+    return (
+        torch.ops.nnlib.gated(a, b, False) if _dispatch.use_triton(a) else F.silu(a) * b
+    )
 
 
 def geglu(a: Float[Tensor, "..."], b: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
@@ -181,10 +195,14 @@ def geglu(a: Float[Tensor, "..."], b: Float[Tensor, "..."]) -> Float[Tensor, "..
     Source: Shazeer 2020; GELU: Hendrycks and Gimpel 2016.
     """
     _check(a, b)
-    return torch.ops.nnlib.gated(a, b, True) if _dispatch.use_triton(a) else F.gelu(a) * b
+    return (
+        torch.ops.nnlib.gated(a, b, True) if _dispatch.use_triton(a) else F.gelu(a) * b
+    )
 
 
-def swiglu_cost(shape: tuple[int, ...], element_size: int = 4, backward: bool = False) -> Cost:
+def swiglu_cost(
+    shape: tuple[int, ...], element_size: int = 4, backward: bool = False
+) -> Cost:
     """Return the cost of a gated unit: two reads and one write, or three and two backwards.
 
     Args:

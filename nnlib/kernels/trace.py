@@ -92,7 +92,9 @@ class Trace:
         sizes = sizes or (len(self.steps),)
         sizes = tuple(checks.count(f"sizes[{i}]", size) for i, size in enumerate(sizes))
         if sum(sizes) != len(self.steps):
-            raise ValueError(f"sizes={sizes} must add up to the {len(self.steps)} steps")
+            raise ValueError(
+                f"sizes={sizes} must add up to the {len(self.steps)} steps"
+            )
         kernels, at = [], 0
         for size in sizes:
             group, later = self.steps[at : at + size], self.steps[at + size :]
@@ -103,8 +105,12 @@ class Trace:
                 Step(
                     " + ".join(step.name for step in group),
                     sum(step.flops for step in group),
-                    tuple(a for step in group for a in step.reads if a.tensor not in made),
-                    tuple(a for step in group for a in step.writes if a.tensor in needed),
+                    tuple(
+                        a for step in group for a in step.reads if a.tensor not in made
+                    ),
+                    tuple(
+                        a for step in group for a in step.writes if a.tensor in needed
+                    ),
                 )
             )
         return Trace(tuple(kernels), self.outputs)
@@ -132,7 +138,9 @@ def trace(function: Callable[..., Any], *inputs: Any) -> Trace:
     watcher = _Watcher(inputs)
     with watcher:
         outputs = function(*inputs)
-    return Trace(tuple(watcher.steps), frozenset(watcher.name(t) for t in _tensors(outputs)))
+    return Trace(
+        tuple(watcher.steps), frozenset(watcher.name(t) for t in _tensors(outputs))
+    )
 
 
 def count(function: Callable[..., Any], *inputs: Any) -> Cost:
@@ -145,10 +153,29 @@ def count(function: Callable[..., Any], *inputs: Any) -> Cost:
     return trace(function, *inputs).cost
 
 
-_MAKES_NO_BYTES = ("empty", "new_empty", "resize")  # memory is reserved, nothing is written
+_MAKES_NO_BYTES = (
+    "empty",
+    "new_empty",
+    "resize",
+)  # memory is reserved, nothing is written
 _OVERWRITES = {"copy_", "fill_", "zero_"}  # what stood there is not read
-_PICKS = {"embedding", "index", "index_select", "gather", "take"}  # reads what it gives, no more
-_MOVES = {"clone", "copy", "_to_copy", "zeros_like", "ones_like", "full_like", "fill", "zero"}
+_PICKS = {
+    "embedding",
+    "index",
+    "index_select",
+    "gather",
+    "take",
+}  # reads what it gives, no more
+_MOVES = {
+    "clone",
+    "copy",
+    "_to_copy",
+    "zeros_like",
+    "ones_like",
+    "full_like",
+    "fill",
+    "zero",
+}
 _FLOPS_A_NUMBER = {  # of what torch does in one kernel, for each number of the first argument
     "_softmax": 5, "_log_softmax": 5, "_softmax_backward_data": 4, "_log_softmax_backward_data": 4,
     "native_layer_norm": 8, "native_layer_norm_backward": 12, "_fused_rms_norm": 5,
@@ -162,7 +189,9 @@ class _Watcher(TorchDispatchMode):
         super().__init__()
         self.steps: list[Step] = []
         self.names: dict[int, str] = {}  # of storages
-        self.alive: list[Tensor] = []  # a storage that were freed would lend its address to another
+        self.alive: list[
+            Tensor
+        ] = []  # a storage that were freed would lend its address to another
         for tensor in _tensors(inputs):
             self.name(tensor, "x")
 
@@ -180,7 +209,9 @@ class _Watcher(TorchDispatchMode):
         takes = func._schema.arguments
         written = [a.alias_info is not None and a.alias_info.is_write for a in takes]
         in_place = _tensors([v for v, w in zip(args, written, strict=False) if w])
-        outs = [a.name for a, w in zip(takes, written, strict=True) if w and a.kwarg_only]
+        outs = [
+            a.name for a, w in zip(takes, written, strict=True) if w and a.kwarg_only
+        ]
         given_out = _tensors([kwargs.get(name) for name in outs])
         changed, name = in_place + given_out, func._overloadpacket.__name__
         unread = given_out + (in_place if name in _OVERWRITES else [])
@@ -200,7 +231,9 @@ class _Watcher(TorchDispatchMode):
 
     def _access(self, tensor: Tensor, *, anew: bool = False) -> Access:
         numbers = math.prod(
-            size for size, stride in zip(tensor.shape, tensor.stride(), strict=True) if stride
+            size
+            for size, stride in zip(tensor.shape, tensor.stride(), strict=True)
+            if stride
         )  # one that is expanded lies in memory once
         whole = tensor.untyped_storage().nbytes()
         region = (tensor.storage_offset(), tuple(tensor.shape), tensor.stride())
@@ -217,7 +250,10 @@ class _Watcher(TorchDispatchMode):
         given: list[Tensor],
         written: list[Tensor],
     ) -> int:
-        from torch.utils.flop_counter import flop_registry, sdpa_flop_count  # imports Triton
+        from torch.utils.flop_counter import (
+            flop_registry,
+            sdpa_flop_count,
+        )  # imports Triton
 
         packet = func._overloadpacket
         if packet in flop_registry:

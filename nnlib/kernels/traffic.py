@@ -44,7 +44,9 @@ def moved(function: Callable[..., Any], *inputs: Any) -> Traffic:
     if not callable(function):
         raise TypeError(f"function={function!r} must be callable")
     if not (_triton.present() and _triton.interpreting()):
-        raise RuntimeError("moved needs Triton, and TRITON_INTERPRET=1 before a kernel first runs")
+        raise RuntimeError(
+            "moved needs Triton, and TRITON_INTERPRET=1 before a kernel first runs"
+        )
     loads: list[np.ndarray] = []
     stores: list[np.ndarray] = []
     with _watched(loads, stores):
@@ -67,7 +69,9 @@ def _watched(loads: list[np.ndarray], stores: list[np.ndarray]) -> Iterator[None
     def note(into, pointers, mask):
         size = pointers.get_element_ty().primitive_bitwidth // 8
         live = np.broadcast_to(mask.data, pointers.data.shape)
-        into.append((pointers.data[live].astype(np.int64)[:, None] + np.arange(size)).ravel())
+        into.append(
+            (pointers.data[live].astype(np.int64)[:, None] + np.arange(size)).ravel()
+        )
 
     def noted_load(pointers, mask, *rest):
         note(loads, pointers, mask)
@@ -81,4 +85,7 @@ def _watched(loads: list[np.ndarray], stores: list[np.ndarray]) -> Iterator[None
     try:
         yield
     finally:
-        del builder.create_masked_load, builder.create_masked_store  # the class's own show again
+        del (
+            builder.create_masked_load,
+            builder.create_masked_store,
+        )  # the class's own show again

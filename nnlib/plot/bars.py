@@ -41,10 +41,14 @@ def bars(
         >>> bars(ax, {"counting": 0.41, "network": 0.87}, text="{:.0%}").texts[1].get_text()
         ' 87%'
     """
-    groups = [np.atleast_1d(np.asarray(value, dtype=float)) for value in values.values()]
+    groups = [
+        np.atleast_1d(np.asarray(value, dtype=float)) for value in values.values()
+    ]
     size = len(groups[0])
     if any(len(group) != size for group in groups):
-        raise ValueError(f"values must be groups of one size, got {[len(g) for g in groups]}")
+        raise ValueError(
+            f"values must be groups of one size, got {[len(g) for g in groups]}"
+        )
     wanted = len(groups) if size == 1 else size
     tones = [colors] * wanted if isinstance(colors, str) else list(colors)
     if len(tones) != wanted:
@@ -66,7 +70,9 @@ def bars(
     return ax
 
 
-def _write(ax: Axes, word: str, value: float, place: float, color: str, upright: bool) -> None:
+def _write(
+    ax: Axes, word: str, value: float, place: float, color: str, upright: bool
+) -> None:
     ink = "ink" if color in ("baseline", "muted") else color
     if upright:
         ax.text(place, value, word, ha="center", va="bottom", fontsize=10, color=ink)
@@ -121,7 +127,9 @@ def histogram(
     numbers = np.asarray(values, dtype=float).ravel()
     counts, _ = np.histogram(numbers, edges)
     shares = counts / numbers.size
-    ax.stairs(shares, edges, color=color, fill=fill, alpha=0.8 if fill else 1.0, linewidth=2)
+    ax.stairs(
+        shares, edges, color=color, fill=fill, alpha=0.8 if fill else 1.0, linewidth=2
+    )
     if log:
         ax.set(yscale="log", ylim=(1e-5, 1.5))
         ax.set_yticks([1e-4, 1e-2, 1.0], ["0.01 %", "1 %", "100 %"])

@@ -8,7 +8,9 @@ the same picture reads in light and in dark mode.
 from matplotlib.colors import get_named_colors_mapping
 
 INK = "#1b1f24"  # text, axes, targets; becomes `currentColor` on the page
-MUTED = "#808488"  # ticks and secondary text: ≥ 3.7:1 on white and on the dark page alike
+MUTED = (
+    "#808488"  # ticks and secondary text: ≥ 3.7:1 on white and on the dark page alike
+)
 
 COLORS = {
     "input": "#4477AA",

@@ -21,7 +21,9 @@ from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
 from nnlib.plot.labels import arrow
 from nnlib.plot.style import COLORS, INK, MUTED, bare, subplots
 
-Kind = Literal["input", "learned", "state", "gate", "fixed", "target", "plain", "highlight"]
+Kind = Literal[
+    "input", "learned", "state", "gate", "fixed", "target", "plain", "highlight"
+]
 
 
 @dataclass(frozen=True)
@@ -83,12 +85,20 @@ class Diagram:
         return Node(x, y, width / 2, height / 2)
 
     def circle(
-        self, x: float, y: float, text: str = "", *, kind: Kind = "plain", radius: float = 0.34
+        self,
+        x: float,
+        y: float,
+        text: str = "",
+        *,
+        kind: Kind = "plain",
+        radius: float = 0.34,
     ) -> Node:
         """Draw a unit, or an operation such as + or ⊙."""
         color = _color(kind)
         self.axes.add_patch(
-            Circle((x, y), radius, linewidth=1.6, edgecolor=color, facecolor=color + "2e")
+            Circle(
+                (x, y), radius, linewidth=1.6, edgecolor=color, facecolor=color + "2e"
+            )
         )
         self.axes.text(x, y, text, ha="center", va="center", fontsize=11)
         return Node(x, y, radius, radius)
@@ -130,7 +140,9 @@ class Diagram:
         for start, end in pairwise(nodes):
             self.arrow(start, end, kind=kind, width=width)
 
-    def route(self, *points: tuple[float, float], kind: Kind = "plain", width: float = 1.4) -> None:
+    def route(
+        self, *points: tuple[float, float], kind: Kind = "plain", width: float = 1.4
+    ) -> None:
         """Draw a line through points with an arrow's head at the last: a way around other parts."""
         color = MUTED if kind == "plain" else _color(kind)
         self.axes.plot(*zip(*points[:-1], strict=True), color=color, linewidth=width)
@@ -148,9 +160,13 @@ class Diagram:
     ) -> None:
         """Write words on the canvas, centred unless `ha` says otherwise."""
         kwargs.setdefault("ha", "center")
-        self.axes.text(x, y, text, va="center", fontsize=size, color=_color(kind), **kwargs)
+        self.axes.text(
+            x, y, text, va="center", fontsize=size, color=_color(kind), **kwargs
+        )
 
-    def repeat(self, x: float, y: float, width: float, height: float, times: str) -> None:
+    def repeat(
+        self, x: float, y: float, width: float, height: float, times: str
+    ) -> None:
         """Frame a block that is repeated, with its count such as `×N`."""
         self.axes.add_patch(
             FancyBboxPatch(
@@ -164,7 +180,9 @@ class Diagram:
                 facecolor="none",
             )
         )
-        self.axes.text(x + width / 2 - 0.1, y + height / 2 - 0.22, times, ha="right", fontsize=10)
+        self.axes.text(
+            x + width / 2 - 0.1, y + height / 2 - 0.22, times, ha="right", fontsize=10
+        )
 
 
 def _color(kind: str) -> str:

@@ -19,7 +19,9 @@ LINE = 1.25  # lines of text are so many letters apart
 class _EndLabel(Annotation):
     """A name that looks, whenever it is drawn, how far it must move to clear its neighbours."""
 
-    def __init__(self, text: str, xy: tuple[float, float], dx: float, dy: float, **options: Any):
+    def __init__(
+        self, text: str, xy: tuple[float, float], dx: float, dy: float, **options: Any
+    ):
         super().__init__(
             text, xy, xytext=(dx, dy), textcoords="offset points", va="center",
             fontsize=SIZE, annotation_clip=False, **options,
@@ -48,7 +50,9 @@ class _EndLabel(Annotation):
         if not np.isfinite([y for y, _ in near]).all():
             return 0.0
         near.sort(key=lambda pair: pair[0])
-        heights = np.array([SIZE * LINE * (1 + label.get_text().count("\n")) for _, label in near])
+        heights = np.array(
+            [SIZE * LINE * (1 + label.get_text().count("\n")) for _, label in near]
+        )
         moved = spread(np.array([y for y, _ in near]), (heights[1:] + heights[:-1]) / 2)
         return float(moved[[label for _, label in near].index(self)]) - own
 
@@ -145,7 +149,10 @@ def reference(
         lean, stand = side, "top" if below else "bottom"
     else:
         place, shift = (level, float(not below)), (-4.0 if side == "left" else 4.0, 0.0)
-        lean, stand = "right" if side == "left" else "left", "bottom" if below else "top"
+        lean, stand = (
+            "right" if side == "left" else "left",
+            "bottom" if below else "top",
+        )
     ax.annotate(
         name, place, xycoords=along, xytext=shift, textcoords="offset points", color=_ink(color),
         fontsize=SIZE, ha=lean, va=stand, annotation_clip=False,

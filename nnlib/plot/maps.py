@@ -108,7 +108,9 @@ def token_map(
         (0.0, 1.0)
     """
     options = {"vmin": 0.0, "vmax": 1.0} | options
-    image = matrix(ax, weights, rows=rows, columns=columns, cmap=LOOKS, bar=bar, **options)
+    image = matrix(
+        ax, weights, rows=rows, columns=columns, cmap=LOOKS, bar=bar, **options
+    )
     ax.tick_params(labelsize=size)
     return image
 
@@ -141,10 +143,16 @@ def token_row(
         >>> len(ax.patches), ax.texts[1].get_color()
         (3, 'white')
     """
-    shares = [0.09] * len(tokens) if strength is None else [min(1.0, float(s)) for s in strength]
+    shares = (
+        [0.09] * len(tokens)
+        if strength is None
+        else [min(1.0, float(s)) for s in strength]
+    )
     for at, (token, share) in enumerate(zip(tokens, shares, strict=True)):
         alpha = 0.04 + 0.9 * share
-        box = Rectangle((left + at + 0.04, y), 0.92, 1, facecolor=color, alpha=alpha, linewidth=0)
+        box = Rectangle(
+            (left + at + 0.04, y), 0.92, 1, facecolor=color, alpha=alpha, linewidth=0
+        )
         ax.add_patch(box)
         if token.strip():
             ink = "white" if alpha > 0.5 else "ink"  # light on dark
@@ -205,5 +213,7 @@ def decision(
         aspect="auto",
         interpolation="bilinear",
     )
-    ax.contour(x, y, z, levels=[0.0], colors=[ax.xaxis.label.get_color()], linewidths=1.6)
+    ax.contour(
+        x, y, z, levels=[0.0], colors=[ax.xaxis.label.get_color()], linewidths=1.6
+    )
     return image

@@ -7,7 +7,13 @@ from matplotlib.axes import Axes
 
 from nnlib.plot.style import COLORS, INK, MUTED
 
-UNITS = ((1e15, "PFLOP/s"), (1e12, "TFLOP/s"), (1e9, "GFLOP/s"), (1e6, "MFLOP/s"), (1.0, "FLOP/s"))
+UNITS = (
+    (1e15, "PFLOP/s"),
+    (1e12, "TFLOP/s"),
+    (1e9, "GFLOP/s"),
+    (1e6, "MFLOP/s"),
+    (1.0, "FLOP/s"),
+)
 
 
 def rate(flops: float) -> str:
@@ -48,10 +54,22 @@ def roof(
     ax.plot(x, y, color=color, linewidth=2)
     if fill:
         low = span[0] * bandwidth / 20
-        ax.fill_between(x[:2], low, y[:2], color=COLORS["input"], alpha=0.10, linewidth=0)
-        ax.fill_between(x[1:], low, y[1:], color=COLORS["learned"], alpha=0.10, linewidth=0)
+        ax.fill_between(
+            x[:2], low, y[:2], color=COLORS["input"], alpha=0.10, linewidth=0
+        )
+        ax.fill_between(
+            x[1:], low, y[1:], color=COLORS["learned"], alpha=0.10, linewidth=0
+        )
     if label:
-        ax.text(span[1], flops * 1.12, label, ha="right", va="bottom", fontsize=10, color=color)
+        ax.text(
+            span[1],
+            flops * 1.12,
+            label,
+            ha="right",
+            va="bottom",
+            fontsize=10,
+            color=color,
+        )
     ax.set(xscale="log", yscale="log", xlim=span, xlabel="FLOPs for each byte moved")
     low, high = ax.get_ylim()
     decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)

@@ -13,7 +13,9 @@ from nnlib.plot.colors import COLORS as COLORS
 from nnlib.plot.colors import INK as INK
 from nnlib.plot.colors import MUTED as MUTED
 
-CYCLE = [COLORS[name] for name in ("learned", "input", "state", "gate", "highlight", "fixed")]
+CYCLE = [
+    COLORS[name] for name in ("learned", "input", "state", "gate", "highlight", "fixed")
+]
 
 MAGNITUDE = "viridis"
 SIGNED = LinearSegmentedColormap.from_list(
@@ -72,7 +74,15 @@ def apply() -> None:
 
 
 _OF_THE_FIGURE = frozenset(
-    ("sharex", "sharey", "squeeze", "width_ratios", "height_ratios", "gridspec_kw", "layout")
+    (
+        "sharex",
+        "sharey",
+        "squeeze",
+        "width_ratios",
+        "height_ratios",
+        "gridspec_kw",
+        "layout",
+    )
 )
 
 
@@ -113,13 +123,17 @@ def subplots(
     apply()
     for name in ("xlim", "ylim"):
         if None in options.get(name, ()):
-            raise ValueError(f"{name}={options[name]!r} has an open end: set it after drawing")
+            raise ValueError(
+                f"{name}={options[name]!r} has an open end: set it after drawing"
+            )
     outer = {name: value for name, value in options.items() if name in _OF_THE_FIGURE}
     if margins is not None:
         sides = dict(zip(("left", "bottom", "right", "top"), margins, strict=True))
         outer |= {"layout": "none", "gridspec_kw": sides | outer.get("gridspec_kw", {})}
     figure, axes = plt.subplots(rows, cols, figsize=(width, height), **outer)
-    inner = {name: value for name, value in options.items() if name not in _OF_THE_FIGURE}
+    inner = {
+        name: value for name, value in options.items() if name not in _OF_THE_FIGURE
+    }
     if title and rows == cols == 1:
         inner["title"] = title
     elif title:

@@ -15,7 +15,9 @@ from matplotlib.figure import Figure
 
 from nnlib.plot.style import INK
 
-_STYLE_RULE = re.compile(r"<defs>\s*<style type=\"text/css\">.*?</style>\s*</defs>", re.DOTALL)
+_STYLE_RULE = re.compile(
+    r"<defs>\s*<style type=\"text/css\">.*?</style>\s*</defs>", re.DOTALL
+)
 _HEADER = re.compile(r"^.*?(?=<svg)", re.DOTALL)
 _METADATA = re.compile(r"<metadata>.*?</metadata>\s*", re.DOTALL)
 _OPENING = re.compile(r"<svg [^>]*?viewBox=\"([^\"]+)\"[^>]*>", re.DOTALL)
@@ -40,7 +42,9 @@ def inline_svg(figure: Figure, name: str, alt: str) -> str:
         ValueError: `name` is no identifier of that kind, or `alt` is empty.
     """
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]*", name):
-        raise ValueError(f"name={name!r} must be letters, digits and hyphens, a letter first")
+        raise ValueError(
+            f"name={name!r} must be letters, digits and hyphens, a letter first"
+        )
     if not alt.strip():
         raise ValueError(f"alt={alt!r} must describe the picture in words")
     buffer = io.StringIO()
@@ -71,8 +75,12 @@ def share_glyphs(pictures: Sequence[str], name: str) -> tuple[str, list[str]]:
         glyph = re.compile(rf'<path id="{own}-({_LETTER})"([^>]*)/>')
         letters |= {found[1]: found[2] for found in glyph.finditer(picture)}
         picture = glyph.sub("", picture).replace("<defs></defs>", "")
-        shared.append(re.sub(rf'href="#{own}-({_LETTER})"', rf'href="#{common}-\1"', picture))
-    paths = "".join(f'<path id="{common}-{key}"{outline}/>' for key, outline in letters.items())
+        shared.append(
+            re.sub(rf'href="#{own}-({_LETTER})"', rf'href="#{common}-\1"', picture)
+        )
+    paths = "".join(
+        f'<path id="{common}-{key}"{outline}/>' for key, outline in letters.items()
+    )
     hidden = '<svg aria-hidden="true" style="position:absolute;width:0;height:0">'
     return f"{hidden}<defs>{paths}</defs></svg>", shared
 
@@ -90,7 +98,11 @@ def _rename_ids(markup: str, prefix: str) -> str:
     new: dict[str, str] = {}
     for old in re.findall(r'(?:href="#|url\(#)([^")]+)', markup):
         letter = re.fullmatch(r"([A-Z][A-Za-z]*(?:-[A-Z][A-Za-z]*)?)-([0-9a-f]+)", old)
-        short = re.sub("[^A-Z]", "", letter[1]) + f"-{letter[2]}" if letter else str(len(new))
+        short = (
+            re.sub("[^A-Z]", "", letter[1]) + f"-{letter[2]}"
+            if letter
+            else str(len(new))
+        )
         new.setdefault(old, f"{prefix}-{short}")
     markup = re.sub(
         r' id="([^"]+)"',
@@ -113,4 +125,6 @@ def _shorten(markup: str) -> str:
     """Keep two decimals of every position: a hundredth of a point is below what one sees."""
     markup = _LONG_NUMBER.sub(lambda found: found[1] or found[0], markup)
     markup = _SPACE.sub(" ", markup).replace("> <", "><")
-    return re.sub(r'style="[^"]*"', lambda f: f[0].replace(": ", ":").replace("; ", ";"), markup)
+    return re.sub(
+        r'style="[^"]*"', lambda f: f[0].replace(": ", ":").replace("; ", ";"), markup
+    )

@@ -42,7 +42,10 @@ def free_run(
     leak: float, steps: int,
 ) -> tuple[Array, Array]:  # fmt: skip
     """Return the last state, and the outputs k of a run that hears itself."""
-    matrix, out = _compact(recurrent, steps), np.empty((steps, len(readout)), readout.dtype)
+    matrix, out = (
+        _compact(recurrent, steps),
+        np.empty((steps, len(readout)), readout.dtype),
+    )
     column = np.ones(readout.shape[1], readout.dtype)
     for t in range(steps):
         h = _tick(matrix.dot(h) + given.dot(x) + bias, h, leak)
@@ -67,6 +70,10 @@ def _tick(mixed: Array, h: Array, leak: float) -> Array:
 
 def _compact(matrix: Array, steps: int) -> Array | csr_array:
     """Return the matrix in the form that multiplies a vector faster, so many times."""
-    if len(matrix) < UNITS or steps < STEPS or np.count_nonzero(matrix) > SHARE * matrix.size:
+    if (
+        len(matrix) < UNITS
+        or steps < STEPS
+        or np.count_nonzero(matrix) > SHARE * matrix.size
+    ):
         return np.ascontiguousarray(matrix)
     return csr_array(matrix)

@@ -41,7 +41,9 @@ def reverse(
         >>> reverse(x, torch.tensor([2])).flatten().tolist()
         [2.0, 1.0, 0.0]
     """
-    checks.tensor("x", x, shape=("b", "t") if getattr(x, "ndim", 0) == 2 else ("b", "t", "d"))
+    checks.tensor(
+        "x", x, shape=("b", "t") if getattr(x, "ndim", 0) == 2 else ("b", "t", "d")
+    )
     if lengths is None:
         return x.flip(1)
     checks.lengths("lengths", lengths, *x.shape[:2])
@@ -73,15 +75,24 @@ class Bidirectional(nn.Module):
 
     bidirectional = True
 
-    def __init__(self, forward_layer: nn.Module, backward_layer: nn.Module, merge: str = "concat"):
+    def __init__(
+        self, forward_layer: nn.Module, backward_layer: nn.Module, merge: str = "concat"
+    ):
         super().__init__()
-        for name, layer in (("forward_layer", forward_layer), ("backward_layer", backward_layer)):
+        for name, layer in (
+            ("forward_layer", forward_layer),
+            ("backward_layer", backward_layer),
+        ):
             if not isinstance(layer, nn.Module):
-                raise TypeError(f"{name} must be a recurrent layer, got {type(layer).__name__}")
+                raise TypeError(
+                    f"{name} must be a recurrent layer, got {type(layer).__name__}"
+                )
             if getattr(layer, "bidirectional", False):
                 raise ValueError(f"{name} must read one way, got bidirectional=True")
             if not getattr(layer, "batch_first", True):
-                raise ValueError(f"{name} must have the batch first, got batch_first=False")
+                raise ValueError(
+                    f"{name} must have the batch first, got batch_first=False"
+                )
         self.merge = checks.one_of("merge", merge, MERGES)
         sizes = ["input_size"] if merge == "concat" else ["input_size", "hidden_size"]
         for size in sizes:
@@ -102,10 +113,15 @@ class Bidirectional(nn.Module):
             x: sequences, batch first.
             lengths: real steps of each, in any order; outputs after them are 0.
         """
-        ahead, last = self.forward_layer(x, lengths=lengths)  # eq. bidirectional-forward
+        ahead, last = self.forward_layer(
+            x, lengths=lengths
+        )  # eq. bidirectional-forward
         back, first = self.backward_layer(reverse(x, lengths), lengths=lengths)
         back = reverse(back, lengths)  # eq. bidirectional-backward
-        return MERGES[self.merge](ahead, back), (last, first)  # eq. bidirectional-output
+        return MERGES[self.merge](ahead, back), (
+            last,
+            first,
+        )  # eq. bidirectional-output
 
 
 class GapFiller(nn.Module):
@@ -148,7 +164,9 @@ class GapFiller(nn.Module):
         self.token_embedding = nn.Embedding(vocab_size, embed_dim, **where)
         self.left = LSTM(embed_dim, hidden_size, **where) if sides != "right" else None
         self.right = LSTM(embed_dim, hidden_size, **where) if sides != "left" else None
-        self.readout = nn.Linear(hidden_size * (2 if sides == "both" else 1), vocab_size, **where)
+        self.readout = nn.Linear(
+            hidden_size * (2 if sides == "both" else 1), vocab_size, **where
+        )
 
     def forward(
         self, tokens: Int[Tensor, "b t"], lengths: Int[Tensor, " b"] | None = None
@@ -163,7 +181,9 @@ class GapFiller(nn.Module):
         x, known = self.token_embedding(tokens), []
         if self.left is not None:
             known.append(_before(self.left(x)[0]))
-        if self.right is not None:  # padding comes last in both walks, so none of them needs it
+        if (
+            self.right is not None
+        ):  # padding comes last in both walks, so none of them needs it
             known.append(reverse(_before(self.right(reverse(x, lengths))[0]), lengths))
         return self.readout(torch.cat(known, -1))  # eq. bidirectional-gap
 

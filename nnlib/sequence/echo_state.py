@@ -71,7 +71,9 @@ class EchoStateNetwork(nn.Module):
         super().__init__()
         self.input_size = d = checks.count("input_size", input_size)
         self.reservoir_size = h = checks.count("reservoir_size", reservoir_size)
-        self.spectral_radius = checks.number("spectral_radius", spectral_radius, least=0)
+        self.spectral_radius = checks.number(
+            "spectral_radius", spectral_radius, least=0
+        )
         self.leak = checks.number("leak", leak, above=0, most=1)
         self.ridge = checks.number("ridge", ridge, least=0)
         scale = checks.number("input_scaling", input_scaling, above=0)
@@ -132,10 +134,14 @@ class EchoStateNetwork(nn.Module):
             washout: steps at the start that are not learned from, ≥ 0 and fewer than t.
         """
         seen = self.states(x)
-        checks.tensor("y", y, shape=(len(x), "k"), floating=True, finite=True, empty=False)
+        checks.tensor(
+            "y", y, shape=(len(x), "k"), floating=True, finite=True, empty=False
+        )
         washout = checks.count("washout", washout, least=0)
         if washout >= len(x):
-            raise ValueError(f"washout={washout} leaves none of the {len(x)} steps to learn from")
+            raise ValueError(
+                f"washout={washout} leaves none of the {len(x)} steps to learn from"
+            )
         features, wanted = self._features(seen, x)[washout:], y.to(self.state)[washout:]
         found = _repaired(features, wanted, self.ridge)  # eq. echo-state-ridge
         if found is None:
@@ -215,7 +221,9 @@ class EchoStateNetwork(nn.Module):
 
     def _tick(self, driven: Tensor, h: Tensor) -> Tensor:
         new = torch.addmv(driven, self.recurrent, h).tanh_()
-        return new if self.leak == 1 else torch.lerp(h, new, self.leak)  # eq. echo-state-update
+        return (
+            new if self.leak == 1 else torch.lerp(h, new, self.leak)
+        )  # eq. echo-state-update
 
     def _features(self, seen: Tensor, x: Tensor) -> Tensor:
         one = torch.ones(len(seen), 1, dtype=seen.dtype, device=seen.device)
@@ -228,8 +236,13 @@ class EchoStateNetwork(nn.Module):
         if len(self.readout) == 0:
             raise RuntimeError("the network has no read-out yet: call fit(x, y) first")
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        for name in ("readout", "last"):  # their sizes are known once the network is fitted
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any
+    ) -> None:
+        for name in (
+            "readout",
+            "last",
+        ):  # their sizes are known once the network is fitted
             saved = state_dict.get(prefix + name)
             if saved is not None:
                 setattr(self, name, torch.empty_like(saved).to(self.state))
@@ -266,15 +279,25 @@ def ridge_regression(
 
     Source: Hoerl and Kennard 1970.
     """
-    checks.tensor("features", features, shape=("t", "p"), floating=True, finite=True, empty=False)
-    checks.tensor("wanted", wanted, shape=(len(features), "k"), floating=True, finite=True)
+    checks.tensor(
+        "features", features, shape=("t", "p"), floating=True, finite=True, empty=False
+    )
+    checks.tensor(
+        "wanted", wanted, shape=(len(features), "k"), floating=True, finite=True
+    )
     ridge = checks.number("ridge", ridge, least=0)
     if ridge == 0:
-        return torch.linalg.lstsq(features, wanted.to(features), driver="gelsd").solution
+        return torch.linalg.lstsq(
+            features, wanted.to(features), driver="gelsd"
+        ).solution
     p, k = features.shape[1], wanted.shape[1]
     rows = torch.cat([features, wanted.to(features)], 1)
-    penalty = ridge**0.5 * torch.eye(p, p + k).to(features)  # wants zero: its last columns
-    rotated = torch.linalg.qr(torch.cat([rows, penalty]), mode="r").R[:p]  # both sides at once
+    penalty = ridge**0.5 * torch.eye(p, p + k).to(
+        features
+    )  # wants zero: its last columns
+    rotated = torch.linalg.qr(torch.cat([rows, penalty]), mode="r").R[
+        :p
+    ]  # both sides at once
     return torch.linalg.solve_triangular(rotated[:, :p], rotated[:, p:], upper=True)
 
 
@@ -290,7 +313,9 @@ def _repaired(features: Tensor, wanted: Tensor, ridge: float) -> Tensor | None:
     if failed:
         return None
     found = torch.zeros(features.shape[1], wanted.shape[1]).to(features)
-    small = torch.finfo(found.dtype).eps ** 0.5  # the next would be smaller by a like factor
+    small = (
+        torch.finfo(found.dtype).eps ** 0.5
+    )  # the next would be smaller by a like factor
     for _ in range(1 + REPAIRS):
         slope = features.T @ (wanted - features @ found) - ridge * found
         change = torch.cholesky_solve(slope, factor)

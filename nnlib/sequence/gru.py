@@ -38,7 +38,9 @@ class GRU(Recurrent):
     gates = 3
     fused: Callable[..., Any] | None = staticmethod(torch.gru)
 
-    def cell(self, projected: Tensor, state: State, weights: dict[str, Tensor]) -> State:
+    def cell(
+        self, projected: Tensor, state: State, weights: dict[str, Tensor]
+    ) -> State:
         """One tick: what to compare with, what is new, how much to keep."""
         (h,) = state
         from_x = projected.chunk(3, -1)
@@ -67,7 +69,9 @@ class ResetBeforeGRU(Recurrent):
 
     gates = 3
 
-    def cell(self, projected: Tensor, state: State, weights: dict[str, Tensor]) -> State:
+    def cell(
+        self, projected: Tensor, state: State, weights: dict[str, Tensor]
+    ) -> State:
         """One tick: the old state is reset first, then multiplied."""
         (h,) = state
         x_r, x_z, x_n = projected.chunk(3, -1)
@@ -114,13 +118,19 @@ class MinGRU(nn.Module):
         self.input_size = checks.count("input_size", input_size)
         self.hidden_size = checks.count("hidden_size", hidden_size)
         self.to_gate = nn.Linear(input_size, hidden_size, device=device, dtype=dtype)
-        self.to_candidate = nn.Linear(input_size, hidden_size, device=device, dtype=dtype)
+        self.to_candidate = nn.Linear(
+            input_size, hidden_size, device=device, dtype=dtype
+        )
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t h"]:
         """Return the states at every step, all of time at once: what training uses."""
-        checks.tensor("x", x, shape=("b", "t", self.input_size), floating=True, empty=False)
+        checks.tensor(
+            "x", x, shape=("b", "t", self.input_size), floating=True, empty=False
+        )
         z = self.to_gate(x).sigmoid()  # eq. gru-min-gate
-        return linear_scan(1 - z, z * self.to_candidate(x))  # eq. gru-min-candidate, gru-min-state
+        return linear_scan(
+            1 - z, z * self.to_candidate(x)
+        )  # eq. gru-min-candidate, gru-min-state
 
     def step(
         self, x: Float[Tensor, "b d"], state: Float[Tensor, "b h"] | None = None

@@ -58,7 +58,9 @@ class LSTM(Recurrent):
     num_states = 2
     fused: Callable[..., Any] | None = staticmethod(torch.lstm)
 
-    def cell(self, projected: Tensor, state: State, weights: dict[str, Tensor]) -> State:
+    def cell(
+        self, projected: Tensor, state: State, weights: dict[str, Tensor]
+    ) -> State:
         """One tick: the states after it."""
         tick = self.tick(projected, state, weights)
         return tick.h, tick.c
@@ -68,12 +70,18 @@ class LSTM(Recurrent):
         h, c = state
         mixed = projected + F.linear(h, weights["weight_hh"], weights.get("bias_hh"))
         i, f, g, o = mixed.chunk(4, -1)
-        i, f, o = i.sigmoid(), f.sigmoid(), o.sigmoid()  # eq. lstm-input, lstm-forget, lstm-output
+        i, f, o = (
+            i.sigmoid(),
+            f.sigmoid(),
+            o.sigmoid(),
+        )  # eq. lstm-input, lstm-forget, lstm-output
         g = g.tanh()  # eq. lstm-candidate
         c = f * c + i * g  # eq. lstm-cell
         return Tick(i, f, g, o, c, o * c.tanh())  # eq. lstm-hidden
 
-    def trace(self, x: Float[Tensor, "..."], state: tuple[Tensor, Tensor] | None = None) -> Tick:
+    def trace(
+        self, x: Float[Tensor, "..."], state: tuple[Tensor, Tensor] | None = None
+    ) -> Tick:
         """Return gates, candidates and states at every step, each of the shape of the outputs.
 
         Args:
@@ -178,7 +186,9 @@ def chrono_(
     longest = checks.count("longest", longest, least=2)
     for first, second in _biases(layer):
         h = layer.hidden_size
-        spans = torch.empty(h, dtype=torch.float64).uniform_(1, longest - 1, generator=generator)
+        spans = torch.empty(h, dtype=torch.float64).uniform_(
+            1, longest - 1, generator=generator
+        )
         first[h : 2 * h] = spans.log().to(first)
         first[:h] = -first[h : 2 * h]
         second[: 2 * h] = 0
@@ -214,7 +224,9 @@ def cell_jacobian(
         (torch.Size([4, 4, 4]), True)
     """
     if not isinstance(layer, LSTM) or isinstance(layer, PeepholeLSTM):
-        raise TypeError(f"layer must be an LSTM without peepholes, got {type(layer).__name__}")
+        raise TypeError(
+            f"layer must be an LSTM without peepholes, got {type(layer).__name__}"
+        )
     checks.tensor("x", x, shape=("t", layer.input_size), floating=True, empty=False)
     if checks.count("start", start, least=0) >= len(x):
         raise ValueError(f"start={start} must be below {len(x)}, the steps of x")
@@ -229,7 +241,9 @@ def cell_jacobian(
     cells = [torch.eye(layer.hidden_size).to(x)]
     hidden = rows(o[start] * shown[start], cells[0])
     for t in range(start + 1, len(x)):
-        gates = rows(c[t - 1] * f[t] * (1 - f[t]), r_f) + rows(g[t] * i[t] * (1 - i[t]), r_i)
+        gates = rows(c[t - 1] * f[t] * (1 - f[t]), r_f) + rows(
+            g[t] * i[t] * (1 - i[t]), r_i
+        )
         detour = gates + rows(i[t] * (1 - g[t] ** 2), r_g)
         cells.append(rows(f[t], cells[-1]) + detour @ hidden)  # eq. lstm-jacobian
         opened = rows(c[t].tanh() * o[t] * (1 - o[t]), r_o)

@@ -61,7 +61,9 @@ class RNN(Recurrent):
         self.fused = FUSED[nonlinearity]
         self.flatten_parameters()  # now that the operator is known
 
-    def cell(self, projected: Tensor, state: State, weights: dict[str, Tensor]) -> State:
+    def cell(
+        self, projected: Tensor, state: State, weights: dict[str, Tensor]
+    ) -> State:
         """One tick: mix the input's part with the state, and bend."""
         (h,) = state
         mixed = projected + F.linear(h, weights["weight_hh"], weights.get("bias_hh"))
@@ -89,7 +91,9 @@ def jacobians(layer: RNN, states: Float[Tensor, "b t h"]) -> Float[Tensor, "b t 
     """
     _one_walk(layer)
     checks.tensor("states", states, shape=("b", "t", layer.hidden_size), floating=True)
-    return _bend_slope(layer, states)[..., None] * _recurrent_weight(layer)  # eq. rnn-jacobian
+    return _bend_slope(layer, states)[..., None] * _recurrent_weight(
+        layer
+    )  # eq. rnn-jacobian
 
 
 @torch.no_grad()
@@ -166,7 +170,9 @@ def gradient_by_lag(
     parts, pulled = [], slopes
     for s in range(lags):
         delta = bend[:, : time - s] * pulled  # row k holds what came from step k + s
-        parts.append(torch.einsum("bth,btk->hk", delta, before[:, : time - s]))  # eq. rnn-lag
+        parts.append(
+            torch.einsum("bth,btk->hk", delta, before[:, : time - s])
+        )  # eq. rnn-lag
         pulled = delta[:, 1:] @ _recurrent_weight(layer)
     return torch.stack(parts)
 

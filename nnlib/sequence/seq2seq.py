@@ -88,9 +88,16 @@ class Seq2Seq(nn.Module):
     ):
         super().__init__()
         self.source_vocab_size = checks.count("source_vocab_size", source_vocab_size)
-        self.target_vocab_size = v = checks.count("target_vocab_size", target_vocab_size)
-        e, h = checks.count("embed_dim", embed_dim), checks.count("hidden_size", hidden_size)
-        self.context = checks.one_of("context", context, ("start", "every", "attention"))
+        self.target_vocab_size = v = checks.count(
+            "target_vocab_size", target_vocab_size
+        )
+        e, h = (
+            checks.count("embed_dim", embed_dim),
+            checks.count("hidden_size", hidden_size),
+        )
+        self.context = checks.one_of(
+            "context", context, ("start", "every", "attention")
+        )
         for name, token in (("begin", begin), ("end", end)):
             if checks.count(name, token, least=0) >= v:
                 raise ValueError(f"{name}={token} must be a target token, 0 … {v - 1}")
@@ -151,7 +158,9 @@ class Seq2Seq(nn.Module):
         if self.attention is not None:
             context, _ = self._attend(chooses, memory)
         if self.mix is not None:
-            chooses = torch.tanh(self.mix(torch.cat([context, chooses], -1)))  # eq. seq2seq-mix
+            chooses = torch.tanh(
+                self.mix(torch.cat([context, chooses], -1))
+            )  # eq. seq2seq-mix
         return self.to_logits(chooses), state  # eq. seq2seq-output
 
     def align(
@@ -221,7 +230,10 @@ class Seq2Seq(nn.Module):
             lengths: real tokens of each source.
             length_penalty: α ≥ 0; larger prefers longer sequences.
         """
-        width, max_length = checks.count("width", width), checks.count("max_length", max_length)
+        width, max_length = (
+            checks.count("width", width),
+            checks.count("max_length", max_length),
+        )
         alpha = checks.number("length_penalty", length_penalty, least=0)
         b, v = len(source), self.target_vocab_size
         memory = self.encode(source, lengths).repeat(width)
@@ -244,8 +256,13 @@ class Seq2Seq(nn.Module):
             best = ranked.topk(width, -1).indices
             row, chosen = best // v, best % v
             score = total.flatten(1).gather(1, best)
-            count, ended = grown.gather(1, row), ended.gather(1, row) | (chosen == self.end)
-            written = torch.cat([written.gather(1, _along(row, written)), chosen[..., None]], -1)
+            count, ended = (
+                grown.gather(1, row),
+                ended.gather(1, row) | (chosen == self.end),
+            )
+            written = torch.cat(
+                [written.gather(1, _along(row, written)), chosen[..., None]], -1
+            )
             flat = (row + torch.arange(b, device=row.device)[:, None] * width).flatten()
             state, token = state[:, flat], chosen.view(-1, 1)
             finished.append(ended.all())
@@ -275,7 +292,9 @@ class Seq2Seq(nn.Module):
         return self.attention(states, keys, keys, key_mask=memory.key_mask)
 
     def _check_target(self, target: Tensor, source: Tensor) -> None:
-        checks.tokens("target", target, self.target_vocab_size, shape=(len(source), "t"))
+        checks.tokens(
+            "target", target, self.target_vocab_size, shape=(len(source), "t")
+        )
 
 
 def _over(finished: list[Tensor]) -> bool:

@@ -50,7 +50,9 @@ class ExponentialMovingAverage:
         """Move the average towards the model, once a step."""
         slow: list[Tensor] = list(self.model.parameters())
         if slow:
-            torch._foreach_lerp_(slow, list[Tensor](self._source.parameters()), 1 - self.decay)
+            torch._foreach_lerp_(
+                slow, list[Tensor](self._source.parameters()), 1 - self.decay
+            )
         for mine, its in zip(self.model.buffers(), self._source.buffers(), strict=True):
             mine.copy_(its)
 

@@ -32,7 +32,9 @@ class Steps:
 
     def __iter__(self) -> Iterator[Any]:
         while self.steps is None or self.step < self.steps:
-            self.step += 1  # before the body, so that a checkpoint made there counts this step
+            self.step += (
+                1  # before the body, so that a checkpoint made there counts this step
+            )
             yield self._at(self.step - 1)
 
     def __len__(self) -> int:
@@ -105,7 +107,10 @@ class Batches(Steps):
 
     def _shuffled(self, epoch: int) -> Tensor:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-        order, device = torch.randperm(self.rows, generator=generator), self.data[0].device
+        order, device = (
+            torch.randperm(self.rows, generator=generator),
+            self.data[0].device,
+        )
         if device.type == "cuda":  # from pinned memory, the copy need not be waited for
             return order.pin_memory().to(device, non_blocking=True)
         return order.to(device)

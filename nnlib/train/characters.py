@@ -38,9 +38,13 @@ def bits_per_character(model: nn.Module, rows: Int[Tensor, "b t"]) -> float:
     checks.tensor("rows", rows, shape=("b", "t"), floating=False, empty=False)
     half, rest = divmod(rows.shape[1], 2)
     if rest or not half:
-        raise ValueError(f"rows must be of an even length, half is context, got {rows.shape[1]}")
+        raise ValueError(
+            f"rows must be of an even length, half is context, got {rows.shape[1]}"
+        )
     first = next(model.parameters(), None)
     rows = rows if first is None else rows.to(first.device)
     with evaluating(model):
         scores = model(rows[:, :-1])[:, half - 1 :]
-    return cross_entropy(scores.flatten(0, 1), rows[:, half:].flatten()).item() / math.log(2)
+    return cross_entropy(
+        scores.flatten(0, 1), rows[:, half:].flatten()
+    ).item() / math.log(2)

@@ -59,7 +59,9 @@ def save(folder: str | Path, parts: Parts) -> None:
         torch.distributed.all_gather_object(states, states[0])
     if not spread or torch.distributed.get_rank() == 0:
         tensors: dict[str, Tensor] = {}
-        meta = {name: _packed(name, _state(part), tensors) for name, part in parts.items()}
+        meta = {
+            name: _packed(name, _state(part), tensors) for name, part in parts.items()
+        }
         meta = {"parts": meta, "random": _packed("random", states, tensors)}
         path = Path(folder) / NAME
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -114,13 +116,22 @@ def _packed(name: str, state: Any, tensors: dict[str, Tensor]) -> Any:
     if isinstance(state, Tensor):
         while name in tensors:  # {"a.b": …} beside {"a": {"b": …}}
             name += "'"
-        tensors[name] = state.detach().cpu().clone().contiguous()  # tied weights: once each
+        tensors[name] = (
+            state.detach().cpu().clone().contiguous()
+        )  # tied weights: once each
         return {"tensor": name}
     if isinstance(state, Mapping):
-        pairs = [[key, _packed(f"{name}.{key}", value, tensors)] for key, value in state.items()]
-        return {"dict": pairs}  # pairs, since JSON would turn the numbers of parameters into text
+        pairs = [
+            [key, _packed(f"{name}.{key}", value, tensors)]
+            for key, value in state.items()
+        ]
+        return {
+            "dict": pairs
+        }  # pairs, since JSON would turn the numbers of parameters into text
     if isinstance(state, list | tuple):
-        parts = [_packed(f"{name}.{at}", value, tensors) for at, value in enumerate(state)]
+        parts = [
+            _packed(f"{name}.{at}", value, tensors) for at, value in enumerate(state)
+        ]
         return {"tuple": parts} if isinstance(state, tuple) else parts
     if state is None or isinstance(state, bool | int | float | str):
         return state

@@ -57,7 +57,9 @@ class EarlyStopping:
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint needs."""
-        return {name: getattr(self, name) for name in ("best", "at", "updates", "state")}
+        return {
+            name: getattr(self, name) for name in ("best", "at", "updates", "state")
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state`."""

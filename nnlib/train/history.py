@@ -65,13 +65,17 @@ class History:
             known += torch.stack(waiting).tolist()
             for step, value in enumerate(known[start:], start):
                 if not math.isfinite(value):
-                    raise FloatingPointError(f"the {name} is {value} at step {step}; a lower lr?")
+                    raise FloatingPointError(
+                        f"the {name} is {value} at step {step}; a lower lr?"
+                    )
 
     def __getitem__(self, name: str) -> list[float]:
         """Return a curve, one value a step."""
         self.read()
         if name not in self._curves:
-            raise KeyError(f"name={name!r} has no curve; there are {sorted(self._curves)}")
+            raise KeyError(
+                f"name={name!r} has no curve; there are {sorted(self._curves)}"
+            )
         return self._curves[name]
 
     @property
@@ -92,7 +96,9 @@ class History:
     def last(self, name: str) -> float:
         """Return the last value of a measure."""
         if name not in self.measures:
-            raise KeyError(f"name={name!r} was not measured; there are {sorted(self.measures)}")
+            raise KeyError(
+                f"name={name!r} was not measured; there are {sorted(self.measures)}"
+            )
         return self.measures[name][-1]
 
     def smooth_loss(self, width: int = 25) -> list[float]:
@@ -110,5 +116,9 @@ class History:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state`."""
-        self._curves, self.at, self.measures = state["curves"], state["at"], state["measures"]
+        self._curves, self.at, self.measures = (
+            state["curves"],
+            state["at"],
+            state["measures"],
+        )
         self._waiting = {}

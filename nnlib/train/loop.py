@@ -87,7 +87,9 @@ def train(
             been taken by then, but no checkpoint is made of what they left.
     """
     accumulate = checks.count("accumulate", accumulate)
-    every = steps if measure_every is None else checks.count("measure_every", measure_every)
+    every = (
+        steps if measure_every is None else checks.count("measure_every", measure_every)
+    )
     saving = checkpoint_every
     saving = steps if saving is None else checks.count("checkpoint_every", saving)
     clip = None if clip is None else checks.number("clip", clip, above=0)

@@ -25,17 +25,23 @@ class Machine:
         mixed_precision: `"no"`, `"bf16"` or `"fp16"`.
     """
 
-    def __init__(self, device: str | torch.device = "auto", mixed_precision: str = "no"):
+    def __init__(
+        self, device: str | torch.device = "auto", mixed_precision: str = "no"
+    ):
         with extra("train"):
             from accelerate import Accelerator
             from accelerate.state import is_initialized
 
-        self.dtype = PRECISIONS[checks.one_of("mixed_precision", mixed_precision, PRECISIONS)]
+        self.dtype = PRECISIONS[
+            checks.one_of("mixed_precision", mixed_precision, PRECISIONS)
+        ]
         picked = pick_device(device)
         if is_initialized():
             self._accelerator = Accelerator()
         else:
-            self._accelerator = Accelerator(cpu=picked.type == "cpu", mixed_precision="no")
+            self._accelerator = Accelerator(
+                cpu=picked.type == "cpu", mixed_precision="no"
+            )
         self.processes = self._accelerator.num_processes
         self.is_first = self._accelerator.is_main_process
         self.device = picked if self.processes == 1 else self._accelerator.device

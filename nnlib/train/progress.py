@@ -8,7 +8,9 @@ from nnlib.train.batches import Steps
 from nnlib.train.history import History
 
 
-def bar(steps: Steps, history: History | None = None, *, shown: bool = True) -> Iterator[Any]:
+def bar(
+    steps: Steps, history: History | None = None, *, shown: bool = True
+) -> Iterator[Any]:
     """Yield what `steps` yields, above a bar with the latest values of `history`.
 
     Example:

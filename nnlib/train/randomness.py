@@ -15,7 +15,10 @@ def random_state() -> dict[str, Any]:
     state: dict[str, Any] = {
         "torch": torch.get_rng_state(),
         "python": (version, torch.tensor(numbers), gauss),
-        "numpy": {**numpy, "state": {"key": torch.tensor(key.astype(np.int64)), "pos": at}},
+        "numpy": {
+            **numpy,
+            "state": {"key": torch.tensor(key.astype(np.int64)), "pos": at},
+        },
     }
     if torch.cuda.is_initialized():
         state["cuda"] = torch.cuda.get_rng_state_all()

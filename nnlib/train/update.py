@@ -61,7 +61,8 @@ def take_step(
             scaler.unscale_(optimizer)
         clip = checks.number("clip", clip, above=0)
         nn.utils.clip_grad_norm_(
-            [theta for group in optimizer.param_groups for theta in group["params"]], clip
+            [theta for group in optimizer.param_groups for theta in group["params"]],
+            clip,
         )
     if scaler is None:
         optimizer.step()
@@ -87,6 +88,8 @@ def optimizer_of(
     if choice is not None and choice.default is None:
         try:
             return kind(parameters, lr=lr, fused=True)
-        except RuntimeError:  # torch's word for: not for this device, or not with another option
+        except (
+            RuntimeError
+        ):  # torch's word for: not for this device, or not with another option
             pass
     return kind(parameters, lr=lr)

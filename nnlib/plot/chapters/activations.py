@@ -61,8 +61,13 @@ def layer_histograms(
         y = (heights[first : last + 1] + heights[first + 1 : last + 2]) / 2
         if len(y) == 1:  # all values in one bin: as tall as the bin
             y, half = heights[first : first + 2], np.repeat(half, 2)
-        outline = [np.stack([middle - half, y], 1), np.stack([middle + half, y], 1)[::-1]]
+        outline = [
+            np.stack([middle - half, y], 1),
+            np.stack([middle + half, y], 1)[::-1],
+        ]
         shapes.append(np.concatenate(outline))
     zero = bottom + (np.clip(0.0, low, high) - low) / (high - low) * (top - bottom)
     ax.plot([left, right], [zero, zero], color="muted", linewidth=0.7)
-    ax.add_collection(PolyCollection(shapes, facecolors=color, linewidths=0, alpha=0.85))
+    ax.add_collection(
+        PolyCollection(shapes, facecolors=color, linewidths=0, alpha=0.85)
+    )

@@ -44,20 +44,28 @@ def network_columns(
         ValueError: fewer than two layers, or an empty one.
     """
     if len(sizes) < 2 or min(sizes) < 1:
-        raise ValueError(f"sizes={list(sizes)} must name two layers or more, of one unit or more")
+        raise ValueError(
+            f"sizes={list(sizes)} must name two layers or more, of one unit or more"
+        )
     columns = []
     for layer, size in enumerate(sizes):
-        tall = height * min(1.0, (size - 1) / max(4, max(sizes) - 1) + (0.3 if size < 5 else 0.0))
+        tall = height * min(
+            1.0, (size - 1) / max(4, max(sizes) - 1) + (0.3 if size < 5 else 0.0)
+        )
         y = np.linspace(tall / 2, -tall / 2, size) if size > 1 else np.zeros(1)
         columns.append(np.stack([np.full(size, layer * gap), y], axis=1))
     bare(ax).set(
-        xlim=(-0.6, gap * (len(sizes) - 1) + 0.6), ylim=(-height / 2 - 0.7, height / 2 + 0.7)
+        xlim=(-0.6, gap * (len(sizes) - 1) + 0.6),
+        ylim=(-height / 2 - 0.7, height / 2 + 0.7),
     )
     return columns
 
 
 def network_edges(
-    ax: Axes, columns: Sequence[np.ndarray], values: Sequence[np.ndarray], limit: float = 1.0
+    ax: Axes,
+    columns: Sequence[np.ndarray],
+    values: Sequence[np.ndarray],
+    limit: float = 1.0,
 ) -> None:
     """Draw every edge; red where its value is positive, blue where negative, wider where larger.
 
@@ -73,12 +81,18 @@ def network_edges(
     if not limit > 0:
         raise ValueError(f"limit={limit!r} must be greater than 0")
     groups: dict[tuple[int, int], list[tuple[float, float]]] = {}
-    for at, (start, end, matrix) in enumerate(zip(columns[:-1], columns[1:], values, strict=True)):
+    for at, (start, end, matrix) in enumerate(
+        zip(columns[:-1], columns[1:], values, strict=True)
+    ):
         matrix = np.nan_to_num(np.asarray(matrix, dtype=float))
         if matrix.shape != (len(end), len(start)):
             wanted = (len(end), len(start))
-            raise ValueError(f"values[{at}] must have shape {wanted}, got {matrix.shape}")
-        level = np.ceil(LEVELS * np.sqrt(np.minimum(np.abs(matrix) / limit, 1.0)) - 1e-9)
+            raise ValueError(
+                f"values[{at}] must have shape {wanted}, got {matrix.shape}"
+            )
+        level = np.ceil(
+            LEVELS * np.sqrt(np.minimum(np.abs(matrix) / limit, 1.0)) - 1e-9
+        )
         level[np.abs(matrix) < 1e-3 * limit] = 0
         for (i, j), step in np.ndenumerate(level):
             key = int(step), int(np.sign(matrix[i, j])) if step else 0
@@ -123,7 +137,9 @@ def network_units(
     tones = np.array([to_rgba(name) for name in names])
     off = ~np.isfinite(values)
     fill = tones.copy()
-    fill[:, 3] = 0.08 + 0.92 * np.minimum(np.abs(np.nan_to_num(values)) / limit, 1.0) ** 0.5
+    fill[:, 3] = (
+        0.08 + 0.92 * np.minimum(np.abs(np.nan_to_num(values)) / limit, 1.0) ** 0.5
+    )
     style: dict[str, Any] = {"s": size, "zorder": 3}
     if (~off).any():
         on = ~off

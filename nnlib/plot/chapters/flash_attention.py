@@ -20,7 +20,9 @@ from matplotlib.patches import Rectangle
 from nnlib.plot.style import bare, subplots
 
 
-def cell(ax: Axes, row: int, column: int, color: Any = "none", edge: str = "muted") -> None:
+def cell(
+    ax: Axes, row: int, column: int, color: Any = "none", edge: str = "muted"
+) -> None:
     """Draw a place of a grid whose rows count downwards."""
     corner = column + 0.05, row + 0.05
     box = Rectangle(corner, 0.9, 0.9, facecolor=color, edgecolor=edge, linewidth=0.8)
@@ -49,7 +51,9 @@ def tile_walk(scores: Any, tile: int, at: int) -> Figure:
     scores = np.asarray(scores, dtype=float)
     n = len(scores)
     if scores.shape != (n, n) or n % tile:
-        raise ValueError(f"scores must be n × n with n a multiple of {tile}, got {scores.shape}")
+        raise ValueError(
+            f"scores must be n × n with n a multiple of {tile}, got {scores.shape}"
+        )
     grid = n // tile
     order = tile_order(grid)
     i, j = order[at]
@@ -60,7 +64,9 @@ def tile_walk(scores: Any, tile: int, at: int) -> Figure:
     for row, column in product(range(grid), repeat=2):
         cell(ax, row, column, ("gate", 0.19) if (row, column) in order[:at] else "none")
         if column > row:
-            ax.text(column + 0.5, row + 0.5, "–", ha="center", va="center", color="muted")
+            ax.text(
+                column + 0.5, row + 0.5, "–", ha="center", va="center", color="muted"
+            )
     cell(ax, i, j, "highlight", "ink")
     ax.text(-0.12, i + 0.5, f"$Q_{i + 1}$", ha="right", va="center", color="input")
     ax.text(j + 0.5, -0.12, f"$K_{j + 1}, V_{j + 1}$", ha="center", color="input")

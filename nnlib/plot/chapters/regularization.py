@@ -62,7 +62,9 @@ def tensor_cube(
     inner = values.shape if box is None else box
     tiles, numbers, strong = [], [], []
 
-    def tile(d: int, r: int, c: int, corner: np.ndarray, u: np.ndarray, v: np.ndarray) -> None:
+    def tile(
+        d: int, r: int, c: int, corner: np.ndarray, u: np.ndarray, v: np.ndarray
+    ) -> None:
         near, far = gap / 2, 1 - gap / 2
         sides = (near, near), (far, near), (far, far), (near, far)
         tiles.append([corner + i * u + j * v for i, j in sides])
@@ -98,7 +100,13 @@ def _outline(ax: Axes, box: tuple[int, int, int], columns: int) -> None:
     )
     for face in faces:
         ax.add_patch(
-            Polygon(face, fill=False, edgecolor="highlight", linewidth=2.2, joinstyle="round")
+            Polygon(
+                face,
+                fill=False,
+                edgecolor="highlight",
+                linewidth=2.2,
+                joinstyle="round",
+            )
         )
 
 

@@ -52,7 +52,9 @@ def softmax_program(step: int, x: Any, y: Any) -> Figure:
     """
     x, y = (np.asarray(values, dtype=float) for values in (x, y))
     if x.shape != (ROWS, COLUMNS) or y.shape != x.shape:
-        raise ValueError(f"x and y must be {ROWS} × {COLUMNS}, got {x.shape} and {y.shape}")
+        raise ValueError(
+            f"x and y must be {ROWS} × {COLUMNS}, got {x.shape} and {y.shape}"
+        )
     everything, row = set(range(x.size)), set(range(COLUMNS, 2 * COLUMNS))
     read = everything if step in (0, LAST) else row if step >= 4 else {COLUMNS}
     written = everything if step == LAST else row if step == LAST - 1 else set()
@@ -64,7 +66,9 @@ def softmax_program(step: int, x: Any, y: Any) -> Figure:
     _tape(ax, 5.1, "x in memory", [f"{value:g}" for value in x.flat], "input", read)
     if step in (0, LAST):
         for program in range(ROWS):
-            ax.text(4 * program + 1.9, 4.65, f"program {program}", ha="center", fontsize=10)
+            ax.text(
+                4 * program + 1.9, 4.65, f"program {program}", ha="center", fontsize=10
+            )
     if 2 <= step < LAST:
         _lanes(ax, 3.6, "cols", range(BLOCK), BLOCK if step == 2 else COLUMNS)
     if 4 <= step < LAST:
@@ -74,7 +78,9 @@ def softmax_program(step: int, x: Any, y: Any) -> Figure:
     notes = [f"m = {x[1].max():g}"] * (5 <= step < LAST)
     notes += [f"total = {e.sum():.2f}"] * (7 <= step < LAST)
     ax.text(11.7, 1.15, "    ".join(notes), ha="right", va="center", fontsize=10)
-    stored = [f"{v:.2f}".lstrip("0") if at in written else "" for at, v in enumerate(y.flat)]
+    stored = [
+        f"{v:.2f}".lstrip("0") if at in written else "" for at, v in enumerate(y.flat)
+    ]
     _tape(ax, 0.0, "y in memory", stored, "learned", written)
     family = "monospace" if 0 < step < LAST else None
     ax.text(-1.8, 6.5, LINES[step], fontsize=10.5, family=family)
@@ -91,7 +97,9 @@ def _tape(
         _box(ax, left, bottom, 0.75, text, (color, 0.4 if at in lit else 0.11))
 
 
-def _lanes(ax: Axes, bottom: float, name: str, texts: Iterable[Any], live: int = COLUMNS) -> None:
+def _lanes(
+    ax: Axes, bottom: float, name: str, texts: Iterable[Any], live: int = COLUMNS
+) -> None:
     """Draw registers; those that are masked are grey."""
     _name(ax, bottom, name)
     for at, text in enumerate(texts):
@@ -103,9 +111,16 @@ def _name(ax: Axes, bottom: float, name: str) -> None:
 
 
 def _box(
-    ax: Axes, left: float, bottom: float, width: float, text: Any, color: tuple[str, float]
+    ax: Axes,
+    left: float,
+    bottom: float,
+    width: float,
+    text: Any,
+    color: tuple[str, float],
 ) -> None:
-    box = Rectangle((left, bottom), width, 0.8, linewidth=0.8, edgecolor="muted", facecolor=color)
+    box = Rectangle(
+        (left, bottom), width, 0.8, linewidth=0.8, edgecolor="muted", facecolor=color
+    )
     ax.add_patch(box)
     ink = "muted" if color[0] == "muted" else "ink"
     where = left + width / 2, bottom + 0.4
