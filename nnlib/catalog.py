@@ -27,6 +27,7 @@ class Architecture:
         year: of the first publication of the idea.
         people: who published it, and who added what later.
         ancestors: names of the rows that it grew from, none of them younger.
+        requires: names of the rows to read before it; what those require is not repeated.
         source: BibTeX key of the first publication.
         module: dotted path of its module, or "".
         cls: name of its class, optimizer or function in the module, or "".
@@ -46,6 +47,7 @@ class Architecture:
     people: str
     ancestors: tuple[str, ...]
     source: str
+    requires: tuple[str, ...] = ()
     module: str = ""
     cls: str = ""
     trained_by: str = "none"
@@ -125,6 +127,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         parameters="Σₗ (nₗ₋₁ + 1) nₗ",
         train_cost="about 6 FLOPs a weight and example; keeps every hidden layer",
         use_cost="2 FLOPs a weight and example; keeps the widest layer",
+        requires=("perceptron",),
     ),
     Architecture(
         "activations", "foundations", "Activation functions",
@@ -136,6 +139,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         parameters="none",
         train_cost="O(n) time; keeps the n inputs for the backward pass",
         use_cost="O(n) time, in place",
+        requires=("mlp",),
     ),
     Architecture(
         "backpropagation", "foundations", "Backpropagation",
@@ -147,6 +151,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         parameters="none",
         train_cost="twice the forward pass; keeps every layer, or √L of L by recomputing",
         use_cost="not needed",
+        requires=("mlp",),
     ),
     Architecture(
         "optimizers", "foundations", "Optimizers",
@@ -157,6 +162,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         parameters="none; state of 0 (SGD), 1 (momentum) or 2 (Adam) numbers a weight",
         train_cost="O(n) a step for n weights",
         use_cost="not needed",
+        requires=("backpropagation",),
     ),
     Architecture(
         "regularization", "foundations", "Regularization and normalization",
@@ -170,6 +176,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         parameters="d (RMSNorm), 2d (LayerNorm, BatchNorm), none (dropout, penalties)",
         train_cost="O(d) an example",
         use_cost="O(d) an example; BatchNorm folds into the layer before it",
+        requires=("optimizers",),
     ),
     # ------------------------------------------------------------------ Part II: vision
     Architecture(
@@ -177,30 +184,35 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         idea="One small filter looks everywhere, so a shifted picture gives a shifted answer.",
         year=1989, people="LeCun et al.; AlexNet: Krizhevsky et al. 2012",
         ancestors=("mlp", "backpropagation"), source="lecun1989backpropagation", short="CNN",
+        requires=("backpropagation",),
     ),
     Architecture(
         "resnet", "vision", "Residual network",
         idea="Each block adds a correction to its input, so depth stops hurting.",
         year=2015, people="He et al.", ancestors=("cnn", "regularization"), source="he2016deep",
         short="ResNet",
+        requires=("cnn", "regularization"),
     ),
     Architecture(
         "unet", "vision", "U-Net",
         idea="Down to see what, up to say where, with the fine detail handed across.",
         year=2015, people="Ronneberger, Fischer and Brox", ancestors=("cnn", "autoencoder"),
         source="ronneberger2015unet",
+        requires=("resnet", "autoencoder"),
     ),
     Architecture(
         "vit", "vision", "Vision Transformer",
         idea="A picture read as a sequence of patches.",
         year=2020, people="Dosovitskiy et al.", ancestors=("transformer", "bert", "cnn"),
         source="dosovitskiy2020image", short="ViT",
+        requires=("cnn", "transformer"),
     ),
     Architecture(
         "capsule", "vision", "Capsule network",
         idea="Groups of units vote on pose, and agreement decides where the signal goes.",
         year=2017, people="Sabour, Frosst and Hinton", ancestors=("cnn",),
         source="sabour2017dynamic", short="Capsules",
+        requires=("cnn",),
     ),
     # ------------------------------------------------------------------ Part III: sequences
     Architecture(
@@ -212,6 +224,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         parameters="h (d + h + 2) a layer, whatever the length; one bias would do with h less",
         train_cost="6h (h + d) FLOPs a step and layer, one step after the other; keeps T h states",
         use_cost="2h (h + d) FLOPs a step; keeps h numbers",
+        requires=("backpropagation",),
     ),
     Architecture(
         "lstm", "sequence", "LSTM",
@@ -222,6 +235,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         parameters="4h (d + h + 1); torch's two biases: 4h (d + h + 2)",
         train_cost="about 24h (d + h) FLOPs a step, one step after the other; keeps every step",
         use_cost="8h (d + h) FLOPs a step, however long the past; keeps 2h numbers",
+        requires=("rnn",),
     ),
     Architecture(
         "gru", "sequence", "GRU",
@@ -232,6 +246,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         parameters="3h (d + h + 1); torch's two biases: 3h (d + h + 2)",
         train_cost="about 18h (d + h) FLOPs a step, one step after the other; keeps every step",
         use_cost="6h (d + h) FLOPs a step, however long the past; keeps h numbers",
+        requires=("lstm",),
     ),
     Architecture(
         "bidirectional", "sequence", "Bidirectional recurrent network",
@@ -242,6 +257,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         parameters="2 g h (d + h + 2) for g blocks of gates: 1, 3 (GRU) or 4 (LSTM)",
         train_cost="two walks, O(T g h (d + h)) each, side by side; keeps the states of both",
         use_cost="the same; the first answer comes after the last input",
+        requires=("lstm",),
     ),
     Architecture(
         "seq2seq", "sequence", "Sequence to sequence",
@@ -253,6 +269,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         "at every step",
         train_cost="O((m + n) h²) for m tokens read and n written, O(nmh) more with attention",
         use_cost="O(h²) a token written, O(w h²) in w beams; keeps h numbers, mh with attention",
+        requires=("gru",),
     ),
     Architecture(
         "echo_state", "sequence", "Echo state network",
@@ -263,34 +280,40 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         parameters="k (h + d + 1) learned; h² + hd + h drawn and fixed",
         train_cost="O(T h²) to read T steps, O(T h² + h³) for one regression; keeps T h states",
         use_cost="O(h² + hd) a step; keeps h numbers",
+        requires=("rnn",),
     ),
     Architecture(
         "wavenet", "sequence", "WaveNet",
         idea="Causal convolutions with doubling gaps hear a long past in few layers.",
         year=2016, people="van den Oord et al.", ancestors=("cnn", "resnet", "lstm"),
         source="oord2016wavenet",
+        requires=("resnet",),
     ),
     Architecture(
         "xlstm", "sequence", "xLSTM",
         idea="Exponential gates and a matrix memory bring the LSTM to the scale of transformers.",
         year=2024, people="Beck et al.", ancestors=("lstm", "transformer"), source="beck2024xlstm",
+        requires=("lstm", "transformer"),
     ),
     Architecture(
         "rwkv", "sequence", "RWKV",
         idea="Attention with a decaying weight, written as a recurrence of constant size.",
         year=2023, people="Peng et al.", ancestors=("rnn", "transformer"), source="peng2023rwkv",
+        requires=("transformer",),
     ),
     Architecture(
         "s4", "sequence", "Structured state space model",
         idea="A linear system, stepped as a recurrence or applied as one long convolution.",
         year=2021, people="Gu, Goel and Ré", ancestors=("rnn", "cnn"), source="gu2021efficiently",
         short="S4",
+        requires=("rnn", "cnn"),
     ),
     Architecture(
         "mamba", "sequence", "Mamba",
         idea="A state space model whose input decides what to keep.",
         year=2023, people="Gu and Dao", ancestors=("s4", "lstm", "parallel_scan"),
         source="gu2023mamba",
+        requires=("s4", "parallel_scan"),
     ),
     # ------------------------------------------------------------------ Part IV: attention
     Architecture(
@@ -302,6 +325,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         parameters="a (d_q + d_k + 1) additive; d_q d_k general; none for dot products",
         train_cost="O(nm (a + d)) for n queries and m keys; keeps the n × m weights",
         use_cost="O(m (a + d)) a query; keeps the m keys and values",
+        requires=("seq2seq",),
     ),
     Architecture(
         "transformer", "attention", "Transformer",
@@ -313,6 +337,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         parameters="12d² + 13d a layer, 16d² + 19d with cross-attention, at f = 4d",
         train_cost="24nd² + 4n²d FLOPs a layer forwards; every position at once",
         use_cost="24d² + 4nd FLOPs a layer and new token, with 2nd numbers cached",
+        requires=("attention", "regularization"),
     ),
     Architecture(
         "bert", "attention", "BERT",
@@ -322,6 +347,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         parameters="(V + T + S) d + 2d + L (12d² + 13d) + d² + d; Base has 109 million",
         train_cost="about 6 FLOPs a weight and token, for an answer at 15 % of the tokens",
         use_cost="24nd² + 4n²d FLOPs a layer for n tokens; nothing to cache",
+        requires=("transformer",),
     ),
     Architecture(
         "gpt", "attention", "GPT",
@@ -332,6 +358,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         parameters="(v + T) d + L (12d² + 13d) + 2d; GPT-2 has 124 million to 1.6 billion",
         train_cost="about 6 FLOPs a weight and token; keeps every layer of every position",
         use_cost="with a cache 2 FLOPs a weight and token; keeps 2Ld numbers a token",
+        requires=("transformer",),
     ),
     # ------------------------------------------------------------------ Part V: language models
     Architecture(
@@ -339,65 +366,76 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         idea="Text cut into frequent pieces, learned by merging pairs.",
         year=2016, people="Sennrich, Haddow and Birch", ancestors=("seq2seq",),
         source="sennrich2016neural",
+        requires=("gpt",),
     ),
     Architecture(
         "llm", "language", "Large language model",
         idea="The decoder block that most open models share: RMSNorm, rotary positions, SwiGLU.",
         year=2023, people="LLaMA: Touvron et al.",
         ancestors=("gpt", "regularization", "activations"), source="touvron2023llama", short="LLM",
+        requires=("tokenization",),
     ),
     Architecture(
         "decoding", "language", "Decoding",
         idea="How one token is picked from a distribution, and how a draft makes that cheaper.",
         year=2019, people="Holtzman et al.; speculative: Leviathan et al. 2022",
         ancestors=("gpt", "seq2seq"), source="holtzman2019curious",
+        requires=("gpt",),
     ),
     Architecture(
         "inference", "language", "Inference",
         idea="Keep the keys and values of the past, in pages, and serve many readers at once.",
         year=2023, people="Kwon et al.", ancestors=("gpt",), source="kwon2023efficient",
+        requires=("decoding",),
     ),
     Architecture(
         "scaling_laws", "language", "Scaling laws",
         idea="Loss falls as a power of parameters, data and compute.",
         year=2020, people="Kaplan et al.; Hoffmann et al. 2022", ancestors=("gpt",),
         source="kaplan2020scaling",
+        requires=("gpt",),
     ),
     Architecture(
         "alignment", "language", "Alignment",
         idea="People compare answers, and the model moves towards those they prefer.",
         year=2017, people="Christiano et al.; Ouyang et al. 2022", ancestors=("policy_gradient",),
         source="christiano2017deep",
+        requires=("gpt", "policy_gradient"),
     ),
     Architecture(
         "mixture_of_experts", "language", "Mixture of experts",
         idea="A router sends each token to a few of many networks.",
         year=2017, people="Shazeer et al.; idea: Jacobs et al. 1991", ancestors=("mlp", "lstm"),
         source="shazeer2017outrageously", short="Experts",
+        requires=("transformer",),
     ),
     Architecture(
         "adapters", "language", "Adapters and LoRA",
         idea="Train a few new numbers beside a frozen model.",
         year=2019, people="Houlsby et al.; LoRA: Hu et al. 2021", ancestors=("bert",),
         source="houlsby2019parameter", short="LoRA, adapters",
+        requires=("transformer",),
     ),
     Architecture(
         "long_context", "language", "Long context",
         idea="Rotate, stretch or window the positions to read more than was trained on.",
         year=2021, people="RoPE: Su et al.; YaRN: Peng et al. 2023", ancestors=("transformer",),
         source="su2021roformer",
+        requires=("gpt",),
     ),
     Architecture(
         "compression", "language", "Compression",
         idea="Fewer bits, fewer weights, or a smaller pupil of a large teacher.",
         year=1989, people="LeCun, Denker and Solla; distillation: Hinton et al. 2015",
         ancestors=("mlp",), source="lecun1989optimal",
+        requires=("gpt",),
     ),
     Architecture(
         "retrieval", "language", "Retrieval",
         idea="Look the passage up first, then answer with it in view.",
         year=2020, people="Lewis et al.", ancestors=("bert", "word2vec"),
         source="lewis2020retrieval",
+        requires=("bert", "gpt"),
     ),
     # ------------------------------------------------------------------ Part VI: generative models
     Architecture(
@@ -405,30 +443,35 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         idea="Squeeze the input through a narrow code and rebuild it.",
         year=1986, people="Rumelhart, Hinton and Williams", ancestors=("mlp",),
         source="rumelhart1986internal",
+        requires=("backpropagation",),
     ),
     Architecture(
         "vae", "generative", "Variational autoencoder",
         idea="A code that is a distribution, so that new codes can be drawn.",
         year=2013, people="Kingma and Welling", ancestors=("autoencoder",), source="kingma2013auto",
         short="VAE",
+        requires=("autoencoder",),
     ),
     Architecture(
         "gan", "generative", "Generative adversarial network",
         idea="One network forges, another judges, and both improve.",
         year=2014, people="Goodfellow et al.", ancestors=("mlp",),
         source="goodfellow2014generative", short="GAN",
+        requires=("optimizers",),
     ),
     Architecture(
         "diffusion", "generative", "Diffusion model",
         idea="Learn to undo a little noise; then undo all of it, from noise to picture.",
         year=2015, people="Sohl-Dickstein et al.; DDPM: Ho et al. 2020",
         ancestors=("energy_based", "vae"), source="sohldickstein2015deep", short="Diffusion",
+        requires=("vae",),
     ),
     Architecture(
         "normalizing_flow", "generative", "Normalizing flow",
         idea="An invertible map with a tractable Jacobian turns noise into data and back.",
         year=2014, people="Dinh, Krueger and Bengio", ancestors=("mlp", "autoencoder"),
         source="dinh2014nice", short="Flow",
+        requires=("autoencoder",),
     ),
     # ------------------------------------------------------------------ Part VII: energy models
     Architecture(
@@ -436,18 +479,21 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         idea="Learn a landscape that is low where the data lie.",
         year=2006, people="LeCun et al.; contrastive divergence: Hinton 2002",
         ancestors=("boltzmann",), source="lecun2006tutorial", short="Energy-based",
+        requires=("boltzmann", "optimizers"),
     ),
     Architecture(
         "boltzmann", "energy", "Boltzmann machine",
         idea="A noisy Hopfield network with hidden units that learns a distribution.",
         year=1985, people="Ackley, Hinton and Sejnowski", ancestors=("hopfield",),
         source="ackley1985learning", short="Boltzmann",
+        requires=("hopfield",),
     ),
     Architecture(
         "rbm", "energy", "Restricted Boltzmann machine",
         idea="Two layers and no edges within them, so that sampling is one matrix product.",
         year=1986, people="Smolensky; contrastive divergence: Hinton 2002",
         ancestors=("boltzmann",), source="smolensky1986information", short="RBM",
+        requires=("boltzmann",),
     ),
     # ------------------------------------------------------------------ Part VIII: representation
     Architecture(
@@ -455,17 +501,20 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         idea="Pull two views of one thing together and push the rest apart.",
         year=1993, people="Siamese: Bromley et al.; SimCLR: Chen et al. 2020", ancestors=("cnn",),
         source="bromley1993signature", short="Contrastive",
+        requires=("cnn",),
     ),
     Architecture(
         "jepa", "representation", "JEPA",
         idea="Predict the meaning of what is hidden, not its pixels.",
         year=2022, people="LeCun; I-JEPA: Assran et al. 2023", ancestors=("contrastive", "vit"),
         source="lecun2022path",
+        requires=("contrastive", "vit"),
     ),
     Architecture(
         "word2vec", "representation", "Word vectors",
         idea="A word is known by the company it keeps.",
         year=2013, people="Mikolov et al.", ancestors=("mlp",), source="mikolov2013efficient",
+        requires=("backpropagation",),
     ),
     Architecture(
         "self_organizing_map", "representation", "Self-organizing map",
@@ -478,18 +527,21 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         idea="Every node updates itself from what its neighbours send.",
         year=2009, people="Scarselli et al.; framework: Gilmer et al. 2017", ancestors=("rnn",),
         source="scarselli2009graph",
+        requires=("backpropagation",),
     ),
     Architecture(
         "gcn", "graph", "Graph convolutional network",
         idea="Average the neighbours, then apply one affine map.",
         year=2016, people="Kipf and Welling", ancestors=("message_passing", "cnn"),
         source="kipf2016semi", short="GCN",
+        requires=("message_passing",),
     ),
     Architecture(
         "graph_attention", "graph", "Graph attention network",
         idea="Weigh each neighbour by how much it matters here.",
         year=2017, people="Veličković et al.; GATv2: Brody et al. 2021",
         ancestors=("gcn", "attention"), source="velickovic2017graph", short="GAT",
+        requires=("gcn", "attention"),
     ),
     # ------------------------------------------------------------------ Part X: memory
     Architecture(
@@ -497,12 +549,14 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         idea="Stored patterns are valleys; a broken pattern rolls into the nearest.",
         year=1982, people="Hopfield; modern form: Ramsauer et al. 2020", ancestors=(),
         source="hopfield1982neural", short="Hopfield",
+        requires=("perceptron",),
     ),
     Architecture(
         "neural_turing_machine", "memory", "Neural Turing machine",
         idea="A network with a tape that it reads and writes by soft addresses.",
         year=2014, people="Graves, Wayne and Danihelka", ancestors=("lstm", "attention"),
         source="graves2014neural", short="Turing machine",
+        requires=("attention",),
     ),
     # ------------------------------------------------------------------ Part XI: dynamics
     Architecture(
@@ -510,24 +564,28 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         idea="Layers so thin that the network becomes a differential equation.",
         year=2018, people="Chen et al.", ancestors=("resnet", "normalizing_flow"),
         source="chen2018neural",
+        requires=("resnet",),
     ),
     Architecture(
         "liquid", "dynamics", "Liquid network",
         idea="Neurons whose time constants depend on what they see.",
         year=2020, people="Hasani et al.", ancestors=("neural_ode", "rnn"),
         source="hasani2020liquid", short="Liquid",
+        requires=("neural_ode", "rnn"),
     ),
     Architecture(
         "spiking", "dynamics", "Spiking network",
         idea="Neurons leak, fire and fall silent; time carries the message.",
         year=1997, people="Maass; integrate and fire: Lapicque 1907", ancestors=("perceptron",),
         source="maass1997networks", short="Spiking",
+        requires=("rnn",),
     ),
     Architecture(
         "neural_cellular_automata", "dynamics", "Neural cellular automaton",
         idea="One local rule, learned, grows a picture from a cell.",
         year=2020, people="Mordvintsev et al.", ancestors=("cnn", "rnn"),
         source="mordvintsev2020growing", short="Cellular automaton",
+        requires=("cnn", "rnn"),
     ),
     # ------------------------------------------------------------------ Part XII: approximation
     Architecture(
@@ -535,16 +593,19 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         idea="A sum of bumps, each answering near its own centre.",
         year=1988, people="Broomhead and Lowe", ancestors=("mlp",),
         source="broomhead1988multivariable", short="RBF",
+        requires=("mlp",),
     ),
     Architecture(
         "kan", "approximation", "Kolmogorov–Arnold network",
         idea="Learned curves on the edges, plain sums at the nodes.",
         year=2024, people="Liu et al.", ancestors=("mlp",), source="liu2024kan", short="KAN",
+        requires=("backpropagation",),
     ),
     Architecture(
         "hypernetwork", "approximation", "Hypernetwork",
         idea="A network whose output is the weights of another.",
         year=2016, people="Ha, Dai and Le", ancestors=("mlp", "lstm"), source="ha2016hypernetworks",
+        requires=("lstm",),
     ),
     # ------------------------------------------------------------------ Part XIII: uncertainty
     Architecture(
@@ -552,24 +613,28 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         idea="Not one set of weights but a distribution over them.",
         year=1992, people="MacKay; Bayes by backprop: Blundell et al. 2015",
         ancestors=("mlp", "backpropagation"), source="mackay1992practical", short="Bayesian",
+        requires=("regularization",),
     ),
     Architecture(
         "mixture_density", "probabilistic", "Mixture density network",
         idea="An answer with several peaks, where several answers are right.",
         year=1994, people="Bishop", ancestors=("mlp",), source="bishop1994mixture",
         short="Mixture density",
+        requires=("backpropagation",),
     ),
     # ------------------------------------------------------------------ Part XIV: reinforcement
     Architecture(
         "dqn", "reinforcement", "Deep Q-network",
         idea="Learn what each action is worth, from a memory of what happened.",
         year=2013, people="Mnih et al.", ancestors=("cnn",), source="mnih2013playing", short="DQN",
+        requires=("cnn", "optimizers"),
     ),
     Architecture(
         "policy_gradient", "reinforcement", "Policy gradient",
         idea="Make the actions that went well more likely.",
         year=1992, people="Williams; PPO: Schulman et al. 2017", ancestors=("mlp",),
         source="williams1992simple",
+        requires=("optimizers",),
     ),
     # ------------------------------------------------------------------ Part XV: kernels
     Architecture(
@@ -592,17 +657,20 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         parameters="none",
         train_cost="14n²d FLOPs a head with the backward pass; keeps one number a query",
         use_cost="4n²d FLOPs a head, half of it when causal; holds no table of n² scores",
+        requires=("transformer", "roofline"),
     ),
     Architecture(
         "parallel_scan", "kernels", "Parallel scan",
         idea="A recurrence in logarithmic depth, because its steps can be bracketed anew.",
         year=1990, people="Blelloch", ancestors=(), source="blelloch1990prefix",
+        requires=("rnn", "roofline"),
     ),
     Architecture(
         "quantized_matmul", "kernels", "Quantized matrix product",
         idea="Multiply in few bits, with a scale for every block.",
         year=2022, people="Dettmers et al.", ancestors=("compression", "roofline"),
         source="dettmers2022llmint8", short="Quantized",
+        requires=("compression", "roofline"),
     ),
 )
 # fmt: on

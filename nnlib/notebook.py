@@ -4,6 +4,7 @@ A chapter calls `setup` once, then `check` (two things are equal), `band` (a res
 text says), `figure`, `scrub` (a slider) and, last, `verdict`.
 """
 
+import base64
 import html
 import inspect
 import json
@@ -25,11 +26,12 @@ from nnlib.timing import measured as measured
 from nnlib.timing import seconds as seconds
 
 with distribution.extra("notebook"):
+    from IPython.core.formatters import DisplayFormatter
     from IPython.display import HTML, Markdown, display
     from matplotlib import pyplot as plt
     from matplotlib.figure import Figure
 
-    from nnlib.plot import style
+    from nnlib.plot import preview, style
     from nnlib.plot.svg import inline_svg, share_glyphs
 
 REPOSITORY = distribution.repository()
@@ -232,7 +234,9 @@ def show_source(*objects: Any, docstrings: bool = False) -> None:
     say("```python\n" + "\n\n".join(part.strip() for part in parts) + "\n```")
 
 
-def figure(fig: Figure, name: str, *, caption: str, alt: str) -> None:
+def figure(
+    fig: Figure, name: str, *, caption: str, alt: str, hero: bool = False
+) -> None:
     """Show a figure with its caption, in the page's own ink; write it to `figures_dir` if set.
 
     Args:
@@ -240,6 +244,7 @@ def figure(fig: Figure, name: str, *, caption: str, alt: str) -> None:
         name: its stable name, unique in the chapter: letters, digits and hyphens.
         caption: what to see; may hold `$maths$`.
         alt: the picture in words.
+        hero: whether it is the picture that stands for the chapter.
 
     Raises:
         ValueError: the name was used before in this run, or is malformed, or `alt` is empty.
@@ -247,8 +252,9 @@ def figure(fig: Figure, name: str, *, caption: str, alt: str) -> None:
     _claim(name)
     svg = inline_svg(fig, name, alt)
     _write(fig, name)
+    card = preview.png(fig) if hero else None
     plt.close(fig)
-    display(HTML(_figure_markup(svg, name, caption)))
+    _show(HTML(_figure_markup(svg, name, caption)), card)
 
 
 def scrub(
@@ -260,6 +266,7 @@ def scrub(
     alt: str,
     values: Sequence[Any] | None = None,
     interval: int = 700,
+    hero: bool = False,
 ) -> None:
     """Show a slider with a play button over figures; it moves with no kernel behind the page.
 
@@ -271,6 +278,7 @@ def scrub(
         alt: the picture in words.
         values: what the slider shows at each frame; 1, 2, … when None.
         interval: milliseconds of a frame while playing.
+        hero: whether its first frame is the picture that stands for the chapter.
 
     Raises:
         ValueError: fewer than two frames, a `values` of another length, or more than 600 kB.
@@ -279,13 +287,14 @@ def scrub(
         import ipywidgets
 
     _claim(name)
-    pictures = []
+    pictures, card = [], None
     for at, fig in enumerate(frames):
         pictures.append(
             inline_svg(fig, f"{name}-{at}", f"{alt} ({label}: frame {at + 1})")
         )
         if at == 0:
             _write(fig, name)
+            card = preview.png(fig) if hero else None
         plt.close(fig)
     options = [
         str(v) for v in (range(1, len(pictures) + 1) if values is None else values)
@@ -321,7 +330,17 @@ def scrub(
     )
     box = ipywidgets.VBox([controls, stack, words])
     box.add_class("nn-slider")
-    display(box)
+    _show(box, card)
+
+
+def _show(thing: Any, card: bytes | None) -> None:
+    """Display what a page shows; the hero's card travels in the same output."""
+    if card is None:
+        display(thing)
+        return
+    bundle, told = DisplayFormatter().format(thing)
+    bundle["image/png"] = base64.b64encode(card).decode()
+    display(bundle, raw=True, metadata=told)
 
 
 def _claim(name: str) -> None:

@@ -107,7 +107,8 @@ def instructions(chapter: str, root: Path = ROOT) -> str:
     else:
         row = (
             f'Architecture("{name}", "{family}", "{words["title"]}", idea="One sentence.", '
-            f'year=…, people="…", ancestors=("…",), source="bibtexkey", {place}, {costs})'
+            f'year=…, people="…", ancestors=("…",), source="bibtexkey", '
+            f'requires=("…",), {place}, {costs})'
         )
     first = f"chapters/{family}/index" not in (root / "_toc.yml").read_text(encoding="utf-8")
     family_line = (

@@ -11,6 +11,8 @@ from pipeline import ROOT
 from tests.book.references import references
 from tests.support import refuses
 
+WRITTEN = {row.name for row in catalog.written()}
+
 
 def test_importing_it_imports_nothing_heavy():
     code = "import sys, nnlib, nnlib.catalog; print(*{'torch', 'numpy'} & set(sys.modules))"
@@ -52,6 +54,40 @@ def test_ancestors_exist_and_are_not_younger(row):
         assert catalog.get(name).year <= row.year
         assert name != row.name
         assert row in catalog.heirs(name)
+
+
+def required(name: str) -> set[str]:
+    """Return what must be read before, and before that; a circle would never end."""
+    found: set[str] = set()
+    waiting = list(catalog.get(name).requires)
+    while waiting:
+        one = waiting.pop()
+        if one not in found:
+            found.add(one)
+            waiting += catalog.get(one).requires
+    return found
+
+
+@pytest.mark.parametrize("row", catalog.ARCHITECTURES, ids=lambda row: row.name)
+def test_what_is_read_first_leads_to_a_beginning(row):
+    assert row.name not in required(row.name), f"{row.name} must be read before itself"
+
+
+@pytest.mark.parametrize("row", catalog.ARCHITECTURES, ids=lambda row: row.name)
+def test_what_is_read_first_is_named_once(row):
+    beyond = {name for one in row.requires for name in catalog.get(one).requires}
+    assert len(set(row.requires)) == len(row.requires) <= 3
+    assert not beyond & set(row.requires), f"{row.name}: follows from the others"
+
+
+def test_a_chapter_that_is_written_needs_none_that_is_not():
+    rows = [row for row in catalog.written() if required(row.name) - WRITTEN]
+    assert [row.name for row in rows] == []
+
+
+def test_few_chapters_need_nothing_before():
+    bare = [row.name for row in catalog.ARCHITECTURES if not row.requires]
+    assert bare == ["perceptron", "self_organizing_map", "roofline"]
 
 
 def test_sources_stand_in_the_bibliography():

@@ -1,5 +1,7 @@
 """What a chapter promises: checks, bands, figures, sliders, cards."""
 
+import base64
+import io
 import math
 import re
 
@@ -8,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from nnlib import notebook
 from nnlib.notebook import BrokenPromise, band, check, verdict
@@ -134,6 +137,25 @@ def test_name_of_a_figure_is_used_once(shown):
     notebook.figure(plain(), "loss", caption="c", alt="a")
     with refuses(ValueError, "name='loss' already names a figure"):
         notebook.figure(plain(), "loss", caption="c", alt="a")
+
+
+def test_the_hero_carries_a_card_for_previews(monkeypatch):
+    outputs = []
+    monkeypatch.setattr(notebook, "display", lambda bundle, **told: outputs.append(bundle))
+    notebook.figure(plain(), "loss", caption="c", alt="a", hero=True)
+    notebook.scrub([plain(), plain()], "walk", label="l", caption="c", alt="a", hero=True)
+    assert 'id="figure-loss"' in outputs[0]["text/html"]
+    assert "application/vnd.jupyter.widget-view+json" in outputs[1]
+    for bundle in outputs:
+        card = base64.b64decode(bundle["image/png"])
+        picture = Image.open(io.BytesIO(card))
+        assert picture.size == (1200, 630) and len(card) <= 60_000
+        assert picture.convert("RGB").getpixel((3, 3)) == (255, 255, 255)
+
+
+def test_a_picture_that_is_no_hero_carries_no_card(shown):
+    notebook.figure(plain(), "loss", caption="c", alt="a")
+    assert not isinstance(shown[0], dict)
 
 
 def test_slider_and_play_button_move_the_stack_without_a_kernel(shown):

@@ -169,6 +169,13 @@ def test_pictures_have_a_stable_name_a_caption_and_words(chapter):
 
 
 @every_chapter
+def test_one_picture_stands_for_it(chapter):
+    pictures = calls(chapter, "figure", "scrub")
+    heroes = [ast.unparse(call)[:60] for call in pictures if keyword(call, "hero")]
+    assert len(heroes) == 1, f"{chapter}: exactly one picture is its hero=True, not {heroes}"
+
+
+@every_chapter
 def test_it_shows_source_and_keeps_promises(chapter):
     missing = [name for name in ("show_source", "check", "band") if not calls(chapter, name)]
     assert not missing, f"{chapter} never calls {missing}"
