@@ -10,7 +10,7 @@ WORKERS ?= 2
 SHELL = /bin/sh
 .DEFAULT_GOAL = help
 .NOTPARALLEL:
-.PHONY: help book test check times test-slow chapter figures sweep cluster freshness pdf zip sync new \
+.PHONY: help book test check times pages test-slow chapter figures sweep cluster freshness pdf zip sync new \
 	truth lint gpu serve clean lock venv venv-test
 
 # The same text and the same numbers on every machine.
@@ -40,6 +40,9 @@ check: venv-test ## prove one chapter alone: style, run, outputs, tests, equatio
 
 times: venv ## hold each chapter's seconds to what the book allows, by a yardstick of this machine
 	@$(PY) -m pipeline.checks.times
+
+pages: venv-test ## measure the built pages in a browser: [PAGE="a.html b.html"] [COMPARE=before.json]
+	@$(PY) -m pipeline.checks.pages -n $(WORKERS) $(if $(COMPARE),--compare '$(COMPARE)') $(PAGE)
 
 test-slow: venv-test ## prove what takes long: clusters, faults, other installations, the PDF
 	@$(PY) -m pytest -q tests/slow

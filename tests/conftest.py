@@ -22,6 +22,9 @@ settings.register_profile("book", deadline=None)
 settings.load_profile("book")
 torch.set_num_threads(1)  # the same numbers on every machine, and no fight between workers
 
+# What they see of a page is shared: tests/book/looking.py.
+SITE = ("tests/book/test_site.py", "tests/book/test_reading.py")
+
 _NO_CUDA = "" if torch.cuda.is_available() else "no CUDA device"
 if _NO_CUDA:  # kernels then run in Triton's interpreter; set before anything imports Triton
     os.environ["TRITON_INTERPRET"] = "1"
@@ -78,8 +81,8 @@ def together(nodeid):
     if file.startswith("tests/kernels/"):
         return f"{file}::{test.partition('[')[0]}"
     page = re.search(r"\[(?:.*-)?([\w/]+\.html)", test)
-    if file == "tests/book/test_site.py" and page:
-        return f"{file} {zlib.crc32(page[1].encode()) % 8}"
+    if file in SITE and page:
+        return f"site {zlib.crc32(page[1].encode()) % 8}"
     return file
 
 

@@ -115,7 +115,8 @@ class Chapter:
         if reason := why_not(self._html()):
             return Found([], f"not looked at: {reason}")
         page = f"chapters/{self.name}.html"
-        return self._pytest("tests/book/test_site.py", "-k", page, SITE=str(self._html()))
+        looks = self.files("tests/book/test_site.py", "tests/book/test_reading.py")
+        return self._pytest(*looks, "-k", page, SITE=str(self._html()))
 
     def _html(self) -> Path:
         return self.root / "_build" / "jb" / "_build" / "html"

@@ -1,7 +1,9 @@
 """A headless Chromium over the built site, on loopback, with every other host blocked."""
 
 import functools
+import gzip
 import http.server
+import io
 import shutil
 import threading
 from collections.abc import Iterator
@@ -19,6 +21,24 @@ FLAGS = [
     "--no-first-run",
     "--force-color-profile=srgb",
 ]
+
+
+PACKED = (".html", ".css", ".js", ".mjs", ".json", ".svg", ".xml", ".txt", ".map", ".wasm")
+# Tells, from the page's first moment, how far its parts jump and how long its thread is busy.
+WATCH = """
+window.nnWatched = { shift: 0, blocked: 0, shifts: [] };
+new PerformanceObserver((list) => {
+  for (const entry of list.getEntries()) {
+    if (entry.hadRecentInput) continue;
+    nnWatched.shift += entry.value;
+    for (const { node } of entry.sources)
+      nnWatched.shifts.push(`${entry.value.toFixed(3)} ${node?.className || node?.nodeName}`);
+  }
+}).observe({ type: "layout-shift", buffered: true });
+new PerformanceObserver((list) => {
+  for (const entry of list.getEntries()) nnWatched.blocked += Math.max(0, entry.duration - 50);
+}).observe({ type: "longtask", buffered: true });
+"""
 
 
 def why_not(site: Path) -> str | None:
@@ -41,7 +61,8 @@ def chromium() -> str | None:
 
 @contextmanager
 def served(site: Path) -> Iterator[str]:
-    """Serve a folder on loopback; yield its address, with a slash at the end."""
+    """Serve a folder on loopback as hosts do, packed by gzip; yield its address with a slash."""
+    packed = functools.lru_cache(maxsize=None)(_packed)
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -50,19 +71,41 @@ def served(site: Path) -> Iterator[str]:
             ".woff": "font/woff",
         }
 
+        def send_head(self) -> Any:
+            file = Path(self.translate_path(self.path))
+            file = file / "index.html" if self.path.endswith("/") else file
+            taken = "gzip" in self.headers.get("Accept-Encoding", "")
+            if not (taken and file.suffix in PACKED and file.is_file()):
+                return super().send_head()
+            body = packed(file, file.stat().st_mtime_ns)
+            self.send_response(200)
+            self.send_header("Content-Type", self.guess_type(str(file)))
+            self.send_header("Content-Encoding", "gzip")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            return io.BytesIO(body)
+
         def log_message(self, *args: Any) -> None:
             pass
 
-    server = http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), functools.partial(Handler, directory=str(site.resolve()))
-    )
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), functools.partial(Handler, directory=str(site.resolve())))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_port}/"
     finally:
         server.shutdown()
         server.server_close()
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing: a tab that is closed hangs up in the middle of an answer."""
+
+
+def _packed(file: Path, changed: int) -> bytes:
+    return gzip.compress(file.read_bytes(), compresslevel=6, mtime=0)
 
 
 @contextmanager
@@ -81,14 +124,26 @@ def browsing() -> Iterator[Any]:
 class Visit:
     """One tab, and what it asked for and complained about since it opened a page."""
 
-    def __init__(self, browser: Any, address: str, *, width: int, height: int, **options: Any):
+    def __init__(
+        self,
+        browser: Any,
+        address: str,
+        *,
+        width: int,
+        height: int,
+        gated: bool = True,
+        **options: Any,
+    ):
+        """Open a tab; one that is not gated asks as a reader's does, and nobody looks on."""
         self.address = address
         self.foreign: list[str] = []
         self.failed: list[str] = []
         self.complaints: list[str] = []
         size = {"width": width, "height": height}
         self.context = browser.new_context(viewport=size, **options)
-        self.context.route("**/*", self._gate)
+        if gated:
+            self.context.route("**/*", self._gate)
+        self.context.add_init_script(WATCH)
         self.page = self.context.new_page()
         self.page.on("console", self._heard)
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
@@ -134,6 +189,28 @@ class Visit:
                  'script[type="application/vnd.jupyter.widget-view+json"]')]
                .every((view) => view.parentElement.querySelector('.jupyter-widgets, .lm-Widget'))"""
         )
+
+    def throttle(self, kilobytes: float, latency: float) -> None:
+        """Let the line carry so many kilobytes a second, with so many ms to every answer."""
+        line = self.context.new_cdp_session(self.page)
+        line.send("Network.enable")
+        rate = kilobytes * 1000
+        line.send(
+            "Network.emulateNetworkConditions",
+            {
+                "offline": False,
+                "latency": latency,
+                "downloadThroughput": rate,
+                "uploadThroughput": rate / 2,
+            },
+        )
+
+    def watched(self) -> dict[str, Any]:
+        """Return what the page did since it was opened: its shifts, and how long it was busy."""
+        self.page.evaluate(
+            "() => new Promise((done) => requestAnimationFrame(() => setTimeout(done)))"
+        )
+        return self.page.evaluate("nnWatched")
 
     def set_theme(self, theme: str) -> None:
         """Switch light or dark in place, as the page's own button does."""

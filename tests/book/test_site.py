@@ -2,85 +2,19 @@
 
 import html.parser
 import json
-import os
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urldefrag
 
 import pytest
 
 from pipeline import ROOT, project
-from pipeline.site.browser import Visit, browsing, served, why_not
-from pipeline.site.build import toc_pages
+from pipeline.site.browser import Visit
+from tests.book.looking import CHAPTERS, PAGES, REASON, SITE
 
-# `make check` looks at a page before it is published.
-SITE = Path(os.environ.get("SITE", ROOT / "_build" / "html"))
-PAGES = [f"{doc}.html" for doc in toc_pages(ROOT)]
-CHAPTERS = [page for page in PAGES if (ROOT / page).with_suffix(".ipynb").exists()]
 BYTES = 1_500_000
 
-if reason := why_not(SITE):
-    pytest.skip(f"the site is not looked at: {reason}", allow_module_level=True)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with browsing() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def address():
-    with served(SITE) as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def looks(browser, address):
-    """Everything measured on a page, each page opened once."""
-    visit = Visit(browser, address, width=390, height=844)
-    known: dict[str, dict[str, Any]] = {}
-
-    def look(page: str) -> dict[str, Any]:
-        if page not in known:
-            known[page] = _look(visit, page)
-        return known[page]
-
-    yield look
-    visit.close()
-
-
-def _look(visit: Visit, page: str) -> dict[str, Any]:
-    response = visit.open(page)
-    tab = visit.page
-    tab.add_script_tag(path=Path(__file__).with_name("measure.js"))
-    seen: dict[str, Any] = {"status": response.status}
-    seen["mathematics"] = tab.evaluate("nnMeasure.mathematics()")
-    seen["wide"] = {390: tab.evaluate("nnMeasure.wide()")}
-    for theme in ("light", "dark"):
-        visit.set_theme(theme)
-        seen[theme] = tab.evaluate("nnMeasure.faint()")
-    seen["sliders"] = [_steps(tab, slider) for slider in tab.locator(".nn-slider").all()]
-    tab.set_viewport_size({"width": 1280, "height": 900})
-    seen["wide"][1280] = tab.evaluate("nnMeasure.wide()")
-    seen["cut"] = tab.evaluate("nnMeasure.cut()")
-    tab.set_viewport_size({"width": 390, "height": 844})
-    for name in ("foreign", "failed", "complaints"):
-        seen[name] = list(getattr(visit, name))
-    return seen
-
-
-def _steps(tab: Any, slider: Any) -> dict[str, Any]:
-    """Move a slider by keyboard through all its frames."""
-    element = slider.element_handle()
-    count = tab.evaluate("s => nnMeasure.frames(s)", element)
-    slider.locator(".noUi-handle").focus()
-    shown = [tab.evaluate("s => nnMeasure.frame(s)", element)]
-    for _ in range(count - 1):
-        tab.keyboard.press("ArrowRight")
-        shown.append(tab.evaluate("s => nnMeasure.frame(s)", element))
-    same = [at for at in range(1, count) if shown[at] is None or shown[at] == shown[at - 1]]
-    return {"name": slider.inner_text().split("\n")[0], "frames": count, "same": same}
+if REASON:
+    pytest.skip(f"the site is not looked at: {REASON}", allow_module_level=True)
 
 
 @pytest.mark.parametrize("page", PAGES)

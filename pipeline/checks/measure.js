@@ -1,4 +1,4 @@
-// Run in a page by tests/book/test_site.py: what the page looks like, as numbers.
+// Run in a page by measuring.py: what the page looks like, as numbers.
 (() => {
   const seen = new Map();
   const canvas = document.createElement("canvas");
@@ -23,6 +23,11 @@
       return s <= 0.04045 ? s / 12.92 : ((s + 0.055) / 1.055) ** 2.4;
     });
     return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  /** How far two opaque colours stand apart, from 1 to 21. */
+  const ratio = (one, other) => {
+    const pair = [luminance(one), luminance(other)].sort((a, b) => b - a);
+    return (pair[0] + 0.05) / (pair[1] + 0.05);
   };
   const ground = (element) => {
     const layers = [];
@@ -54,11 +59,10 @@
       const under = ground(element);
       const ink = rgba(style.color).slice();
       ink[3] *= opacity(element);
-      const pair = [luminance(over(ink, under)), luminance(under)].sort((a, b) => b - a);
-      const ratio = (pair[0] + 0.05) / (pair[1] + 0.05);
-      if (ratio >= (large ? 3 : 4.5)) continue;
+      const contrast = ratio(over(ink, under), under);
+      if (contrast >= (large ? 3 : 4.5)) continue;
       const name = `${element.localName}.${[...element.classList].join(".")}`;
-      found.set(name, `${name} ${ratio.toFixed(2)} “${words[0].data.trim().slice(0, 30)}”`);
+      found.set(name, `${name} ${contrast.toFixed(2)} “${words[0].data.trim().slice(0, 30)}”`);
     }
     return [...found.values()];
   };
@@ -141,8 +145,11 @@
     return handle.getAttribute("aria-valuemax") - handle.getAttribute("aria-valuemin") + 1;
   };
 
-  window.nnMeasure = { faint, wide, cut, mathematics, frame, frames };
+  const colour = { rgba, over, ratio, ground, opacity };
+  window.nnMeasure = { colour, faint, wide, cut, mathematics, frame, frames };
   const still = document.createElement("style");
-  still.textContent = "*, *::before, *::after { transition: none !important; }";
+  // Everything is laid out, also what the page leaves for later.
+  still.textContent =
+    "*, *::before, *::after { transition: none !important; content-visibility: visible !important; }";
   document.head.append(still);
 })();

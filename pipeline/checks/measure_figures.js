@@ -1,0 +1,182 @@
+// Run in a page after measure.js: the words and lines of its figures, as they are shown.
+(() => {
+  const { rgba, over, ratio, ground, opacity } = nnMeasure.colour;
+  const GLYPH = /-[A-Z]+-[0-9a-f]+$/; // an outlined letter, as nnlib.plot.svg names it
+  const EM = 100; // units of an outlined letter to the size of its font
+  const ASIDE = "defs, clipPath, marker, symbol, mask, pattern";
+
+  const name = (element) => {
+    const figure = element.closest("[id^=figure-], .nn-figure, .nn-slider");
+    return figure?.id || figure?.querySelector("[id^=figure-]")?.id || "figure";
+  };
+  const pictures = () =>
+    [...document.querySelectorAll(":is(.nn-figure, .nn-slider) svg")].filter(
+      (e) => e.checkVisibility({ visibilityProperty: true }) && e.getBoundingClientRect().width > 9,
+    );
+  const scale = (element) => {
+    const m = element.getScreenCTM();
+    return Math.sqrt(Math.abs(m.a * m.d - m.b * m.c));
+  };
+  const target = (use) => (use.getAttribute("href") || use.getAttribute("xlink:href") || "").slice(1);
+
+  /** A picture's labels: the element that has the ink, the size of its type in CSS pixels, words. */
+  const labels = (picture) => {
+    const found = [];
+    for (const text of picture.querySelectorAll("text")) {
+      if (!text.textContent.trim() || !text.checkVisibility()) continue;
+      const parts = [text, ...text.querySelectorAll("tspan")].filter((e) =>
+        [...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim()),
+      );
+      const size = (e) => parseFloat(getComputedStyle(e).fontSize);
+      const main = parts.reduce((best, e) => (size(e) > size(best) ? e : best));
+      found.push({ ink: main, box: text, size: size(main) * scale(text), words: text.textContent });
+    }
+    const outlined = new Map();
+    for (const use of picture.querySelectorAll("use")) {
+      if (!GLYPH.test(target(use)) || use.closest(ASIDE)) continue;
+      const size = EM * scale(use);
+      const known = outlined.get(use.parentElement);
+      if (!known || known.size < size)
+        outlined.set(use.parentElement, { ink: use, box: use.parentElement, size, words: "" });
+    }
+    return [...found, ...outlined.values()];
+  };
+
+  /** The sizes of all labels, smallest first. */
+  const types = () =>
+    pictures()
+      .flatMap((picture) => labels(picture).map((label) => ({ ...label, figure: name(picture) })))
+      .map(({ size, words, figure }) => [+size.toFixed(2), figure, words.trim().slice(0, 30)])
+      .sort((a, b) => a[0] - b[0]);
+
+  /** What a picture fills with colour, in the order of painting. */
+  const painted = (picture) =>
+    [...picture.querySelectorAll("path, rect, circle, ellipse, polygon, polyline, use, image")]
+      .filter((e) => !e.closest(ASIDE) && !(e.localName === "use" && GLYPH.test(target(e))))
+      .map((e) => ({ e, style: getComputedStyle(e), box: e.getBoundingClientRect() }))
+      .filter(({ e, style }) => e.localName === "image" || style.fill !== "none");
+
+  const within = (shape, x, y) => {
+    let point = new DOMPoint(x, y).matrixTransform(shape.getScreenCTM().inverse());
+    let outline = shape;
+    if (shape.localName === "use") {
+      outline = document.getElementById(target(shape));
+      const at = (side) => +shape.getAttribute(side) || 0;
+      point = new DOMPoint(point.x - at("x"), point.y - at("y"));
+    }
+    return outline?.isPointInFill ? outline.isPointInFill(point) : true;
+  };
+  const clipped = ({ e, style }, x, y) => {
+    const id = style.clipPath.match(/#([^")]+)/)?.[1];
+    const window = id && document.getElementById(id)?.firstElementChild;
+    if (!window?.isPointInFill) return false;
+    const space = e.getScreenCTM().inverse();
+    return !window.isPointInFill(new DOMPoint(x, y).matrixTransform(space));
+  };
+  const pixels = new Map();
+  const pixel = (image, x, y) => {
+    const box = image.getBoundingClientRect();
+    const known = pixels.get(image);
+    if (!known) return null;
+    const across = Math.floor(((x - box.left) / box.width) * known.width);
+    const down = Math.floor(((y - box.top) / box.height) * known.height);
+    const [r, g, b, a] = known.pen.getImageData(across, down, 1, 1).data;
+    return [r, g, b, a / 255];
+  };
+  /** Let the images of a picture be read, one pixel at a time. */
+  const develop = async (picture) => {
+    for (const image of picture.querySelectorAll("image")) {
+      const copy = new Image();
+      copy.src = image.getAttribute("href") || image.getAttribute("xlink:href");
+      await copy.decode();
+      const canvas = document.createElement("canvas");
+      [canvas.width, canvas.height] = [copy.naturalWidth, copy.naturalHeight];
+      const pen = canvas.getContext("2d", { willReadFrequently: true });
+      pen.drawImage(copy, 0, 0);
+      pixels.set(image, { pen, width: canvas.width, height: canvas.height });
+    }
+  };
+
+  /** The colour under an element at a point: what was painted before it, on the page's ground. */
+  const under = (element, shapes, x, y, page) => {
+    const layers = [];
+    for (let at = shapes.length - 1; at >= 0; at--) {
+      const shape = shapes[at];
+      const { e, style, box } = shape;
+      if (e === element || x < box.left || x > box.right || y < box.top || y > box.bottom) continue;
+      if (!(e.compareDocumentPosition(element) & Node.DOCUMENT_POSITION_FOLLOWING)) continue;
+      if ((e.localName !== "image" && !within(e, x, y)) || clipped(shape, x, y)) continue;
+      const paint = e.localName === "image" ? pixel(e, x, y) : rgba(style.fill).slice();
+      if (!paint) continue;
+      paint[3] *= opacity(e) * (e.localName === "image" ? 1 : +style.fillOpacity);
+      layers.push(paint);
+      if (paint[3] > 0.99) break;
+    }
+    return layers.reduceRight((below, top) => over(top, below), page);
+  };
+
+  const hex = (color) =>
+    "#" + color.slice(0, 3).map((c) => Math.round(c).toString(16).padStart(2, "0")).join("");
+
+  const word = ({ ink, box, words, size }, shapes, page) => {
+    const place = box.getBoundingClientRect();
+    const style = getComputedStyle(ink);
+    const [x, y] = [place.left + place.width / 2, place.top + place.height / 2];
+    const along = place.width >= place.height ? [place.width / 3, 0] : [0, place.height / 3];
+    const halo = style.stroke !== "none" && style.paintOrder.startsWith("stroke");
+    const ratios = [-1, 0, 1].map((side) => {
+      let below = under(ink, shapes, x + side * along[0], y + side * along[1], page);
+      if (halo) below = over(rgba(style.stroke), below);
+      const paint = rgba(style.fill).slice();
+      paint[3] *= opacity(ink) * +style.fillOpacity;
+      return [ratio(over(paint, below), below), hex(paint), hex(below)];
+    });
+    const [worst, paint, below] = ratios.sort((a, b) => a[0] - b[0])[0];
+    const large = size >= 24 || (size >= 18.66 && +style.fontWeight >= 700);
+    return { worst, least: large ? 3 : 4.5, what: `${paint} on ${below} “${words.trim().slice(0, 30)}”` };
+  };
+
+  /** A line that carries meaning: opaque, unfilled, broad enough to have a colour. */
+  const lines = (picture) =>
+    [...picture.querySelectorAll("path, line, polyline, rect, circle, ellipse")]
+      .filter((e) => !e.closest(ASIDE))
+      .map((e) => ({ e, style: getComputedStyle(e) }))
+      .filter(({ e, style }) => {
+        const empty = style.fill === "none" || rgba(style.fill)[3] * style.fillOpacity < 0.01;
+        if (!empty || style.stroke === "none") return false;
+        const drawn = rgba(style.stroke)[3] * +style.strokeOpacity * opacity(e);
+        return drawn > 0.8 && parseFloat(style.strokeWidth) * scale(e) >= 0.75;
+      });
+
+  const line = ({ e, style }, shapes, page) => {
+    const length = e.getTotalLength();
+    if (!length) return null;
+    const ratios = [0.2, 0.5, 0.8].map((share) => {
+      const point = e.getPointAtLength(length * share).matrixTransform(e.getScreenCTM());
+      const below = under(e, shapes, point.x, point.y, page);
+      return [ratio(over(rgba(style.stroke), below), below), hex(below)];
+    });
+    // A curve may run over a dark patch for a while; it is seen where it lies on the ground.
+    const [best, below] = ratios.sort((a, b) => b[0] - a[0])[0];
+    return { worst: best, least: 3, what: `${hex(rgba(style.stroke))} on ${below}` };
+  };
+
+  /** The words below 4.5 : 1 and the lines below 3 : 1, each kind of them once a figure. */
+  const pale = async () => {
+    const found = { words: new Map(), lines: new Map() };
+    for (const picture of pictures()) {
+      await develop(picture);
+      const [shapes, page] = [painted(picture), ground(picture)];
+      const note = (kind, seen) => {
+        if (!seen || seen.worst >= seen.least) return;
+        const key = `${name(picture)} ${seen.what}`;
+        found[kind].set(key, `${name(picture)}: ${seen.worst.toFixed(2)} ${seen.what}`);
+      };
+      for (const label of labels(picture)) note("words", word(label, shapes, page));
+      for (const each of lines(picture)) note("lines", line(each, shapes, page));
+    }
+    return { words: [...found.words.values()], lines: [...found.lines.values()] };
+  };
+
+  Object.assign(window.nnMeasure, { types, pale });
+})();
