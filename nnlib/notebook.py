@@ -268,37 +268,40 @@ def scrub(
     interval: int = 700,
     hero: bool = False,
 ) -> None:
-    """Show a slider with a play button over figures; it moves with no kernel behind the page.
+    """Show a slider with a play button over figures.
+
+    In a notebook it is made of ipywidgets, which move with no kernel; the site makes a native
+    range input of it, which moves with no widget manager.
 
     Args:
         frames: the figures, in order; each is closed. The first one is what print shows.
-        name: stable name, unique in the chapter.
-        label: what the slider changes.
-        caption: what to look for.
-        alt: the picture in words.
-        values: what the slider shows at each frame; 1, 2, … when None.
+        name: stable name, unique in the chapter: letters, digits and hyphens.
+        label: what the slider changes, as plain text: it also names the slider and its play button.
+        caption: what to look for; may hold `$maths$`.
+        alt: the picture in words; each frame's own words add the label and the value.
+        values: what the slider shows at each frame, as plain text; 1, 2, … when None.
         interval: milliseconds of a frame while playing.
         hero: whether its first frame is the picture that stands for the chapter.
 
     Raises:
-        ValueError: fewer than two frames, a `values` of another length, or more than 600 kB.
+        ValueError: fewer than two frames, a `values` of another length, or more than 600 kB; or a
+            name that is malformed or was used before in this run.
     """
     with distribution.extra("notebook"):
         import ipywidgets
 
     _claim(name)
+    options = None if values is None else [str(value) for value in values]
     pictures, card = [], None
     for at, fig in enumerate(frames):
-        pictures.append(
-            inline_svg(fig, f"{name}-{at}", f"{alt} ({label}: frame {at + 1})")
-        )
+        value = str(at + 1) if options is None else "".join(options[at : at + 1])
+        pictures.append(inline_svg(fig, f"{name}-{at}", f"{alt} ({label}: {value})"))
         if at == 0:
             _write(fig, name)
             card = preview.png(fig) if hero else None
         plt.close(fig)
-    options = [
-        str(v) for v in (range(1, len(pictures) + 1) if values is None else values)
-    ]
+    if options is None:
+        options = [str(number) for number in range(1, len(pictures) + 1)]
     if len(pictures) < 2 or len(options) != len(pictures):
         raise ValueError(
             f"scrub {name!r} needs two frames or more and one value for each, "
@@ -326,7 +329,7 @@ def scrub(
     ipywidgets.jslink((play, "value"), (slider, "index"))
     controls = ipywidgets.HBox([play, slider], layout={"flex_flow": "row wrap"})
     words = ipywidgets.HTMLMath(
-        f'<div class="nn-caption">{prose(caption)}</div>{letters}'
+        f'<div class="nn-caption" id="figure-{name}">{prose(caption)}</div>{letters}'
     )
     box = ipywidgets.VBox([controls, stack, words])
     box.add_class("nn-slider")

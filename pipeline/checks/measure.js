@@ -124,29 +124,27 @@
     };
   };
 
-  /** The picture of a slider without its ids, which differ from frame to frame anyway. */
-  const frame = (slider) => {
-    // The stack is the one box that is neither a row nor a column; it holds the visible frame.
-    const stack = slider.querySelector(".widget-box:not(.widget-hbox, .widget-vbox)");
-    const visible = [...(stack?.children ?? [])].filter((e) => e.checkVisibility());
+  /** The picture of a slider without its ids and words, which differ from frame to frame anyway. */
+  const picture = (slider) => {
+    const visible = [...slider.querySelectorAll(".nn-frame")].filter((e) => e.checkVisibility());
     if (visible.length !== 1) return null;
     const copy = visible[0].cloneNode(true);
     for (const e of copy.querySelectorAll("*"))
-      for (const name of ["id", "aria-label", "xlink:href", "clip-path"]) {
-        const value = e.getAttribute(name) || "";
-        if (!value.startsWith("data:")) e.removeAttribute(name);
-      }
-    return copy.innerHTML.replace(/url\(#[^)]*\)/g, "");
+      for (const name of ["id", "aria-label", "clip-path"]) e.removeAttribute(name);
+    return copy.innerHTML.replace(/url\(#[^)]*\)/g, "").replace(/href="#i[0-9a-f]+-/g, 'href="#');
   };
 
-  /** How many frames a slider has: its handle says from where to where it moves. */
-  const frames = (slider) => {
-    const handle = slider.querySelector(".noUi-handle");
-    return handle.getAttribute("aria-valuemax") - handle.getAttribute("aria-valuemin") + 1;
-  };
+  /** What a slider shows and says now, and how high it stands. */
+  const frame = (slider) => ({
+    picture: picture(slider),
+    shown: slider.querySelector("output").textContent,
+    spoken: slider.querySelector("input").getAttribute("aria-valuetext"),
+    described: slider.querySelector(".nn-frame:not([hidden]) svg[role=img]")?.ariaLabel,
+    height: slider.getBoundingClientRect().height,
+  });
 
   const colour = { rgba, over, ratio, ground, opacity };
-  window.nnMeasure = { colour, faint, wide, cut, mathematics, frame, frames };
+  window.nnMeasure = { colour, faint, wide, cut, mathematics, frame };
   const still = document.createElement("style");
   // Everything is laid out, also what the page leaves for later.
   still.textContent =

@@ -22,26 +22,13 @@ const nnPdf = (() => {
 
   // ---- One page of the site
 
-  function sliders(article, page, doc) {
-    const states = page.querySelector('script[type$="widget-state+json"]');
-    const models = states ? JSON.parse(states.textContent).state : {};
-    const model = (name) => models[name.replace("IPY_MODEL_", "")]?.state;
-    const children = (state) => (state?.children ?? []).map(model);
-    for (const view of article.querySelectorAll('script[type$="widget-view+json"]')) {
-      const [controls, stack, words] = children(model(JSON.parse(view.textContent).model_id));
-      const slider = children(controls).find((item) => item?._options_labels);
-      const frames = children(stack);
-      if (!slider || !frames[0]?.value || !words?.value) {
-        problems.push(`${doc}: a widget that is no slider of scrub() cannot be printed`);
-        continue;
-      }
-      const still = `${slider.description} ${slider._options_labels[0]}`;
-      const figure = make("figure", { class: "nn-figure nn-slider" });
-      figure.innerHTML = frames[0].value + words.value;
-      figure
-        .querySelector(".nn-caption")
-        .append(" ", make("em", {}, `Shown: ${still}, the first of ${frames.length} frames.`));
-      view.replaceWith(figure);
+  function sliders(article) {
+    for (const figure of article.querySelectorAll("figure.nn-slider")) {
+      const [label, value] = ["label", "output"].map((tag) => figure.querySelector(tag).textContent);
+      const count = figure.querySelectorAll(".nn-frame").length;
+      figure.querySelectorAll(".nn-controls, template").forEach((element) => element.remove());
+      const words = `Shown: ${label} ${value}, the first of ${count} frames.`;
+      figure.querySelector("figcaption").append(" ", make("em", {}, words));
     }
   }
 
@@ -71,7 +58,7 @@ const nnPdf = (() => {
   function follow(paragraph) {
     const moved = [];
     for (let next = paragraph.nextElementSibling; next; next = paragraph.nextElementSibling) {
-      const code = next.matches(".cell") && next.querySelector(":scope > details.hide");
+      const code = next.matches(".cell") && next.querySelector(":scope > details.nn-fold");
       if (next.matches("details.sd-dropdown")) {
         moved.push(...next.querySelector(".sd-summary-content").children);
       } else if (code) {
@@ -84,7 +71,7 @@ const nnPdf = (() => {
   }
 
   function strip(article) {
-    const gone = "script, noscript, button, nav, a.headerlink, .viewcode-link, details.hide";
+    const gone = "script, noscript, button, nav, a.headerlink, .viewcode-link, details.nn-fold";
     const sizes = '[class^="nn-form-"] small'; // of this very file
     article.querySelectorAll(`${gone}, ${sizes}`).forEach((element) => element.remove());
     for (const cell of article.querySelectorAll("div.cell"))
@@ -138,7 +125,7 @@ const nnPdf = (() => {
     const page = new DOMParser().parseFromString(html, "text/html");
     const article = page.querySelector("article.bd-article");
     const name = known.get(doc);
-    sliders(article, page, doc);
+    sliders(article);
     answers(article);
     strip(article);
     rename(article, name);

@@ -48,7 +48,7 @@ def build(root: Path = ROOT, preset: str = "") -> dict[str, Any]:
     """Print the site where it has changed since the last PDF, and link it; return its record.
 
     Raises:
-        PdfError: there is no site or no browser, or a link, an equation or a slider is lost.
+        PdfError: there is no site or no browser, or a link or an equation is lost.
     """
     work = presets.folder(preset, root)
     if not (work / "html" / "index.html").is_file():

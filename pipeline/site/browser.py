@@ -166,7 +166,7 @@ class Visit:
             self.failed.append(f"{response.status} {response.url.removeprefix(self.address)}")
 
     def open(self, name: str, theme: str | None = None) -> Any:
-        """Open a page of the site and wait until maths and widgets stand; return the response."""
+        """Open a page of the site and wait until its maths stands; return the response."""
         self.foreign.clear(), self.failed.clear(), self.complaints.clear()
         if theme:
             self.page.add_init_script(
@@ -177,17 +177,12 @@ class Visit:
         return response
 
     def settle(self) -> None:
-        """Wait for fonts, for MathJax, and for every widget's place to be filled."""
+        """Wait for fonts and for MathJax."""
         self.page.evaluate(
             """async () => {
               await document.fonts.ready;
               if (window.MathJax?.startup?.promise) await window.MathJax.startup.promise;
             }"""
-        )
-        self.page.wait_for_function(
-            """() => [...document.querySelectorAll(
-                 'script[type="application/vnd.jupyter.widget-view+json"]')]
-               .every((view) => view.parentElement.querySelector('.jupyter-widgets, .lm-Widget'))"""
         )
 
     def throttle(self, kilobytes: float, latency: float) -> None:

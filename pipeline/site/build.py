@@ -26,11 +26,12 @@ from pipeline import ROOT, address
 from pipeline.execute import presets
 from pipeline.forms import downloads as forms
 from pipeline.forms import notebooks_zip as bundle
+from pipeline.site import sliders
 
 PAGES = Path("_build/pages")  # generated pages
 # What shapes every page but stands in no page: a change of it makes Sphinx read the whole book.
 GLOBAL = (
-    *(f"pipeline/site/{name}.py" for name in ("sphinx_nnlib", "incremental", "bibliography")),
+    *sorted(f"pipeline/site/{file.name}" for file in Path(__file__).parent.glob("*.py")),
     "requirements.txt",
 )
 _WARNED = re.compile(r"^(?P<file>[^:\n]+?)(?::docstring of [^:]+)?(?::\d+)?: (?:WARNING|ERROR)")
@@ -118,7 +119,7 @@ def stage(
     """Make `source` hold exactly what Sphinx needs, at repository paths; touch only what changed.
 
     Raises:
-        SiteError: pages of the table of contents are nowhere to be found.
+        SiteError: pages of the table of contents are nowhere to be found, or show a widget.
     """
     wanted: dict[str, bytes] = {}
     lost = []
@@ -130,7 +131,9 @@ def stage(
             lost.append(doc)
             continue
         content = page.read_bytes()
-        wanted[doc + page.suffix] = _published(content) if page.suffix == ".ipynb" else content
+        if page.suffix == ".ipynb":
+            content = _published(content, doc)
+        wanted[doc + page.suffix] = content
     if lost:
         raise SiteError(
             "_toc.yml names pages that do not exist: " + ", ".join(lost) + "\n"
@@ -171,9 +174,17 @@ def page_source(root: Path, doc: str, executed: Path | None = None) -> Path | No
     return next((file for file in (written, generated) if file.exists()), None)
 
 
-def _published(notebook: bytes) -> bytes:
-    """Drop papermill's records: they hold this machine's paths, and change with every run."""
+def _published(notebook: bytes, doc: str) -> bytes:
+    """Let sliders be plain HTML; drop papermill's records, which change with every run.
+
+    Raises:
+        SiteError: a cell shows another widget.
+    """
     content = json.loads(notebook)
+    try:
+        sliders.convert(content, doc)
+    except sliders.WidgetError as error:
+        raise SiteError(str(error)) from None
     for holder in (content, *content["cells"]):
         for key in ("papermill", "execution"):
             holder["metadata"].pop(key, None)

@@ -1,7 +1,8 @@
 """The book's own Sphinx extension.
 
 Docstrings with `$maths$`, links between paired chapters, no third party on the pages; beside it,
-`bibliography` has the lists of works, and `incremental` tells which pages to write again.
+`bibliography` has the lists of works, `folds` says what is folded, and `incremental` tells which
+pages to write again.
 """
 
 import posixpath
@@ -14,7 +15,7 @@ from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
-from pipeline.site import bibliography, incremental
+from pipeline.site import bibliography, folds, incremental
 
 _DISPLAY = re.compile(r"(^[ \t]*\$\$.*?\$\$[ \t]*(?:\([\w-]+\))?[ \t]*$)", re.M | re.S)
 _DOCTEST = re.compile(r"(^[ \t]*>>>.*(?:\n[ \t]*\S.*)*)", re.M)
@@ -33,6 +34,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("doctree-read", _keep_punctuation)
     app.add_post_transform(LinksToPairs)
     bibliography.setup(app)
+    folds.setup(app)
     incremental.setup(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
 

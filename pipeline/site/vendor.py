@@ -1,8 +1,8 @@
 """Fetch the site's browser files from pinned npm packages: `python -m pipeline.site.vendor`.
 
-The book calls no third party, so MathJax, require.js, the widget manager and the fonts are served
-from the site itself. They come from npm tarballs whose SHA-512 stands in `vendor.json`; tarballs
-are kept in `.cache/vendor`, so that a rebuild needs no network.
+The book calls no third party, so MathJax and the fonts are served from the site itself. They come
+from npm tarballs whose SHA-512 stands in `vendor.json`; tarballs are kept in `.cache/vendor`, so
+that a rebuild needs no network.
 """
 
 import argparse

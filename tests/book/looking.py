@@ -57,13 +57,26 @@ def _look(visit: Visit, page: str) -> dict[str, Any]:
 
 
 def _steps(tab: Any, slider: Any) -> dict[str, Any]:
-    """Move a slider by keyboard through all its frames."""
+    """Move a slider by keyboard through all its frames; keep what it shows and says at each."""
     element = slider.element_handle()
-    count = tab.evaluate("s => nnMeasure.frames(s)", element)
-    slider.locator(".noUi-handle").focus()
-    shown = [tab.evaluate("s => nnMeasure.frame(s)", element)]
+    handle = slider.get_by_role("slider")
+    name = slider.locator("label").inner_text()
+    count = slider.locator(".nn-frame").count()
+    handle.focus()
+    seen = [tab.evaluate("s => nnMeasure.frame(s)", element)]
     for _ in range(count - 1):
         tab.keyboard.press("ArrowRight")
-        shown.append(tab.evaluate("s => nnMeasure.frame(s)", element))
-    same = [at for at in range(1, count) if shown[at] is None or shown[at] == shown[at - 1]]
-    return {"name": slider.inner_text().split("\n")[0], "frames": count, "same": same}
+        seen.append(tab.evaluate("s => nnMeasure.frame(s)", element))
+    pictures = [frame["picture"] for frame in seen]
+    return {
+        "name": name,
+        "frames": count,
+        "same": [n for n in range(1, count) if pictures[n] in (None, pictures[n - 1])],
+        "unsaid": [
+            frame["shown"]
+            for frame in seen
+            if frame["spoken"] != frame["shown"]
+            or not frame["described"].rstrip(")").endswith(f"{name}: {frame['shown']}")
+        ],
+        "heights": sorted({frame["height"] for frame in seen}),
+    }
