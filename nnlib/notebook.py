@@ -32,7 +32,8 @@ with distribution.extra("notebook"):
     from matplotlib.figure import Figure
 
     from nnlib.plot import preview, style
-    from nnlib.plot.svg import inline_svg, share_glyphs
+    from nnlib.plot.picture import picture
+    from nnlib.plot.svg import share_glyphs
 
 REPOSITORY = distribution.repository()
 SLIDER_BYTES = 600_000
@@ -235,7 +236,13 @@ def show_source(*objects: Any, docstrings: bool = False) -> None:
 
 
 def figure(
-    fig: Figure, name: str, *, caption: str, alt: str, hero: bool = False
+    fig: Figure,
+    name: str,
+    *,
+    caption: str,
+    alt: str,
+    narrow: Figure | None = None,
+    hero: bool = False,
 ) -> None:
     """Show a figure with its caption, in the page's own ink; write it to `figures_dir` if set.
 
@@ -244,17 +251,20 @@ def figure(
         name: its stable name, unique in the chapter: letters, digits and hyphens.
         caption: what to see; may hold `$maths$`.
         alt: the picture in words.
+        narrow: a drawing of the same for a phone, at most 5 inches wide, where the panels of `fig`
+            cannot simply restack, as in a diagram; it is closed, too.
         hero: whether it is the picture that stands for the chapter.
 
     Raises:
         ValueError: the name was used before in this run, or is malformed, or `alt` is empty.
     """
     _claim(name)
-    svg = inline_svg(fig, name, alt)
     _write(fig, name)
     card = preview.png(fig) if hero else None
-    plt.close(fig)
-    _show(HTML(_figure_markup(svg, name, caption)), card)
+    shown = picture(fig, name, alt, narrow)
+    for drawn in filter(None, (fig, narrow)):
+        plt.close(drawn)
+    _show(HTML(_figure_markup(shown, name, caption)), card)
 
 
 def scrub(
@@ -295,10 +305,10 @@ def scrub(
     pictures, card = [], None
     for at, fig in enumerate(frames):
         value = str(at + 1) if options is None else "".join(options[at : at + 1])
-        pictures.append(inline_svg(fig, f"{name}-{at}", f"{alt} ({label}: {value})"))
         if at == 0:
             _write(fig, name)
             card = preview.png(fig) if hero else None
+        pictures.append(picture(fig, f"{name}-{at}", f"{alt} ({label}: {value})"))
         plt.close(fig)
     if options is None:
         options = [str(number) for number in range(1, len(pictures) + 1)]
@@ -311,7 +321,8 @@ def scrub(
     # In the page they stand within JSON, which would spell every double quote with two characters.
     pictures = [picture.replace('"', "'") for picture in pictures]
     size = len(letters) + sum(len(p.encode()) for p in pictures)
-    if size > SLIDER_BYTES:
+    variants = 1 + any("nn-narrow" in picture for picture in pictures)
+    if size > SLIDER_BYTES * variants:
         raise ValueError(
             f"scrub {name!r} takes {size} bytes, at most {SLIDER_BYTES}: draw less"
         )
@@ -363,9 +374,9 @@ def _write(fig: Figure, name: str) -> None:
     fig.savefig(_run.figures_dir / f"{name}.png", facecolor="white", dpi=200)
 
 
-def _figure_markup(svg: str, name: str, caption: str) -> str:
+def _figure_markup(picture: str, name: str, caption: str) -> str:
     return (
-        f'<figure class="nn-figure" id="figure-{name}" style="margin:0">{svg}'
+        f'<figure class="nn-figure" id="figure-{name}" style="margin:0">{picture}'
         f"<figcaption>{prose(caption)}</figcaption></figure>"
     )
 

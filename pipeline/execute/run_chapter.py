@@ -26,6 +26,7 @@ from pipeline.execute.parameters import BadParameter, cells_of, checked, split
 
 RUNNER = "pipeline/execute/run_chapter.py"
 SCALARS = "scalars.jsonl"  # what `nnlib.notebook.band` measured, a pair a line
+FIGURES = "figures.jsonl"  # what `nnlib.plot.picture` says of each picture, one a line
 CELL_SECONDS = 600  # of a cell at its defaults: a chapter that hangs must not hang the book
 
 
@@ -77,14 +78,14 @@ def run(
             raise
         wall, cpu = time.monotonic() - begin, _children_seconds() - before
         bands, broken = promises(json.loads(partial.read_text("utf8")))
-        measured = Path(folder) / SCALARS
-        lines = measured.read_text("utf8").splitlines() if measured.exists() else []
+        measured, drawn = _lines(Path(folder) / SCALARS), _lines(Path(folder) / FIGURES)
         record = {
             "chapter": chapter,
             "cpu_seconds": round(cpu, 2),
             "wall_seconds": round(wall, 2),
             "parameters": parameters,
-            "scalars": dict(json.loads(line) for line in lines),
+            "scalars": dict(measured),
+            "figures": drawn,
             "bands": bands,
             "broken": broken,
         }
@@ -215,6 +216,7 @@ def _private_kernel(folder: Path, root: Path) -> None:
         "JUPYTER_RUNTIME_DIR": str(folder),
         "IPYTHONDIR": str(folder / "ipython"),
         "NNLIB_SCALARS": str(folder / SCALARS),
+        "NNLIB_FIGURES": str(folder / FIGURES),
         "PYTHONPATH": path,  # nnlib of this tree, not of another that may be installed
         "OMP_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",
@@ -236,6 +238,11 @@ def publish(content: bytes, target: Path) -> None:
         os.replace(partial, target)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _lines(file: Path) -> list[Any]:
+    lines = file.read_text("utf8").splitlines() if file.exists() else []
+    return [json.loads(line) for line in lines]
 
 
 def _json(notebook: Path) -> Path:

@@ -1,0 +1,143 @@
+"""A colour as the page shows it: of a word or of a line, in light mode and in dark.
+
+A figure is drawn once, and read on two grounds. So a colour with a meaning is written into the SVG
+as one of the page's variables, `var(--nn-learned-ink, #c0354a)`, which `_static/figures.css`
+defines for both modes; the colour behind the comma is what a notebook shows, where they are
+unknown. Any other colour that does not stand out in a mode is made darker or lighter there.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from matplotlib.colors import to_hex, to_rgb
+
+from nnlib.plot.colors import COLORS, INK
+
+Mode = tuple[str, str]  # in light mode, in dark mode
+
+GROUND: Mode = ("#fcfbf8", "#16191e")
+TEXT: Mode = ("#22262c", "#dde1e6")
+WORDS: dict[str, Mode] = {
+    "input": ("#35659b", "#7faedc"),
+    "learned": ("#c0354a", "#f28b98"),
+    "state": ("#1c752b", "#62be74"),
+    "gate": ("#a02d6e", "#db86b6"),
+    "baseline": ("#666a70", "#a3a8af"),
+    "highlight": ("#7a6c0a", "#d6c75c"),
+    "fixed": ("#11708f", "#7ad3f2"),
+}
+"""Colours of words, at least 4.5 : 1 against the page."""
+LINES: dict[str, Mode] = {
+    "input": ("#4477aa", "#5e92c8"),
+    "learned": ("#e5566a", "#ee6677"),
+    "state": ("#228833", "#38a14b"),
+    "gate": ("#aa3377", "#cc5a9c"),
+    "baseline": ("#808080", "#888888"),
+    "highlight": ("#a08f16", "#ccbb44"),
+    "fixed": ("#2e9bbe", "#66ccee"),
+}
+"""Colours of lines, markers and bars, at least 3 : 1."""
+
+WORD, LINE = 4.5, 3.0
+_MEANINGS = {tone.lower(): name for name, tone in COLORS.items() if name != "target"}
+
+
+@dataclass(frozen=True)
+class Tone:
+    """How a colour is written, and what it is in light and in dark mode."""
+
+    css: str
+    modes: Mode
+
+
+PAPER = Tone(f"var(--nn-paper,{GROUND[0]})", GROUND)
+PLAIN = Tone("currentColor", TEXT)
+ALWAYS_DARK = Tone("#111418", ("#111418",) * 2)
+ALWAYS_LIGHT = Tone("#fff", ("#ffffff",) * 2)
+
+
+@cache
+def luminance(color: str) -> float:
+    """Return the relative luminance of a colour, from 0 (black) to 1 (white), as WCAG has it."""
+    linear = [
+        c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4
+        for c in to_rgb(color)
+    ]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: str, other: str) -> float:
+    """Return the contrast of two colours, from 1 (equal) to 21.
+
+    Example:
+        >>> round(contrast("white", "black"))
+        21
+    """
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def over(color: str, alpha: float, ground: str) -> str:
+    """Return what one sees of a colour of this opacity on a ground."""
+    if alpha >= 1:
+        return to_hex(color)
+    pairs = zip(to_rgb(color), to_rgb(ground), strict=True)
+    mixed: Any = [alpha * a + (1 - alpha) * b for a, b in pairs]
+    return to_hex(mixed)
+
+
+@cache
+def line(color: str) -> Tone:
+    """Return the colour of a line, a marker or an area as the page shows it."""
+    return _tone(color, "line", LINES, LINE)
+
+
+@cache
+def word(color: str) -> Tone:
+    """Return the colour of words as the page shows it."""
+    return _tone(color, "ink", WORDS, WORD)
+
+
+def word_on(color: str, grounds: Mode) -> Tone:
+    """Return how words are written on these grounds: in their colour, if one can read it there.
+
+    Args:
+        color: the colour that was asked for.
+        grounds: what lies behind the words, in light mode and in dark.
+    """
+    best = word(color)
+    reach = _least(best, grounds)
+    for other in (PLAIN, ALWAYS_DARK, ALWAYS_LIGHT, PAPER):
+        if reach >= WORD:
+            break
+        if (other_reach := _least(other, grounds)) > reach:
+            best, reach = other, other_reach
+    return best
+
+
+def _least(tone: Tone, grounds: Mode) -> float:
+    return min(contrast(c, g) for c, g in zip(tone.modes, grounds, strict=True))
+
+
+def _tone(color: str, kind: str, known: dict[str, Mode], wanted: float) -> Tone:
+    color = color.lower()
+    if color in (INK, "#000000"):
+        return PLAIN
+    if color == "#ffffff":
+        return ALWAYS_LIGHT
+    if name := _MEANINGS.get(color):
+        return Tone(f"var(--nn-{name}-{kind},{known[name][0]})", known[name])
+    light, dark = (_until(color, ground, wanted) for ground in GROUND)
+    same = light == dark
+    return Tone(light if same else f"light-dark({light},{dark})", (light, dark))
+
+
+def _until(color: str, ground: str, wanted: float) -> str:
+    """Return the colour, darker or lighter step by step until it stands out from the ground."""
+    end = "#000000" if luminance(ground) > 0.2 else "#ffffff"
+    for step in range(20):
+        mixed = over(end, step / 20, color)
+        if contrast(mixed, ground) >= wanted:
+            return mixed
+    return end
