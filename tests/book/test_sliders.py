@@ -88,7 +88,7 @@ def test_every_frame_but_the_first_waits_and_the_letters_do_not(taken):
     for value in ("0.5", "1.00, Xavier", "an odd &lt;value&gt;", "7"):
         assert f'class="nn-frame" data-value="{value}"' in page
     letters = page[page.rindex("</template>") :]
-    assert "<defs><path id=" in letters and "<template" not in letters
+    assert "<defs>" in letters and "<template" not in letters
 
 
 def test_the_same_slider_of_another_run_is_the_same_page(slid, taken):
