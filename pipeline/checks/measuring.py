@@ -83,7 +83,7 @@ def _slow(browser: Any, address: str, page: str) -> float | None:
     visit = _visit(browser, address, WIDE)
     visit.throttle(KILOBYTES, LATENCY)
     visit.page.goto(address + page, wait_until="commit")
-    paint = visit.page.wait_for_function(_PAINT, timeout=90_000, polling=50).json_value()
+    paint = visit.page.wait_for_function(_PAINT, polling=50).json_value()
     visit.close()
     return _seconds(paint)
 

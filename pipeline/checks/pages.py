@@ -74,7 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("pages", nargs="*", help="pages of the site; all, if none is named")
     parser.add_argument("--site", type=Path, default=ROOT / "_build" / "html", metavar="FOLDER")
     parser.add_argument("--compare", type=Path, metavar="JSON", help="show before → after")
-    parser.add_argument("--report", type=Path, default=ROOT / REPORT, metavar="JSON")
+    parser.add_argument("--report", type=Path, metavar="JSON", help=f"else {REPORT}, of all pages")
     parser.add_argument("-n", type=int, default=2, dest="workers", help="browsers side by side")
     chosen = parser.parse_args(arguments)
     site = chosen.site.resolve()
@@ -87,9 +87,10 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     begin = time.monotonic()
     found = measured(site, names, chosen.workers)
-    if not chosen.pages:
-        chosen.report.parent.mkdir(parents=True, exist_ok=True)
-        chosen.report.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", "utf8")
+    report = chosen.report or (None if chosen.pages else ROOT / REPORT)
+    if report:
+        report.parent.mkdir(parents=True, exist_ok=True)
+        report.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", "utf8")
     before = json.loads(chosen.compare.read_text("utf8")) if chosen.compare else {}
     print(page_tables.tables(found, before))
     print(f"{len(names)} pages, {time.monotonic() - begin:.0f} s", file=sys.stderr)

@@ -23,6 +23,7 @@ FLAGS = [
 ]
 
 
+PATIENCE = 300_000  # ms: a busy machine turns nothing red
 PACKED = (".html", ".css", ".js", ".mjs", ".json", ".svg", ".xml", ".txt", ".map", ".wasm")
 # Tells, from the page's first moment, how far its parts jump and how long its thread is busy.
 WATCH = """
@@ -144,6 +145,7 @@ class Visit:
         if gated:
             self.context.route("**/*", self._gate)
         self.context.add_init_script(WATCH)
+        self.context.set_default_timeout(PATIENCE)
         self.page = self.context.new_page()
         self.page.on("console", self._heard)
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))

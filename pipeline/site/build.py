@@ -102,11 +102,40 @@ def toc_pages(root: Path = ROOT) -> list[str]:
     return found
 
 
+def contents(root: Path) -> bytes:
+    """Return `_toc.yml` with the pages of each `glob` entry, which Sphinx would sort by name."""
+
+    def spelt(node: Any) -> Any:
+        if isinstance(node, dict):
+            return {key: spelt(value) for key, value in node.items()}
+        if not isinstance(node, list):
+            return node
+        found: list[Any] = []
+        for item in node:
+            if isinstance(item, dict) and set(item) == {"glob"}:
+                found += [{"file": doc} for doc in matching(root, item["glob"])]
+            else:
+                found.append(spelt(item))
+        return found
+
+    told = spelt(yaml.safe_load((root / "_toc.yml").read_text("utf8")))
+    return yaml.safe_dump(told, allow_unicode=True, sort_keys=False).encode()
+
+
 def matching(root: Path, pattern: str) -> list[str]:
-    """Return the written and generated pages that a `glob` entry stands for."""
+    """Return the written and generated pages of a `glob` entry, in the order of the families."""
+    from nnlib.catalog import FAMILIES  # late: tests let nnlib be watched before it is imported
+
+    order = [*FAMILIES]
     folders = (root, root / PAGES)
     files = ((folder, file) for folder in folders for file in folder.glob(f"{pattern}.md"))
-    return sorted({file.relative_to(folder).with_suffix("").as_posix() for folder, file in files})
+    docs = {file.relative_to(folder).with_suffix("").as_posix() for folder, file in files}
+
+    def place(doc: str) -> tuple[int, str]:
+        name = doc.rpartition("/")[2]
+        return order.index(name) if name in order else len(order), doc
+
+    return sorted(docs, key=place)
 
 
 def stage(
@@ -141,7 +170,8 @@ def stage(
             "else for <page>.md and _build/pages/<page>.md"
         )
     wanted["_config.yml"] = config(root)
-    for name in ("_toc.yml", *bibliographies(root)):
+    wanted["_toc.yml"] = contents(root)
+    for name in bibliographies(root):
         wanted[name] = (root / name).read_bytes()
     folders = [(root / name, name) for name in ("_static", "_extra")]
     for folder, prefix in [*folders, (root / PAGES, "")]:

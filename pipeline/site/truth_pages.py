@@ -1,6 +1,12 @@
-"""The truth table: an index, and a page for each family; one page would open for half a minute."""
+"""The truth table: an index, and a page for each family, in the order of the book.
+
+An equation stands above the tests that verify it, so that both have the whole width of a phone. Its
+box has its label as id: `truth/sequence.html#lstm-forget`. `_static/truth.js` brings the form at
+the top to life, by what `data-` attributes say; without a script all is shown, and no form.
+"""
 
 import ast
+import html
 import json
 import subprocess
 from collections.abc import Iterable
@@ -16,7 +22,17 @@ from pipeline.checks.equations import Equation
 FOLDER = "truth"
 OTHERS = "others"  # the page of the equations that stand in no family
 MARKS = {"passed": "✓", "failed": "✗", "skipped": "–"}
+STATES = {"verified": "✓ verified", "failed": "✗ not verified", "unrun": "not run"}
 UNTESTED: dict[str, Any] = {"tests": []}
+# A browser that runs no script hides it, by `_static/truth.css`.
+FORM = """\
+<form class="nn-sieve" role="search" aria-label="Equations">
+<label><span>Find an equation</span> <input id="nn-sieve-words" type="search" autocomplete="off"
+ spellcheck="false" placeholder="chapter, label, words of a test"></label>
+<label><span>Show</span> <select id="nn-sieve-state"><option value="">all</option>{options}</select>
+</label>
+<output for="nn-sieve-words nn-sieve-state" aria-live="polite">{count} equations</output>
+</form>"""
 
 
 def pages(root: Path = ROOT) -> dict[str, str]:
@@ -24,7 +40,7 @@ def pages(root: Path = ROOT) -> dict[str, str]:
     report = root / equations.REPORT
     known = json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
     families: dict[str, dict[str, list[Equation]]] = {}
-    for equation in equations.equations(root):
+    for equation in sorted(equations.equations(root), key=_place):
         if equation.label:
             family = equation.chapter.split("/")[0] if "/" in equation.chapter else OTHERS
             families.setdefault(family, {}).setdefault(equation.chapter, []).append(equation)
@@ -38,6 +54,13 @@ def pages(root: Path = ROOT) -> dict[str, str]:
             for family, chapters in families.items()
         },
     }
+
+
+def _place(equation: Equation) -> int:
+    """Return where the equation's chapter stands in the book; the sort keeps the rest."""
+    name = equation.chapter.rpartition("/")[2]
+    order = [row.name for row in catalog.ARCHITECTURES]
+    return order.index(name) if name in order else len(order)
 
 
 def _index(
@@ -75,20 +98,49 @@ def _family(
     root: Path,
 ) -> str:
     title = _title_of_family(family)
+    every = [equation for found in chapters.values() for equation in found]
+    states = {_state(equation, known) for equation in every}
+    options = "".join(
+        f'<option value="{state}">{words}</option>'
+        for state, words in STATES.items()
+        if state in states
+    )
     text = [
         f"# Equations of {title[0].lower() + title[1:]}",
         "Each equation with the tests that verify it; the [truth table](../truth.md) says how.",
+        FORM.format(options=options, count=len(every)),
     ]
     for chapter, found in chapters.items():
-        rows = []
-        for equation in found:
-            entry = known.get(equation.label, UNTESTED)
-            mark = "✓" if equations.holds(entry) else "✗" if entry["tests"] else "not run"
-            tested = "<br>".join(_tests(entry["tests"], lines, address(root)))
-            rows.append((mark, f"{{eq}}`{equation.label}`", f"${equation.maths}$", tested))
         text.append(f"## [{_title(chapter)}](../chapters/{chapter}.md)")
-        text.append(table(("", "", "Equation", "Verified by"), rows))
+        text += [_proof(equation, known, lines, address(root)) for equation in found]
     return "\n\n".join(text) + "\n"
+
+
+def _proof(
+    equation: Equation,
+    known: dict[str, Any],
+    lines: dict[tuple[str, str], int],
+    address: str,
+) -> str:
+    """Return one equation, its number in its chapter and its label, and its tests below."""
+    label, state = html.escape(equation.label), _state(equation, known)
+    tests = _tests(known.get(equation.label, UNTESTED)["tests"], lines, address)
+    name = f'<a class="nn-label" href="#{label}">{label}</a>'
+    told = "" if state == "verified" else f" {STATES[state]}"
+    return "\n\n".join(
+        [
+            f'<div class="nn-proof" id="{label}" data-state="{state}">',
+            f"$$\n{equation.maths}\n$$",
+            f"{{eq}}`{equation.label}` {name}{told}",
+            "\n".join(f"- {test}" for test in tests),
+            "</div>",
+        ]
+    ).replace("\n\n\n\n", "\n\n")
+
+
+def _state(equation: Equation, known: dict[str, Any]) -> str:
+    entry = known.get(equation.label, UNTESTED)
+    return "verified" if equations.holds(entry) else "failed" if entry["tests"] else "unrun"
 
 
 def _verified(found: Iterable[Equation], known: dict[str, Any]) -> int:

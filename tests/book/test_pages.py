@@ -96,8 +96,11 @@ def test_the_truth_table_links_equations_and_tests(tmp_path):
     made = _table(tmp_path, [(1, "passed"), (2, "passed")])
     text = made["truth/foundations.md"]
     link = "[it is so](https://host/book/blob/main/tests/test_mlp.py#L3)"
-    assert f"| ✓ | {{eq}}`mlp-a` | $\\|a\\| = b$ | ✓ {link} × 2 |" in text
-    assert "| not run | {eq}`mlp-c` | $c$ |  |" in text
+    first, second = re.findall(r'<div class="nn-proof".*?</div>', text, re.S)
+    assert 'id="mlp-a" data-state="verified">\n\n$$\n|a| = b\n$$' in first
+    assert "{eq}`mlp-a`" in first and f"- ✓ {link} × 2\n" in first
+    assert 'id="mlp-c" data-state="unrun"' in second and "not run" in second
+    assert "- ✓" not in second
     assert "**1 of 2 equations are verified, by 2 tests.**" in made["truth.md"]
     assert "## [Foundations](truth/foundations.md)" in made["truth.md"]
     assert "](chapters/foundations/mlp.md) | 1 of 2 | 2 |" in made["truth.md"]
@@ -105,8 +108,19 @@ def test_the_truth_table_links_equations_and_tests(tmp_path):
 
 def test_the_truth_table_shows_failures(tmp_path):
     text = _table(tmp_path, [(1, "passed"), (2, "failed")])["truth/foundations.md"]
-    assert "| ✗ | {eq}`mlp-a`" in text
-    assert "× 2 (1 failed)" in text
+    assert 'id="mlp-a" data-state="failed"' in text
+    assert "- ✗ [it is so]" in text and "× 2 (1 failed)" in text
+    assert '<option value="failed">' in text and '<option value="verified">' not in text
+
+
+def test_the_truth_table_keeps_the_order_of_the_book():
+    made = truth_pages.pages(ROOT)
+    order = [row.title for row in catalog.ARCHITECTURES]
+    for family in {row.family for row in catalog.written()}:
+        heads = re.findall(r"^## \[(.+?)\]", made[f"truth/{family}.md"], re.M)
+        assert heads == sorted(heads, key=order.index)
+        listed = made["truth.md"].partition(f"(truth/{family}.md)")[2].partition("\n## ")[0]
+        assert re.findall(r"^\| \[(.+?)\]", listed, re.M) == heads
 
 
 def test_pages_that_did_not_change_are_not_written_again(tmp_path, monkeypatch):
