@@ -104,6 +104,8 @@ def toc_pages(root: Path = ROOT) -> list[str]:
 
 def contents(root: Path) -> bytes:
     """Return `_toc.yml` with the pages of each `glob` entry, which Sphinx would sort by name."""
+    text = (root / "_toc.yml").read_text("utf8")
+    named = set(re.findall(r"file: *(\S+)", text))
 
     def spelt(node: Any) -> Any:
         if isinstance(node, dict):
@@ -113,12 +115,14 @@ def contents(root: Path) -> bytes:
         found: list[Any] = []
         for item in node:
             if isinstance(item, dict) and set(item) == {"glob"}:
-                found += [{"file": doc} for doc in matching(root, item["glob"])]
+                docs = matching(root, item["glob"])
+                found += [{"file": doc} for doc in docs if doc not in named]
+                named.update(docs)
             else:
                 found.append(spelt(item))
         return found
 
-    told = spelt(yaml.safe_load((root / "_toc.yml").read_text("utf8")))
+    told = spelt(yaml.safe_load(text))
     return yaml.safe_dump(told, allow_unicode=True, sort_keys=False).encode()
 
 

@@ -51,6 +51,16 @@ def test_toc_names_pages_in_order_and_globs_stand_for_generated_ones(book):
     assert site.toc_pages(book) == ["intro", "a/one", "api/train"]
 
 
+def test_globs_are_spelt_out_in_the_order_of_the_families_each_page_once(book):
+    toc = "root: intro\nchapters:\n- file: a/one\n- file: api/index\n  sections:\n  - glob: api/*\n"
+    write(book / "_toc.yml", toc)
+    for name in ("index", "kernels", "foundations", "sequence"):
+        write(book / f"_build/pages/api/{name}.md", f"# {name}\n")
+    sections = yaml.safe_load(site.contents(book))["chapters"][1]["sections"]
+    order = ["foundations", "sequence", "kernels", "train"]
+    assert [entry["file"] for entry in sections] == [f"api/{name}" for name in order]
+
+
 def test_only_what_sphinx_needs_is_staged(book):
     write(book / "README.md", "# Read me\n")
     write(book / "_build/pages/stray.md", "# Not in the book\n")
