@@ -82,7 +82,7 @@ def _cell(cell: Any, form: str = "", *, whole: bool = True) -> str:
 
 
 def prose(text: str) -> str:
-    """Escape text for HTML; `$…$` becomes what MathJax reads, `*…*` emphasis.
+    """Escape text for HTML; `$…$` becomes what TeX is marked with, `*…*` emphasis.
 
     Example:
         >>> prose("fewer *and* < 3")

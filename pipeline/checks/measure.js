@@ -45,7 +45,7 @@
   const shown = (element) =>
     element.checkVisibility({ visibilityProperty: true }) &&
     element.getBoundingClientRect().width > 1 &&
-    !element.closest("[aria-hidden=true], .visually-hidden, .headerlink, mjx-assistive-mml, svg");
+    !element.closest("[aria-hidden=true], .visually-hidden, .headerlink, svg");
 
   /** Words whose contrast with what lies under them is below 4.5 (large type: 3). */
   const faint = () => {
@@ -88,38 +88,25 @@
 
   /** Displayed equations that must be scrolled to be read. */
   const cut = () =>
-    [...document.querySelectorAll("article div.math")]
-      .filter((maths) =>
-        [maths, ...maths.querySelectorAll(":scope > *")].some(
-          (e) => getComputedStyle(e).overflowX !== "visible" && e.scrollWidth > e.clientWidth + 1,
-        ),
-      )
-      .map((maths) => maths.id || maths.querySelector("[id]")?.id || maths.textContent.trim());
+    [...document.querySelectorAll("article .nn-formula")]
+      .filter((e) => e.scrollWidth > e.clientWidth + 1)
+      .map((e) => e.textContent.trim().slice(0, 60));
 
+  /** Formulas, those without a `<math>`, those that TeX could not make, and TeX left in the text. */
   const mathematics = () => {
     const written = [...document.querySelectorAll(".math")];
-    const bare = written.filter((e) => !e.querySelector("mjx-container") && e.textContent.trim());
     const walker = document.createTreeWalker(document.querySelector("article"), 4);
     const raw = [];
     while (walker.nextNode()) {
       const text = walker.currentNode;
-      if (text.parentElement.closest("pre, code, script, style, mjx-container")) continue;
-      if (/\$\$|\\\(|\\\[|\\begin\{/.test(text.data)) raw.push(text.data.trim().slice(0, 60));
+      if (text.parentElement.closest("pre, code, script, style")) continue;
+      if (/\$\$|\\\(|\\\[|\\begin\{|\\[a-z]+\b/.test(text.data)) raw.push(text.data.trim().slice(0, 60));
     }
-    // MathJax sets a command that it does not know in red, as it was written.
-    const red = 'mjx-mtext[style*="red"], mjx-mtext [style*="red"]';
-    const unknown = [...document.querySelectorAll(red)];
-    const place = (e) => e.closest(".math")?.id || e.closest("section")?.id;
     return {
       written: written.length,
-      rendered: document.querySelectorAll("mjx-container").length,
-      bare: bare.map((e) => e.textContent.slice(0, 60)),
-      errors: [
-        ...[...document.querySelectorAll("mjx-merror, [data-mjx-error]")].map(
-          (e) => e.getAttribute("data-mjx-error") || e.textContent,
-        ),
-        ...unknown.map((e) => `unknown command in ${place(e)}`),
-      ],
+      bare: written.filter((e) => !e.querySelector("math")).map((e) => e.textContent.slice(0, 60)),
+      errors: [...document.querySelectorAll("math :is(merror, [mathcolor])")].map((e) => e.textContent),
+      fonts: [...document.fonts].some((f) => /STIX/.test(f.family) && f.status === "loaded"),
       raw,
     };
   };

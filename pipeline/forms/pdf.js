@@ -169,8 +169,8 @@ const nnPdf = (() => {
     return make("style", {}, rules.join("\n"));
   }
 
-  // The site's own style sheets and its MathJax, with its settings; and every font, before there is
-  // anything to lay out: a font that comes late lays out the whole book again.
+  // The site's own style sheets; and every font, before there is anything to lay out: a font that
+  // comes late lays out the whole book again.
   async function dress(root, absolute) {
     const added = (element) =>
       new Promise((onload, fail) => {
@@ -180,29 +180,13 @@ const nnPdf = (() => {
     const links = [...root.head.querySelectorAll('link[rel="stylesheet"]')];
     const sheets = links.map((link) => absolute(link.getAttribute("href")));
     await Promise.all(sheets.map((href) => added(make("link", { rel: "stylesheet", href }))));
-    const scripts = [...root.querySelectorAll("script")];
-    const settings = scripts.filter(({ textContent }) => /MathJax\s*=/.test(textContent));
-    for (const { textContent } of settings) document.head.append(make("script", {}, textContent));
-    const mathjax = scripts.find((script) => /mathjax/.test(script.getAttribute("src")));
-    if (mathjax) {
-      window.MathJax = window.MathJax ?? {};
-      // Hidden MathML would be printed as a second, invisible text.
-      const quiet = { enableMenu: false, enableAssistiveMml: false };
-      window.MathJax.options = { ...window.MathJax.options, ...quiet };
-      const sample = make("p", {}, "\\(x\\)"); // its style sheet, which names its fonts
-      document.querySelector("article").append(sample);
-      await added(make("script", { src: absolute(mathjax.getAttribute("src")) }));
-      await window.MathJax.startup.promise;
-      sample.remove();
-    }
     await Promise.all([...document.fonts].map((font) => font.load()));
   }
 
-  async function typeset() {
-    await window.MathJax?.typesetPromise();
+  function checkMaths() {
     for (const maths of document.querySelectorAll("article .math"))
-      if (!maths.querySelector("mjx-container") || maths.querySelector("mjx-merror"))
-        problems.push(`an equation is not typeset: ${maths.textContent.trim()}`);
+      if (!maths.querySelector("math") || maths.querySelector("merror"))
+        problems.push(`an equation is not set: ${maths.textContent.trim()}`);
   }
 
   // What is wider than the paper would be cut, or shrink every sheet: it is made to fit. All is
@@ -210,7 +194,7 @@ const nnPdf = (() => {
   function fit() {
     const edge = document.querySelector("article").getBoundingClientRect().right;
     const right = (element) => element.getBoundingClientRect().right;
-    const candidates = "article :is(table, pre, svg, img, mjx-container, dt)";
+    const candidates = "article :is(table, pre, svg, img, .nn-formula > math, dt)";
     const wide = [...document.querySelectorAll(candidates)].filter((one) => right(one) > edge + 1);
     const boxes = new Map();
     for (const element of wide) {
@@ -248,7 +232,7 @@ const nnPdf = (() => {
     for (const link of document.querySelectorAll('article a[href^="#"]'))
       if (!document.getElementById(link.getAttribute("href").slice(1)))
         problems.push(`a link leads nowhere: ${link.getAttribute("href")} (${link.textContent})`);
-    await typeset();
+    checkMaths();
     await document.fonts.ready;
     fit();
     return problems;

@@ -168,7 +168,7 @@ class Visit:
             self.failed.append(f"{response.status} {response.url.removeprefix(self.address)}")
 
     def open(self, name: str, theme: str | None = None) -> Any:
-        """Open a page of the site and wait until its maths stands; return the response."""
+        """Open a page of the site and wait until its fonts stand; return the response."""
         self.foreign.clear(), self.failed.clear(), self.complaints.clear()
         if theme:
             self.page.add_init_script(
@@ -179,11 +179,10 @@ class Visit:
         return response
 
     def settle(self) -> None:
-        """Wait for fonts and for MathJax."""
+        """Wait for the fonts."""
         self.page.evaluate(
             """async () => {
               await document.fonts.ready;
-              if (window.MathJax?.startup?.promise) await window.MathJax.startup.promise;
             }"""
         )
 

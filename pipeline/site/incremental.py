@@ -113,7 +113,6 @@ def _frame(app: Sphinx, env: BuildEnvironment) -> dict[str, Any]:
     return {
         "titles": {doc: title.pformat() for doc, title in env.titles.items()},
         "contents": repr(env.external_site_map.as_json()),
-        "mathematics": dict(env.get_domain("math").data["has_equations"]),
         "modules": sorted(getattr(env, "_viewcode_modules", ())),
         "files": files.hexdigest(),
     }

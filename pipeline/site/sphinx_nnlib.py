@@ -15,7 +15,7 @@ from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
-from pipeline.site import bibliography, folds, incremental
+from pipeline.site import bibliography, folds, incremental, maths
 
 _DISPLAY = re.compile(r"(^[ \t]*\$\$.*?\$\$[ \t]*(?:\([\w-]+\))?[ \t]*$)", re.M | re.S)
 _DOCTEST = re.compile(r"(^[ \t]*>>>.*(?:\n[ \t]*\S.*)*)", re.M)
@@ -36,6 +36,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     bibliography.setup(app)
     folds.setup(app)
     incremental.setup(app)
+    maths.setup(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -97,14 +98,14 @@ def _code(piece: str) -> str:
 
 def _keep_punctuation(app: Sphinx, doctree: nodes.document) -> None:
     """Keep a comma at the formula that it follows: browsers break lines after a formula."""
-    for maths in list(doctree.findall(nodes.math)):
-        after = maths.next_node(descend=False, siblings=True)
+    for formula in list(doctree.findall(nodes.math)):
+        after = formula.next_node(descend=False, siblings=True)
         mark = _PUNCTUATION.match(after.astext()) if isinstance(after, nodes.Text) else None
         if mark is None:
             continue
-        whole = nodes.inline("", "", maths.deepcopy(), nodes.Text(mark[0]), classes=["nn-whole"])
-        maths.parent.replace(after, nodes.Text(after.astext()[mark.end() :]))
-        maths.parent.replace(maths, whole)
+        whole = nodes.inline("", "", formula.deepcopy(), nodes.Text(mark[0]), classes=["nn-whole"])
+        formula.parent.replace(after, nodes.Text(after.astext()[mark.end() :]))
+        formula.parent.replace(formula, whole)
 
 
 def _plain_data(app: Sphinx) -> None:

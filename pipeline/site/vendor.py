@@ -1,8 +1,8 @@
 """Fetch the site's browser files from pinned npm packages: `python -m pipeline.site.vendor`.
 
-The book calls no third party, so MathJax and the fonts are served from the site itself. They come
-from npm tarballs whose SHA-512 stands in `vendor.json`; tarballs are kept in `.cache/vendor`, so
-that a rebuild needs no network.
+The book calls no third party, so the fonts are served from the site itself. They come from npm
+tarballs whose SHA-512 stands in `vendor.json`; tarballs are kept in `.cache/vendor`, so that a
+rebuild needs no network. The font of the maths is cut (`maths_font`).
 """
 
 import argparse
@@ -23,8 +23,14 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import ROOT
+from pipeline.site import maths_font
 
 MANIFEST = Path(__file__).with_name("vendor.json")
+CUT = {
+    "fonts/stix-two-math.woff2": maths_font.cut,
+    "fonts/stix-two-math-sans.woff2": maths_font.cut_rare,
+}
+NOTICE = "Files of other projects, unchanged but for fonts that are cut, and their licences:"
 STAMP = "manifest.json"  # a copy of the manifest that the files were made from
 
 
@@ -41,6 +47,7 @@ def vendor(root: Path = ROOT, manifest: Path = MANIFEST) -> bool:
     """
     text = manifest.read_text("utf8")
     packages = json.loads(text)["packages"]
+    text += Path(maths_font.__file__).read_text("utf8")  # the font is made anew where its rules are
     target = root / "_extra" / "vendor"
     if complete(target, text):
         return False
@@ -55,7 +62,7 @@ def vendor(root: Path = ROOT, manifest: Path = MANIFEST) -> bool:
             for name, data in _wanted(package, content):
                 file = fresh / name
                 file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_bytes(data)
+                file.write_bytes(CUT[name](data) if name in CUT else data)
         (fresh / "NOTICE.txt").write_text(_notice(packages), "utf8")
         (fresh / STAMP).write_text(_stamp(fresh, text), "utf8")
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -131,7 +138,7 @@ def _matches(name: str, pattern: str) -> bool:
 
 def _notice(packages: list[dict[str, Any]]) -> str:
     lines = [f"{p['name']} {p['version']}, {p['licence']}" for p in packages]
-    return "Files of other projects, unchanged, and their licences:\n\n" + "\n".join(lines) + "\n"
+    return f"{NOTICE}\n\n" + "\n".join(lines) + "\n"
 
 
 def _stamp(folder: Path, manifest: str) -> str:
