@@ -100,13 +100,14 @@
     while (walker.nextNode()) {
       const text = walker.currentNode;
       if (text.parentElement.closest("pre, code, script, style")) continue;
-      if (/\$\$|\\\(|\\\[|\\begin\{|\\[a-z]+\b/.test(text.data)) raw.push(text.data.trim().slice(0, 60));
+      if (/\$\$|\\\(|\\\[|\\begin\{/.test(text.data)) raw.push(text.data.trim().slice(0, 60));
     }
+    const ours = [...document.fonts].filter(({ family }) => /STIX/.test(family));
     return {
       written: written.length,
       bare: written.filter((e) => !e.querySelector("math")).map((e) => e.textContent.slice(0, 60)),
-      errors: [...document.querySelectorAll("math :is(merror, [mathcolor])")].map((e) => e.textContent),
-      fonts: [...document.fonts].some((f) => /STIX/.test(f.family) && f.status === "loaded"),
+      errors: [...document.querySelectorAll("math merror")].map((e) => e.textContent),
+      font: ours.some(({ status }) => status === "loaded"),
       raw,
     };
   };

@@ -66,7 +66,8 @@ def mathml(tex: str, *, display: bool = False) -> str:
 
 @cache
 def _converter() -> math_core.LatexToMathML:
-    return math_core.LatexToMathML(fancy_error=False)
+    # What it calls unreliable are wide accents, which stretch in our own font.
+    return math_core.LatexToMathML(fancy_error=False, allow_unreliable_rendering=True)
 
 
 def _rows(tex: str) -> str:
