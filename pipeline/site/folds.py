@@ -148,12 +148,11 @@ def _of_what_it_shows(output: nodes.Element) -> str:
     checks = _CHECK.findall(output.astext())
     if checks:
         return "Code of this check" if len(checks) == 1 else "Code of these checks"
-    return "Code of these numbers" if re.search(r"\d", output.astext()) else "Code"
+    return f"Code of {'these numbers' if re.search(r'[0-9]', output.astext()) else 'this text'}"
 
 
 def _of_what_it_defines(code: str) -> str:
     statements = _statements(code)
-    imports = [isinstance(each, ast.Import | ast.ImportFrom) for each in statements]
     defined = [
         each.name
         for each in statements
@@ -161,7 +160,12 @@ def _of_what_it_defines(code: str) -> str:
     ]
     if defined:
         return f"Source of {_listed(defined)}"
-    return "Imports" if imports and imports[0] else "Code"
+    return "Imports" if statements and all(map(_is_preparation, statements)) else "Code"
+
+
+def _is_preparation(statement: ast.stmt) -> bool:
+    imports = isinstance(statement, ast.Import | ast.ImportFrom)
+    return imports or "notebook.setup(" in ast.unparse(statement)
 
 
 def _statements(code: str) -> list[ast.stmt]:
