@@ -18,8 +18,8 @@ _WORDS = re.compile(
     re.DOTALL,
 )
 _SVG = re.compile(r"<svg\b[^>]*\brole=[\"']img[\"'][^>]*>")
-_BOX = re.compile(r"(viewBox=[\"'])([^\"']+)([\"'])")
-_WIDTH = re.compile(r"\bwidth:[\d.]+px")
+_VIEW_BOX = re.compile(r"(viewBox=[\"'])([^\"']+)([\"'])")
+_WIDTH = re.compile(r"\bwidth:([\d.]+)px")
 _ICONS = (
     '<svg class="nn-to-play" viewBox="0 0 16 16" aria-hidden="true"><path d="M4 2.5v11l9-5.5z"/>'
     '</svg><svg class="nn-to-pause" viewBox="0 0 16 16" aria-hidden="true">'
@@ -109,34 +109,38 @@ def _controls(name: str, label: str, values: list[str]) -> str:
 
 
 def _one_canvas(pictures: list[str]) -> list[str]:
-    """Give the pictures that stand at the same place of each frame the size of the largest.
+    """Let all frames show the same part of the plane: what any of them shows.
 
-    Frames that are all as large do not move the page when they change, and keep one scale.
+    Pictures are cut to what is drawn, so they differ in size and in place; shown one after the
+    other, they would move the page, and what they have in common would jump.
     """
-    found = [_SVG.findall(picture) for picture in pictures]
-    if len({len(openings) for openings in found}) != 1:
-        return pictures
-    sizes = [
-        tuple(max(sides) for sides in zip(*map(_size, openings), strict=True))
-        for openings in zip(*found, strict=True)
-    ]
-    return [_resized(picture, sizes) for picture in pictures]
+    boxes: dict[str, list[list[float]]] = {}
+    for opening in (opening for picture in pictures for opening in _SVG.findall(picture)):
+        boxes.setdefault(_variant(opening), []).append(_box(opening))
+    shared = {variant: _around(them) for variant, them in boxes.items()}
+    return [_SVG.sub(lambda found: _shown(found[0], shared), picture) for picture in pictures]
 
 
-def _size(opening: str) -> tuple[float, float]:
-    *_, width, height = map(float, _BOX.search(opening)[2].split())
-    return width, height
+def _variant(opening: str) -> str:
+    return "narrow" if "nn-narrow" in opening else "wide"
 
 
-def _resized(picture: str, sizes: list[tuple[float, float]]) -> str:
-    wanted = iter(sizes)
+def _box(opening: str) -> list[float]:
+    """Return left, top, right and bottom of what a picture shows."""
+    left, top, width, height = map(float, _VIEW_BOX.search(opening)[2].split())
+    return [left, top, left + width, top + height]
 
-    def enlarge(found: re.Match[str]) -> str:
-        opening, (width, height) = found[0], next(wanted)
-        if _size(opening) == (width, height):
-            return opening
-        x, y, *_ = _BOX.search(opening)[2].split()
-        opening = _BOX.sub(rf"\g<1>{x} {y} {width:g} {height:g}\g<3>", opening)
-        return _WIDTH.sub(f"width:{width * 4 / 3:.0f}px", opening)
 
-    return _SVG.sub(enlarge, picture)
+def _around(boxes: list[list[float]]) -> tuple[float, ...]:
+    left, top, right, bottom = zip(*boxes, strict=True)
+    return min(left), min(top), max(right), max(bottom)
+
+
+def _shown(opening: str, shared: Mapping[str, tuple[float, ...]]) -> str:
+    """Return the opening of a picture that shows the shared box, at the scale that it had."""
+    left, top, right, bottom = shared[_variant(opening)]
+    own_left, _, own_right, _ = _box(opening)
+    grown = (right - left) / (own_right - own_left)
+    view = f"{left:g} {top:g} {right - left:g} {bottom - top:g}"
+    opening = _VIEW_BOX.sub(rf"\g<1>{view}\g<3>", opening)
+    return _WIDTH.sub(lambda found: f"width:{float(found[1]) * grown:.0f}px", opening)

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 
 import ipywidgets
 import pytest
@@ -89,6 +90,20 @@ def test_every_frame_but_the_first_waits_and_the_letters_do_not(taken):
         assert f'class="nn-frame" data-value="{value}"' in page
     letters = page[page.rindex("</template>") :]
     assert "<defs>" in letters and "<template" not in letters
+
+
+def test_all_frames_show_the_same_part_of_the_plane(taken):
+    assert len(set(re.findall(r"viewBox='([^']+)'", markup(taken)))) == 1
+    assert len(set(re.findall(r"'width:(\d+)px", markup(taken)))) == 1
+
+
+def test_frames_of_several_places_and_sizes_get_one_box_and_keep_their_scale():
+    picture = "<svg {}viewBox='{}' role='img' style='width:{}px;max-width:100%'><g/></svg>"
+    narrow = picture.format("class='nn-narrow' ", "0 0 50 90", 50)
+    first = picture.format("class='nn-wide' ", "5 5 100 50", 200) + narrow
+    second = picture.format("class='nn-wide' ", "0 10 80 70", 160)
+    wide = picture.format("class='nn-wide' ", "0 5 105 75", 210)
+    assert sliders._one_canvas([first, second]) == [wide + narrow, wide]
 
 
 def test_the_same_slider_of_another_run_is_the_same_page(slid, taken):
