@@ -133,7 +133,7 @@ rule truth:
 
 # Pages made from the catalogue, the library and the tests.
 rule pages:
-    input: "_build/truth.json", TEXTS, LIBRARY, found("pipeline/site/*_pages.py", "pipeline/site/family_tree.py", "pipeline/checks/equations.py"), "_toc.yml"
+    input: "_build/truth.json", TEXTS, LIBRARY, found("pipeline/site/*_pages.py", "pipeline/site/changes.py", "pipeline/site/family_tree.py", "pipeline/checks/equations.py", "CHANGELOG.md"), "_toc.yml"
     output: touch("_build/stamps/pages")
     shell: "{PYTHON:q} -m pipeline.site.generated_pages"
 

@@ -18,6 +18,8 @@ def address(root: Path = ROOT) -> str:
 
 
 def site_address(root: Path = ROOT) -> str:
-    """Return where GitHub publishes the site of that repository."""
+    """Return where the site is published: `documentation` in pyproject.toml, or GitHub's own."""
+    if told := project(root)["urls"].get("documentation"):
+        return told.rstrip("/")
     owner, name = address(root).split("/")[-2:]
     return f"https://{owner}.github.io/{name}"

@@ -22,11 +22,11 @@ from typing import Any
 
 import yaml
 
-from pipeline import ROOT, address
+from pipeline import ROOT, address, site_address
 from pipeline.execute import presets
 from pipeline.forms import downloads as forms
 from pipeline.forms import notebooks_zip as bundle
-from pipeline.site import sliders
+from pipeline.site import about, sliders
 
 PAGES = Path("_build/pages")  # generated pages
 # What shapes every page but stands in no page: a change of it makes Sphinx read the whole book.
@@ -155,7 +155,7 @@ def stage(
         SiteError: pages of the table of contents are nowhere to be found, or show a widget.
     """
     wanted: dict[str, bytes] = {}
-    lost = []
+    docs, lost = list(docs), []
     for doc in docs:
         page = page_source(root, doc, executed)
         if page is None and stored and (stored / f"{doc}.ipynb").exists():
@@ -174,6 +174,7 @@ def stage(
             "else for <page>.md and _build/pages/<page>.md"
         )
     wanted["_config.yml"] = config(root)
+    wanted[about.FILE] = about.collect(root, docs)
     wanted["_toc.yml"] = contents(root)
     for name in bibliographies(root):
         wanted[name] = (root / name).read_bytes()
@@ -186,9 +187,10 @@ def stage(
 
 
 def config(root: Path) -> bytes:
-    """Return `_config.yml` with what stands elsewhere: the address, the files of references."""
+    """Return `_config.yml` with what stands elsewhere: addresses, the files of references."""
     told = yaml.safe_load((root / "_config.yml").read_text("utf8"))
     told.setdefault("repository", {})["url"] = address(root)
+    told.setdefault("html", {})["baseurl"] = f"{site_address(root)}/"
     told["bibtex_bibfiles"] = bibliographies(root)
     return yaml.safe_dump(told, allow_unicode=True, sort_keys=False).encode()
 

@@ -14,8 +14,8 @@ from nnlib import catalog
 from nnlib.markup import table
 from pipeline import ROOT
 from pipeline.execute.dependencies import Graph, digest
+from pipeline.site import changes, truth_pages
 from pipeline.site import family_tree as tree
-from pipeline.site import truth_pages
 
 PAGES = Path("_build/pages")
 LOOSE = "notebook"  # the page of the modules that stand directly in nnlib
@@ -26,6 +26,7 @@ def pages(root: Path = ROOT) -> dict[str, str]:
     packages, graph = _packages(root), Graph(root)
     return {
         "architectures.md": architectures(),
+        "changes.md": changes.page(root),
         **truth_pages.pages(root),
         "api/index.md": _api_index(packages),
         **{f"api/{name}.md": _api(name, modules, graph) for name, modules in packages.items()},

@@ -15,7 +15,7 @@ from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
-from pipeline.site import bibliography, folds, incremental, maths
+from pipeline.site import bibliography, folds, incremental, maths, reader
 
 _DISPLAY = re.compile(r"(^[ \t]*\$\$.*?\$\$[ \t]*(?:\([\w-]+\))?[ \t]*$)", re.M | re.S)
 _DOCTEST = re.compile(r"(^[ \t]*>>>.*(?:\n[ \t]*\S.*)*)", re.M)
@@ -35,6 +35,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_post_transform(LinksToPairs)
     bibliography.setup(app)
     folds.setup(app)
+    reader.setup(app)
     incremental.setup(app)
     maths.setup(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,7 +1,9 @@
 """After an edit few pages are written, and the site is what a build from nothing makes."""
 
+import os
 import re
 import shutil
+import subprocess
 
 import nbformat
 import pytest
@@ -174,6 +176,14 @@ def add_a_function(root):
     return {"api/small", "intro"}
 
 
+def commit(root):
+    """Let git know the pages, which so tell when they were last changed."""
+    who = {f"GIT_{role}_{what}": "a@b.c" for role in ("AUTHOR", "COMMITTER")
+           for what in ("NAME", "EMAIL")}  # fmt: skip
+    for call in (["init", "-q"], ["add", "*.md"], ["commit", "-qm", "part/one: a change"]):
+        subprocess.run(["git", *call], cwd=root, check=True, env=os.environ | who)
+
+
 def delete_a_page(root):
     (root / "_build/pages/api/other.md").unlink()
 
@@ -191,6 +201,7 @@ def delete_a_page(root):
         edit_a_docstring,
         add_a_function,
         delete_a_page,
+        commit,
     ],
 )
 def test_after_an_edit_the_site_is_that_of_a_build_from_nothing(book, change, tmp_path):
@@ -206,6 +217,26 @@ def test_after_an_edit_the_site_is_that_of_a_build_from_nothing(book, change, tm
     if expected is not None:
         after = times(book)
         assert {page for page in after if after[page] != before.get(page)} == expected
+
+
+def test_a_commit_writes_the_pages_whose_date_it_changes(book, monkeypatch):
+    if not (book / ".git").exists():
+        commit(book)
+    edit(book / "part/one.md", "Here", "Once more: here")
+    site.render(book, book / "_build")
+    before = times(book)
+    monkeypatch.setenv("GIT_COMMITTER_DATE", "2031-05-06T12:00:00+00:00")
+    commit(book)
+    site.render(book, book / "_build")
+    after = times(book)
+    assert {page for page in after if after[page] != before.get(page)} == {
+        "part/one", "part/index", "intro"
+    }  # fmt: skip
+    page = (book / "_build/jb/_build/html/part/one.html").read_text("utf8")
+    assert '<time datetime="2031-05-06">6 May 2031</time>' in page
+    assert "part/one.html</loc><lastmod>2031-05-06" in (
+        book / "_build/jb/_build/html/sitemap.xml"
+    ).read_text("utf8")
 
 
 def test_only_pages_that_warned_are_read_again(book):
