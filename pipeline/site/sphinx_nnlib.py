@@ -1,8 +1,8 @@
 """The book's own Sphinx extension.
 
 Docstrings with `$maths$`, links between paired chapters, no third party on the pages; beside it,
-`bibliography` has the lists of works, `folds` says what is folded, and `incremental` tells which
-pages to write again.
+`bibliography` has the lists of works, `folds` says what is folded, `frame` what stands around a
+page, and `incremental` tells which pages to write again.
 """
 
 import posixpath
@@ -15,7 +15,7 @@ from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
-from pipeline.site import bibliography, folds, incremental, maths, reader
+from pipeline.site import bibliography, folds, frame, incremental, maths, reader
 
 _DISPLAY = re.compile(r"(^[ \t]*\$\$.*?\$\$[ \t]*(?:\([\w-]+\))?[ \t]*$)", re.M | re.S)
 _DOCTEST = re.compile(r"(^[ \t]*>>>.*(?:\n[ \t]*\S.*)*)", re.M)
@@ -38,6 +38,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     reader.setup(app)
     incremental.setup(app)
     maths.setup(app)
+    frame.setup(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
 
 
