@@ -1,7 +1,7 @@
 """The book's other forms, a PDF and a zip, beside its pages, and links that tell what is there.
 
-A text says `[one PDF]{.nn-form-pdf}`. Whenever a site is published, that becomes a link with the
-file's size, or, where there is no such file yet, the command that makes it.
+A text says `[one PDF]{.nn-form-pdf}` in an item of a list. Whenever a site is published, that
+becomes a link with the file's size, or, where there is no such file, the item is hidden.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ ZIP = "executable-encyclopedia.zip"
 RECORD = "pdf.json"  # what the PDF holds, and of which state of the book
 # As Sphinx writes the mark, and as it stands in a site that was published before.
 _MARK = re.compile(
-    r'<span class="nn-form-(pdf|zip)">'
+    r'<span class="nn-form-(pdf|zip)"(?: hidden="hidden")?>'
     r"(?:<a [^>]*>)?([^<]+)(?:</a>)?(?: <small>.*?</small>)?</span>",
     re.S,
 )
@@ -53,16 +53,15 @@ def place(site: Path, work: Path, root: Path) -> None:
 def _link(found: re.Match[str], *, up: str, work: Path, root: Path) -> str:
     form, words = found.groups()
     file = work / FOLDER / {"pdf": PDF, "zip": ZIP}[form]
-    if file.is_file():
-        told = [megabytes(file)]
-        if form == "pdf":
-            record = recorded(work)
-            told[:0] = [f"{record['pages']} pages"] if "pages" in record else []
-            if record.get("of") != fingerprint(work, root):
-                told.append("of an earlier state of this book; <code>make pdf</code> renews it")
-        words = f'<a href="{up}{FOLDER}/{file.name}">{words}</a>'
-    else:
-        told = [f"not made yet; <code>make {form}</code> makes it"]
+    if not file.is_file():  # `_static/landing.css` hides the item with it
+        return f'<span class="nn-form-{form}" hidden="hidden">{words}</span>'
+    told = [megabytes(file)]
+    if form == "pdf":
+        record = recorded(work)
+        told[:0] = [f"{record['pages']} pages"] if "pages" in record else []
+        if record.get("of") != fingerprint(work, root):
+            told.append("of an earlier state of this book; <code>make pdf</code> renews it")
+    words = f'<a href="{up}{FOLDER}/{file.name}">{words}</a>'
     return f'<span class="nn-form-{form}">{words} <small>({", ".join(told)})</small></span>'
 
 

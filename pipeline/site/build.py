@@ -26,7 +26,7 @@ from pipeline import ROOT, address, site_address
 from pipeline.execute import presets
 from pipeline.forms import downloads as forms
 from pipeline.forms import notebooks_zip as bundle
-from pipeline.site import about, sliders
+from pipeline.site import about, heroes, landing, sliders
 
 PAGES = Path("_build/pages")  # generated pages
 # What shapes every page but stands in no page: a change of it makes Sphinx read the whole book.
@@ -165,7 +165,8 @@ def stage(
             continue
         content = page.read_bytes()
         if page.suffix == ".ipynb":
-            content = _published(content, doc)
+            content, cards = _published(content, doc)
+            wanted |= cards
         wanted[doc + page.suffix] = content
     if lost:
         raise SiteError(
@@ -173,6 +174,7 @@ def stage(
             "looked for _build/executed/<page>.ipynb where <page>.ipynb exists, "
             "else for <page>.md and _build/pages/<page>.md"
         )
+    _fill_landing_page(wanted, docs, root)
     wanted["_config.yml"] = config(root)
     wanted[about.FILE] = about.collect(root, docs)
     wanted["_toc.yml"] = contents(root)
@@ -210,13 +212,26 @@ def page_source(root: Path, doc: str, executed: Path | None = None) -> Path | No
     return next((file for file in (written, generated) if file.exists()), None)
 
 
-def _published(notebook: bytes, doc: str) -> bytes:
+def _fill_landing_page(wanted: dict[str, bytes], docs: list[str], root: Path) -> None:
+    """Put into the first page what it shows of the others."""
+    name = f"{docs[0]}.md"
+    if name in wanted:
+        text = wanted[name].decode("utf8")
+        filled = landing.fill(text, docs[0], root, lambda page: wanted.get(f"{page}.ipynb"))
+        wanted[name] = filled.encode()
+
+
+def _published(notebook: bytes, doc: str) -> tuple[bytes, dict[str, bytes]]:
     """Let sliders be plain HTML; drop papermill's records, which change with every run.
+
+    Returns:
+        The notebook, and the pictures of its hero: path → content.
 
     Raises:
         SiteError: a cell shows another widget.
     """
     content = json.loads(notebook)
+    hero = heroes.take(content)
     try:
         sliders.convert(content, doc)
     except sliders.WidgetError as error:
@@ -224,7 +239,10 @@ def _published(notebook: bytes, doc: str) -> bytes:
     for holder in (content, *content["cells"]):
         for key in ("papermill", "execution"):
             holder["metadata"].pop(key, None)
-    return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
+    if hero:
+        heroes.mark(hero, doc)
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    return text.encode(), heroes.cards(hero, doc) if hero else {}
 
 
 def _mirror(wanted: dict[str, bytes], folder: Path) -> None:

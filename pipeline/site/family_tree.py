@@ -28,8 +28,14 @@ MILESTONES = (
     (2022, "ChatGPT", "A language model trained with human feedback reaches the public."),
     (2023, "GPT-4, Claude", "Large models that also read pictures; open weights with LLaMA."),
 )
+# A shadow at the side where the tree goes on; it leaves when the end is reached.
+_GROUND = "var(--pst-color-background,Canvas)"
 STYLE = (
-    ".nn-tree{overflow-x:auto;margin:1.5rem 0}"
+    f".nn-tree{{overflow-x:auto;margin:1.5rem 0 .4rem;background:"
+    f"linear-gradient(90deg,{_GROUND} 40%,transparent) left/48px 100% no-repeat local,"
+    f"linear-gradient(270deg,{_GROUND} 40%,transparent) right/48px 100% no-repeat local,"
+    "radial-gradient(farthest-side at 0,#8889,transparent) left/14px 100% no-repeat scroll,"
+    "radial-gradient(farthest-side at 100%,#8889,transparent) right/14px 100% no-repeat scroll}"
     ".nn-tree svg{display:block;min-width:660px;width:100%;height:auto;"
     "font:11.5px var(--nn-sans,sans-serif)}"
     ".nn-tree a{color:inherit;text-decoration:none}"
@@ -38,6 +44,19 @@ STYLE = (
     "stroke-width:3px;stroke-opacity:.8;stroke-linejoin:round}"
     ".nn-tree .edge{fill:none;stroke-opacity:.42}"
     ".nn-tree .planned text{opacity:.78}"
+    ".nn-tree [id^=tree-],.nn-tree .edge{transition:opacity .12s}"
+    ".nn-tree svg:has([id^=tree-]:is(:hover,:focus)) :is([id^=tree-],.edge){opacity:.16}"
+    ".nn-tree-hint{color:var(--pst-color-text-muted);font:.95rem var(--nn-sans,sans-serif)}"
+    ".nn-tree-hint .wide,.nn-tree-hint .touch{display:none}"
+    "@media (hover:none){.nn-tree-hint .touch{display:inline}.nn-tree-hint .point{display:none}}"
+    "@media (max-width:720px){.nn-tree-hint .wide{display:inline}}"
+    "@media print{.nn-tree-hint{display:none}}"
+)
+HINT = (
+    '<p class="nn-tree-hint"><span class="point">Point at a name to bring out its ancestors and '
+    'heirs; click it to open its chapter.</span><span class="touch">Tap a name to open its '
+    'chapter.</span><span class="wide"> The tree goes on to the right: swipe or scroll it.</span>'
+    "</p>"
 )
 
 
@@ -125,16 +144,21 @@ def draw(rows: Iterable[Architecture], link: Callable[[Architecture], str]) -> s
     body = "\n".join(parts)
     return (
         f'<div class="nn-tree" tabindex="0" role="group" aria-label="{told}">'
-        f"<style>{STYLE}{''.join(map(_highlight, rows))}</style>\n"
+        f"<style>{STYLE}{''.join(_highlight(row, rows) for row in rows)}</style>\n"
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {top:.0f}" '
-        f'fill="currentColor">\n{body}\n</svg></div>'
+        f'fill="currentColor">\n{body}\n</svg></div>{HINT}'
     )
 
 
-def _highlight(row: Architecture) -> str:
-    """Return the rule that brings out the curves of the name that is pointed at."""
+def _highlight(row: Architecture, rows: Iterable[Architecture]) -> str:
+    """Return the rule that brings out a name that is pointed at, with its ancestors and heirs."""
+    heirs = [other.name for other in rows if row.name in other.ancestors]
+    names = ",".join(f"#tree-{name}" for name in (row.name, *row.ancestors, *heirs))
     pointed = f".nn-tree svg:has(#tree-{row.name}:is(:hover,:focus))"
-    return f"{pointed} .of-{row.name}{{stroke-opacity:1;stroke-width:2.2}}"
+    return (
+        f"{pointed} :is({names},.of-{row.name}){{opacity:1}}"
+        f"{pointed} .of-{row.name}{{stroke-opacity:1;stroke-width:2.2}}"
+    )
 
 
 def _hue(number: int) -> str:

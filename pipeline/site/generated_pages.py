@@ -1,4 +1,4 @@
-"""Write the generated pages into `_build/pages`: architectures, truth table, API reference.
+"""Write the generated pages into `_build/pages`: architectures, gallery, ways, API reference, …
 
 Each is a page of MyST at the path that `_toc.yml` gives it; a page that has not changed keeps its
 time, so that the site is not built again for it.
@@ -7,15 +7,13 @@ time, so that the site is not built again for it.
 import argparse
 import re
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 from nnlib import catalog
 from nnlib.markup import table
 from pipeline import ROOT
 from pipeline.execute.dependencies import Graph, digest
-from pipeline.site import changes, truth_pages
-from pipeline.site import family_tree as tree
+from pipeline.site import architecture_pages, changes, gallery_pages, truth_pages, ways_pages
 
 PAGES = Path("_build/pages")
 LOOSE = "notebook"  # the page of the modules that stand directly in nnlib
@@ -25,7 +23,9 @@ def pages(root: Path = ROOT) -> dict[str, str]:
     """Return every generated page: path below `_build/pages` → text."""
     packages, graph = _packages(root), Graph(root)
     return {
-        "architectures.md": architectures(),
+        "architectures.md": architecture_pages.page(),
+        "gallery.md": gallery_pages.page(),
+        "ways.md": ways_pages.page(),
         "changes.md": changes.page(root),
         **truth_pages.pages(root),
         "api/index.md": _api_index(packages),
@@ -46,58 +46,6 @@ def write(root: Path = ROOT) -> list[Path]:
             path.write_text(text, encoding="utf-8")
             changed.append(path)
     return changed
-
-
-# ---------------------------------------------------------------- architectures
-
-
-def architectures() -> str:
-    """Return the page with the family tree and the tables."""
-    rows = catalog.ARCHITECTURES
-    svg = tree.draw(rows, lambda row: f"chapters/{row.family}/{row.name}.html")
-    written = len(catalog.written())
-    text = [
-        "# Architectures",
-        f"{written} of {len(rows)} chapters are written; the others are planned, and stand here "
-        "because a family tree with gaps would mislead.",
-        "## Family tree",
-        "Time runs to the right, with more room for the years in which more was found.\n"
-        "A curve leads from an architecture to each that grew from it.\n"
-        "Filled circles are written chapters and lead there; open ones are planned.\n"
-        "Point at a name to bring out its ancestors and heirs.",
-        f"```{{raw}} html\n{svg}\n```",
-        "## Family by family",
-        "$n$ counts weights, $L$ layers and $d$ features, unless the chapter says otherwise.\n"
-        "Costs are stated where the chapter measures them.",
-    ]
-    for family, (title, idea) in catalog.FAMILIES.items():
-        text += [f"### {title}", idea, *_tables(catalog.members(family))]
-    return "\n\n".join(text) + "\n"
-
-
-def _tables(rows: Iterable[catalog.Architecture]) -> list[str]:
-    written = [row for row in rows if row.module]
-    planned = [row for row in rows if not row.module]
-    tables = []
-    if written:
-        head = ("Architecture", "Year", "People", "Parameters", "Training", "Use")
-        cells = [
-            (
-                f"[{row.title}](chapters/{row.family}/{row.name}.md)",
-                str(row.year),
-                row.people,
-                row.parameters,
-                row.train_cost,
-                row.use_cost,
-            )
-            for row in written
-        ]
-        tables.append(table(head, cells))
-    if planned:
-        head = ("Planned", "Year", "People", "Idea")
-        cells = [(row.title, str(row.year), row.people, row.idea) for row in planned]
-        tables.append(table(head, cells))
-    return tables
 
 
 # ---------------------------------------------------------------- API reference

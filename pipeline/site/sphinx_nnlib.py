@@ -15,7 +15,16 @@ from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
-from pipeline.site import bibliography, folds, frame, incremental, maths, reader
+from pipeline.site import (
+    bibliography,
+    folds,
+    frame,
+    heroes,
+    incremental,
+    maths,
+    read_first,
+    reader,
+)
 
 _DISPLAY = re.compile(r"(^[ \t]*\$\$.*?\$\$[ \t]*(?:\([\w-]+\))?[ \t]*$)", re.M | re.S)
 _DOCTEST = re.compile(r"(^[ \t]*>>>.*(?:\n[ \t]*\S.*)*)", re.M)
@@ -33,9 +42,8 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("builder-inited", _plain_data)
     app.connect("doctree-read", _keep_punctuation)
     app.add_post_transform(LinksToPairs)
-    bibliography.setup(app)
-    folds.setup(app)
-    reader.setup(app)
+    for part in (bibliography, folds, heroes, read_first, reader):
+        part.setup(app)
     incremental.setup(app)
     maths.setup(app)
     frame.setup(app)

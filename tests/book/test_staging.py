@@ -66,6 +66,7 @@ def test_only_what_sphinx_needs_is_staged(book):
     write(book / "_build/pages/stray.md", "# Not in the book\n")
     assert set(staged(book)) == {
         "_config.yml", "_toc.yml", "references.bib", "_static/book.css", "_extra/vendor/x.js",
+        "about.json",
         "intro.md", "a/one.ipynb", "api/train.md", "tree.svg", "chapters/vision/references.bib",
     }  # fmt: skip
 
@@ -142,7 +143,7 @@ def test_a_link_to_a_form_is_written_beside_the_page_that_another_site_shares(bo
     before = (first / "index.html").read_text()
     write(work / "forms/executable-encyclopedia.pdf", "pages")
     second = site.publish(html, work)
-    assert "make pdf" in before and 'href="forms/' in (second / "index.html").read_text()
+    assert "hidden" in before and 'href="forms/' in (second / "index.html").read_text()
     assert (first / "index.html").read_text() == before
 
 

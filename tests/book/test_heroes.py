@@ -1,0 +1,84 @@
+"""The picture that stands for a chapter: its card, and its place at the top of the page."""
+
+import base64
+import io
+import re
+
+from PIL import Image
+
+from pipeline.site import heroes
+
+DOC = "chapters/vision/cnn"
+WIDE = (
+    '<svg class="nn-wide" viewBox="0 0 300 150" role="img" aria-label="A &lt; B" '
+    'style="width:400px">'
+)
+NARROW = (
+    "<svg class='nn-narrow' viewBox='0 0 200 300' role='img' aria-label='A' style='display:none'>"
+)
+LETTERS = '<svg aria-hidden="true"><defs><path id="x"/></defs></svg>'
+FIGURE = (
+    f'<figure class="nn-figure" id="figure-eye"><div class="nn-picture">{WIDE}<path/></svg>'
+    f"{NARROW}<path/></svg></div>{LETTERS}<figcaption>c</figcaption></figure>"
+)
+SLIDER = (
+    '<figure class="nn-figure nn-slider" id="figure-eye"><div class="nn-frames">'
+    f'<div class="nn-frame">{WIDE}<path/></svg></div>'
+    f'<template class="nn-frame">{WIDE}<path/></svg></template></div></figure>'
+)
+
+
+def card() -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (1200, 630), "white").save(out, "png")
+    return out.getvalue()
+
+
+def notebook(markup):
+    shown = {"text/html": [markup], "image/png": base64.b64encode(card()).decode()}
+    plain = {"data": {"image/png": "AAAA", "text/plain": ["<Figure>"]}}
+    return {"cells": [{"outputs": [plain]}, {"source": []}, {"outputs": [{"data": shown}]}]}
+
+
+def marked(markup):
+    content = notebook(markup)
+    hero = heroes.take(content)
+    heroes.mark(hero, DOC)
+    return hero.output["data"]["text/html"]
+
+
+def test_the_card_leaves_the_notebook_and_becomes_two_files():
+    content = notebook(FIGURE)
+    hero = heroes.take(content)
+    assert "image/png" not in content["cells"][2]["outputs"][0]["data"]
+    assert "image/png" in content["cells"][0]["outputs"][0]["data"], "that one is no hero's"
+    files = heroes.cards(hero, DOC)
+    assert files["_images/heroes/vision-cnn.png"] == card()
+    small = Image.open(io.BytesIO(files["_images/heroes/vision-cnn-small.png"]))
+    assert small.size == heroes.SMALL
+    assert heroes.take(content) is None
+
+
+def test_each_picture_of_the_figure_gets_a_name_and_nothing_else_does():
+    text = marked(FIGURE)
+    assert re.findall(r'<g id="([^"]+)">', text) == ["hero-vision-cnn-0", "hero-vision-cnn-1"]
+    plain = re.sub(r'<g id="[^"]+">|</g>| data-hero="[^"]+"', "", text)
+    assert plain == FIGURE
+
+
+def test_the_top_refers_to_the_pictures_in_both_widths():
+    top = heroes.top(marked(FIGURE))
+    assert top.startswith('<a class="nn-hero" href="#figure-eye">')
+    assert re.findall(r'<use href="#([^"]+)"/>', top) == ["hero-vision-cnn-0", "hero-vision-cnn-1"]
+    wide, narrow = re.findall(r"<svg[^>]+>", top)
+    assert 'class="nn-wide"' in wide and "--w:400px;--ratio:2.000" in wide
+    assert 'aria-label="A &lt; B"' in wide
+    assert 'class="nn-narrow"' in narrow and "display:none" in narrow
+
+
+def test_of_a_slider_the_first_frame_is_shown_and_one_is_told_to_move_it():
+    text = marked(SLIDER)
+    assert text.count("<g id=") == 1 and text.index("<g id=") < text.index("<template")
+    top = heroes.top(text)
+    assert top.count("<use") == 1 and "Move it" in top
+    assert "Move it" not in heroes.top(marked(FIGURE))
