@@ -4,7 +4,8 @@ import numpy as np
 
 from nnlib.plot.record import Record, Stroke, Words
 
-TOUCH = 1.2  # points by which words may reach into what is beside them
+TOUCH = 1.0  # points by which words may reach into what is beside them
+OPAQUE = 0.7  # what hides a line that was drawn before
 _NOT_THEIR_OWN = ("tick", "axis")
 
 
@@ -29,13 +30,9 @@ def collisions(record: Record) -> list[str]:
 
 
 def _inner(words: Words) -> np.ndarray:
-    """Return the box of the letters without the room above and below them."""
+    """Return the box of the letters, less what may touch it."""
     low, high = words.corners.min(axis=0), words.corners.max(axis=0)
-    along = abs(words.corners[1] - words.corners[0])
-    slack = np.array([TOUCH, 0.18 * words.size + TOUCH / 2])
-    if along[1] > along[0]:
-        slack = slack[::-1]
-    return np.concatenate([low + slack, high - slack])
+    return np.concatenate([low + TOUCH, high - TOUCH])
 
 
 def _overlap(a: np.ndarray, b: np.ndarray) -> bool:
@@ -53,11 +50,11 @@ def _crosses(stroke: Stroke, box: np.ndarray, words: Words, record: Record) -> b
         return False
     if stroke.order > words.order:
         return True
-    middle = words.corners.mean(axis=0)
     return not any(
         stroke.order < area.order < words.order
-        and area.alpha >= 0.7
-        and area.covers(*middle)
+        and area.alpha >= OPAQUE
+        and (area.box[:2] <= box[:2] + TOUCH).all()
+        and (area.box[2:] >= box[2:] - TOUCH).all()
         for area in record.areas
     )
 

@@ -176,12 +176,12 @@ class Pen(RendererSVG):
         if not (drawn or filled):
             return
         path = path.transformed(transform + self._flip())
-        vertices = np.asarray(path.vertices)
-        points = vertices[np.isfinite(vertices).all(axis=1)]
-        if not len(points):
+        parts = [np.asarray(part) for part in path.to_polygons(closed_only=False)]
+        parts = [part for part in parts if len(part) and np.isfinite(part).all()]
+        if not parts:
             return
         if drawn:
-            for part in map(np.asarray, path.to_polygons(closed_only=False)):
+            for part in parts:
                 self.record.strokes.append(
                     Stroke(part, self.record.next(), self.place, self._clip_box(gc))
                 )
@@ -191,7 +191,7 @@ class Pen(RendererSVG):
             alpha = gc.get_alpha() if gc.get_forced_alpha() else (
                 face[3] if len(face) == 4 else 1.0
             )  # fmt: skip
-            box = self._clipped(gc, _box(points))
+            box = self._clipped(gc, _box(np.concatenate(parts)))
             self.record.areas.append(
                 Area(path, box, modes, float(alpha), self.record.next())
             )

@@ -1,8 +1,8 @@
 """The book's own Sphinx extension.
 
 Docstrings with `$maths$`, links between paired chapters, no third party on the pages; beside it,
-`bibliography` has the lists of works, `folds` says what is folded, `frame` what stands around a
-page, and `incremental` tells which pages to write again.
+`bibliography` has the lists of works, `figures` numbers the figures, `folds` says what is folded,
+`frame` what stands around a page, and `incremental` tells which pages to write again.
 """
 
 import posixpath
@@ -17,6 +17,7 @@ from sphinx.transforms.post_transforms import SphinxPostTransform
 
 from pipeline.site import (
     bibliography,
+    figures,
     folds,
     frame,
     heroes,
@@ -42,7 +43,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("builder-inited", _plain_data)
     app.connect("doctree-read", _keep_punctuation)
     app.add_post_transform(LinksToPairs)
-    for part in (bibliography, folds, heroes, read_first, reader):
+    for part in (bibliography, figures, folds, heroes, read_first, reader):
         part.setup(app)
     incremental.setup(app)
     maths.setup(app)
