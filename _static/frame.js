@@ -126,3 +126,15 @@ function mark(link, on) {
 }
 
 follow();
+
+// ---- Code and tables that scroll sideways can be reached by the keyboard; the others are no stop
+
+const scrollers = new ResizeObserver((entries) => {
+  for (const { target } of entries) {
+    const scrolls = target.scrollWidth > target.clientWidth + 1;
+    if (scrolls) target.tabIndex = 0;
+    else target.removeAttribute("tabindex");
+  }
+});
+const SCROLLING = ":is(pre, .pst-scrollable-table-container, .cell_output .output)";
+for (const box of document.querySelectorAll(`.bd-article ${SCROLLING}`)) scrollers.observe(box);

