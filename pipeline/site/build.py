@@ -26,7 +26,7 @@ from pipeline import ROOT, address, site_address
 from pipeline.execute import presets
 from pipeline.forms import downloads as forms
 from pipeline.forms import notebooks_zip as bundle
-from pipeline.site import about, heroes, landing, sliders
+from pipeline.site import about, heroes, landing, search_index, sliders
 
 PAGES = Path("_build/pages")  # generated pages
 # What shapes every page but stands in no page: a change of it makes Sphinx read the whole book.
@@ -329,7 +329,9 @@ def _told(log: str) -> str:
 
 
 def publish(html: Path, work: Path, root: Path = ROOT) -> Path:
-    """Copy the pages aside, add the book's other forms, and point `_build/html` there in one step.
+    """Copy the pages aside, add the other forms and the search, and point `_build/html` there.
+
+    That is one step: readers see the old site or the new one.
 
     Raises:
         SiteError: `_build/html` is a real folder, or the build left no index.html.
@@ -346,6 +348,7 @@ def publish(html: Path, work: Path, root: Path = ROOT) -> Path:
     partial = sites / f".{stamp}.partial"
     _copy(html, partial, previous)
     forms.place(partial, work, root)
+    search_index.place(partial, work, root)
     (partial / ".nojekyll").touch()  # GitHub Pages would hide folders that begin with `_`
     partial.rename(site)
     fresh = work / ".html.new"

@@ -23,7 +23,6 @@ from sphinx.application import Sphinx
 from sphinx.builders.html import StandaloneHTMLBuilder
 from sphinx.environment import BuildEnvironment
 from sphinx.ext import viewcode
-from sphinx.util.index_entries import split_index_msg
 
 from pipeline.site import bibliography
 
@@ -40,7 +39,6 @@ def setup(app: Sphinx) -> None:
     # Before bibtex (500) goes through the bibliographies, in the order of their reading.
     app.connect("env-updated", _sort_bibliographies, priority=100)
     app.connect("env-updated", _to_write, priority=900)
-    app.connect("html-collect-pages", _complete_index)
     app.connect("build-finished", lambda app, error: error or _mark(app).touch())
     # Its own rule imports every module of the library to learn where it lies.
     viewcode.should_generate_module_page = lambda app, name: not _module_page(app, name).exists()
@@ -183,25 +181,3 @@ def _sort_bibliographies(app: Sphinx, env: BuildEnvironment) -> None:
     known = env.get_domain("cite").bibliographies
     for key in sorted(known):
         known[key] = known.pop(key)
-
-
-def _complete_index(app: Sphinx) -> list[Any]:
-    """Make the search index what a build from nothing makes; Sphinx does not load all of the old.
-
-    It comes without the entries of pages that were not written, and with words of no page.
-    """
-    index = app.builder.indexer
-    for words in (index._mapping, index._title_mapping):
-        for word in [word for word, docs in words.items() if not docs]:
-            del words[word]
-    for doc, entries in app.env.get_domain("index").entries.items():
-        found = set()
-        for kind, value, target, main, _ in entries:
-            try:
-                told = split_index_msg(kind, value)
-            except ValueError:
-                continue
-            told = {*told, told[0]} if kind in ("see", "seealso") else told
-            found |= {(each, target or "", main) for each in told}
-        index._index_entries[doc] = sorted(found)
-    return []

@@ -2,7 +2,8 @@
 
 Docstrings with `$maths$`, links between paired chapters, no third party on the pages; beside it,
 `bibliography` has the lists of works, `figures` numbers the figures, `folds` says what is folded,
-`frame` what stands around a page, and `incremental` tells which pages to write again.
+`frame` what stands around a page, `search` what is found, and `incremental` tells which pages to
+write again.
 """
 
 import posixpath
@@ -25,6 +26,7 @@ from pipeline.site import (
     maths,
     read_first,
     reader,
+    search,
 )
 
 _DISPLAY = re.compile(r"(^[ \t]*\$\$.*?\$\$[ \t]*(?:\([\w-]+\))?[ \t]*$)", re.M | re.S)
@@ -48,6 +50,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     incremental.setup(app)
     maths.setup(app)
     frame.setup(app)
+    search.setup(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
 
 

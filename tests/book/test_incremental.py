@@ -1,5 +1,6 @@
 """After an edit few pages are written, and the site is what a build from nothing makes."""
 
+import json
 import os
 import re
 import shutil
@@ -214,6 +215,7 @@ def test_after_an_edit_the_site_is_that_of_a_build_from_nothing(book, change, tm
     made, wanted = contents(book), contents(fresh)
     assert made.keys() == wanted.keys()
     assert [name for name in made if made[name] != wanted[name]] == []
+    assert found(book) == found(fresh) and "part/one" in found(book)
     if expected is not None:
         after = times(book)
         assert {page for page in after if after[page] != before.get(page)} == expected
@@ -261,6 +263,11 @@ def times(root):
         for doc in site.toc_pages(root)
         if (html / f"{doc}.html").exists()
     }
+
+
+def found(root):
+    """Return what the search finds on each page."""
+    return json.loads((root / "_build/jb/_build/search.json").read_text("utf8"))
 
 
 def contents(root):
