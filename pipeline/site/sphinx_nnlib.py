@@ -18,6 +18,7 @@ from sphinx.transforms.post_transforms import SphinxPostTransform
 
 from pipeline.site import (
     bibliography,
+    code_lines,
     figures,
     folds,
     frame,
@@ -45,7 +46,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("builder-inited", _plain_data)
     app.connect("doctree-read", _keep_punctuation)
     app.add_post_transform(LinksToPairs)
-    for part in (bibliography, figures, folds, heroes, read_first, reader):
+    for part in (bibliography, code_lines, figures, folds, heroes, read_first, reader):
         part.setup(app)
     incremental.setup(app)
     maths.setup(app)
