@@ -39,6 +39,9 @@ CONSTANTS = {
     "AccentBaseHeight": 425,
     "FractionNumeratorShiftUp": 430,
     "FractionDenominatorShiftDown": 400,
+    # For one letter as for a row of them: TeX lets only what is tall push its scripts away.
+    "SubscriptBaselineDropMin": -40,
+    "SuperscriptBaselineDropMax": 386,
 }
 
 
