@@ -9,9 +9,12 @@
       scrolls ? box.setAttribute(name, value) : box.removeAttribute(name);
   };
   const start = () => {
-    const watch = new ResizeObserver((entries) => entries.forEach(({ target }) => mark(target)));
-    document.querySelectorAll(".nn-formula").forEach((box) => watch.observe(box));
-    document.fonts.ready.then(() => document.querySelectorAll(".nn-formula").forEach(mark));
+    const watch = new ResizeObserver((entries) =>
+      new Set(entries.map(({ target }) => target.closest(".nn-formula"))).forEach(mark),
+    );
+    // The box changes with the window, what is in it with the font.
+    for (const one of document.querySelectorAll(".nn-formula, .nn-formula > math"))
+      watch.observe(one);
   };
   if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);
   else start();

@@ -92,6 +92,27 @@
       .filter((e) => e.scrollWidth > e.clientWidth + 1)
       .map((e) => e.textContent.trim().slice(0, 60));
 
+  /** What is wrong with formulas that must be scrolled, of which the first three are looked at. */
+  const scrolled = async () => {
+    const boxes = [...document.querySelectorAll("article .nn-formula")];
+    const name = (box) => box.parentElement.id || box.textContent.trim().slice(0, 40);
+    const scrolls = (box) => box.scrollWidth > box.clientWidth + 1;
+    const tick = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
+    const wrong = [];
+    for (const box of boxes)
+      if (box.tabIndex === 0 && !scrolls(box)) wrong.push(`stop: ${name(box)}`);
+    for (const box of boxes.filter(scrolls).slice(0, 3)) {
+      box.scrollIntoView({ block: "center" });
+      for (let count = 0; count < 3; count++) await tick();
+      const edge = box.parentElement.querySelector(".eqno")?.getBoundingClientRect().right ?? 0;
+      const { maskImage, backgroundImage } = getComputedStyle(box);
+      if (box.tabIndex !== 0) wrong.push(`no keyboard: ${name(box)}`);
+      if (edge > innerWidth) wrong.push(`no number: ${name(box)}`);
+      if (maskImage === "none" && backgroundImage === "none") wrong.push(`no fade: ${name(box)}`);
+    }
+    return wrong;
+  };
+
   /** Formulas, those without a `<math>`, those that TeX could not make, and TeX left in the text. */
   const mathematics = () => {
     const written = [...document.querySelectorAll(".math")];
@@ -132,7 +153,7 @@
   });
 
   const colour = { rgba, over, ratio, ground, opacity };
-  window.nnMeasure = { colour, faint, wide, cut, mathematics, frame };
+  window.nnMeasure = { colour, faint, wide, cut, scrolled, mathematics, frame };
   const still = document.createElement("style");
   // Everything is laid out, also what the page leaves for later.
   still.textContent =

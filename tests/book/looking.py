@@ -43,6 +43,7 @@ def _look(visit: Visit, page: str) -> dict[str, Any]:
     seen: dict[str, Any] = {"status": response.status}
     seen["mathematics"] = tab.evaluate("nnMeasure.mathematics()")
     seen["wide"] = {390: tab.evaluate("nnMeasure.wide()")}
+    seen["scrolled"] = tab.evaluate("nnMeasure.scrolled()")
     for theme in ("light", "dark"):
         visit.set_theme(theme)
         seen[theme] = tab.evaluate("nnMeasure.faint()")

@@ -38,6 +38,11 @@ def test_mathematics_is_rendered(page, looks):
     assert found["font"] or not found["written"]
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_wide_formulas_show_that_they_scroll(page, looks):
+    assert looks(page)["scrolled"] == []
+
+
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("page", PAGES)
 def test_page_does_not_scroll_sideways(page, width, looks):
