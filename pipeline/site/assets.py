@@ -47,9 +47,20 @@ UNUSED = tuple(_UNUSED.split())
 # Of these, what pages do have: sphinx-design's grids, cards and folds.
 USED = re.compile(
     r"fade-in|bd-header-article|navbar-brand|toctree-l|text_|pst-(js|scrollable|show_toc)"
-    r"|sd-(container-fluid|row|col|g-|gx-|gy-|card(?!-hover|-img)|summary|dropdown|sphinx-override"
-    r"|w-100|d-flex-row|rounded-1|shadow-sm|m-auto|mb-3|m[btxy]?-4|body|chevron|stretched)"
+    r"|sd-(container-fluid|row|col|g-|gx-|gy-|card(-body|-title|-text|-header|-footer)?$|summary"
+    r"|dropdown|sphinx-override|w-100|d-flex-row|shadow-sm|m-auto|mb-[34]|font-weight-bold"
+    r"|octicon|tabs-storage|cards-carousel-x)"
 )
+# What pages have and the book dresses by itself (`_static/page.css`).
+_REPLACED = """
+    bd-container bd-content bd-docs bd-footer bd-header-article bd-links bd-main bd-page-width
+    bd-search bd-sidebar bd-toc btn copybtn header-article nav navbar onthispage page-toc
+    prev-next search-button searchbox section-nav sidebar-header sidebar-primary sidebar-secondary
+    sidebar-toggle skip-link sphinxsidebar theme-switch toc-entry toc-item
+"""
+REPLACED = tuple(_REPLACED.split())
+
+
 # Folders of scripts, fonts and translations that the theme brings and no page asks for.
 IDLE = ("scripts", "vendor", "locales")
 
@@ -110,12 +121,17 @@ def ordered(folders: list[Path], kind: str) -> list[Path]:
 def theme_style(static: Path) -> str:
     """Return what the theme's style sheets hold for the pages of this book."""
     files = [file for name in THEME for file in sorted(static.glob(name))]
-    return "\n".join(stylesheet.trimmed(read(file), unused) for file in files)
+    return "\n".join(stylesheet.trimmed(read(file), dropped) for file in files)
 
 
 def unused(name: str) -> bool:
     """Tell whether a class of the theme is one that no page has."""
     return name.startswith(UNUSED) and not USED.match(name)
+
+
+def dropped(name: str) -> bool:
+    """Tell whether the theme's rules for a class are left out."""
+    return name.startswith(REPLACED) or unused(name)
 
 
 def script(parts: list[tuple[str, str]]) -> str:

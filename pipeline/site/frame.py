@@ -12,7 +12,6 @@ TEMPLATES = Path(__file__).with_name("templates")
 FONTS = (
     "vendor/fonts/source-serif-4-latin-wght-normal.woff2",
     "vendor/fonts/source-sans-3-latin-wght-normal.woff2",
-    "vendor/fonts/source-code-pro-latin-wght-normal.woff2",
 )
 # Before anything is painted, so that no page flashes up in the other theme.
 THEME_SCRIPT = (
