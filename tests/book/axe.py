@@ -5,6 +5,7 @@ Its package is pinned in `axe.json` and kept in `.cache/vendor`, beside those of
 
 import functools
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ from pipeline import ROOT
 from pipeline.site import vendor
 
 GRAVE = ("critical", "serious")
-_RUN = """([rules]) => axe.run(document, {
+_RUN = """(without) => axe.run(document, {
   resultTypes: ["violations"], iframes: false, preload: false,
-  ...(rules.length && { runOnly: { type: "rule", values: rules } }),
+  rules: Object.fromEntries(without.map((rule) => [rule, { enabled: false }])),
 })"""
 
 
@@ -27,16 +28,16 @@ def source() -> str:
     return vendor.unpacked(package, vendor.tarball(package, cache))["axe.min.js"].decode()
 
 
-def grave(tab: Any, *rules: str) -> list[str]:
+def grave(tab: Any, without: Sequence[str] = ()) -> list[str]:
     """Return what is critical or serious on an open page: its rule and its element.
 
     Args:
         tab: the page.
-        rules: those to be run; all, if none is named.
+        without: rules that are not asked.
     """
     if not tab.evaluate("'axe' in window"):
         tab.evaluate(source())
-    found = tab.evaluate(_RUN, [list(rules)])["violations"]
+    found = tab.evaluate(_RUN, list(without))["violations"]
     return [
         f"{rule['id']} ({rule['impact']}): {node['html'][:160]}"
         for rule in found

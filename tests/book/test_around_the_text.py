@@ -52,9 +52,10 @@ def test_a_work_has_no_second_name(page):
 
 def test_lines_of_a_signature_are_no_list_of_definitions():
     paren = '<span class="sig-paren">'
-    body = f"{paren}(</span>\n\n<dl>\n<dd>a,</dd>\n<dd>b,</dd>\n</dl>\n\n{paren})</span><dl><dd>x</dd></dl>"
+    listed = "\n\n<dl>\n<dd>a,</dd>\n<dd>b,</dd>\n</dl>\n\n"
     lines = '<span class="nn-parameter">a,</span><span class="nn-parameter">b,</span>'
-    assert markup.mended(body) == f"{paren}(</span>{lines}{paren})</span><dl><dd>x</dd></dl>"
+    page = f"{paren}(</span>{{}}{paren})</span><dl><dd>x</dd></dl>"
+    assert markup.mended(page.format(listed)) == page.format(lines)
 
 
 @pytest.mark.parametrize(
