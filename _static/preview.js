@@ -55,10 +55,25 @@
     return section ? begun(section) : null;
   }
 
+  const TOOLS = ".headerlink, button, input, script, template, .nn-controls, .backrefs, " +
+    ".citation > .label";
+
+  // A picture of another page takes along the shapes that it borrows there.
+  function borrow(piece, doc) {
+    for (const use of piece.querySelectorAll("use")) {
+      const id = (use.getAttribute("href") ?? use.getAttribute("xlink:href") ?? "").slice(1);
+      const shape = id && !piece.querySelector(`#${CSS.escape(id)}`) && doc.getElementById(id);
+      if (!shape) continue;
+      const held = document.createElementNS("http://www.w3.org/2000/svg", "defs");
+      held.append(shape.cloneNode(true));
+      use.before(held);
+    }
+  }
+
   // Ids of the copy are its own, and what it names in itself follows; addresses become absolute.
-  function settled(piece, url) {
-    const tools = ".headerlink, button, input, script, template, .nn-controls, .citation > .label, .backrefs";
-    piece.querySelectorAll(tools).forEach((e) => e.remove());
+  function settled(piece, doc, url) {
+    piece.querySelectorAll(TOOLS).forEach((e) => e.remove());
+    if (doc !== document) borrow(piece, doc);
     const ids = new Set([...piece.querySelectorAll("[id]")].map((e) => e.id));
     for (const each of [piece, ...piece.querySelectorAll("*")]) {
       if (each.id) each.id = `preview-${each.id}`;
@@ -94,9 +109,10 @@
     let piece;
     try {
       const url = new URL(target.href);
-      piece = content(await page(url), decodeURIComponent(url.hash.slice(1)));
+      const doc = await page(url);
+      piece = content(doc, decodeURIComponent(url.hash.slice(1)));
       if (!piece?.textContent.trim() && !piece?.querySelector("svg, img")) return;
-      settled(piece, url);
+      settled(piece, doc, url);
     } catch { return; } // the link itself tells that it leads nowhere
     if (mine !== asked || !target.isConnected) return;
     hide();

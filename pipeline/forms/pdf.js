@@ -71,7 +71,9 @@ const nnPdf = (() => {
   }
 
   function strip(article) {
-    const gone = "script, noscript, button, nav, a.headerlink, .viewcode-link, details.nn-fold";
+    const gone =
+      "script, noscript, button, nav, a.headerlink, .viewcode-link, .nn-facts, .nn-end, " +
+      "details.nn-fold";
     const sizes = '[class^="nn-form-"] small'; // of this very file
     article.querySelectorAll(`${gone}, ${sizes}`).forEach((element) => element.remove());
     for (const cell of article.querySelectorAll("div.cell"))

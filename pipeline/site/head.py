@@ -13,10 +13,9 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
-from pipeline.site import about
+from pipeline.site import about, heroes
 from pipeline.site.reading_time import in_a_cell
 
-HEROES = "_images/heroes"
 _LONGEST = 300  # characters of a description; search engines cut theirs shorter
 _SENTENCE = re.compile(r".+?[.!?](?=\s|$)", re.S)
 
@@ -46,9 +45,8 @@ def _short(text: str) -> str:
 
 def hero(folder: Path, doc: str) -> str:
     """Return the path of a chapter's picture, where it has one."""
-    parts = doc.split("/")
-    name = f"{HEROES}/{'-'.join(parts[1:])}.png"
-    return name if len(parts) == 3 and (folder / name).is_file() else ""
+    name = heroes.place(doc)
+    return name if doc.count("/") == 2 and (folder / name).is_file() else ""
 
 
 def _to_write(app: Sphinx, env: BuildEnvironment) -> list[str]:

@@ -271,7 +271,7 @@ def found(root):
 
 
 def contents(root):
-    """Return every file of the site; the pages' dates are of the day on which each was written."""
+    """Return every file of the site, and what it holds."""
     html = root / "_build/jb/_build/html"
     return {
         file.relative_to(html).as_posix(): file.read_bytes()
