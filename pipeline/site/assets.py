@@ -46,7 +46,8 @@ _UNUSED = """
 UNUSED = tuple(_UNUSED.split())
 # Of these, what pages do have: sphinx-design's grids, cards and folds.
 USED = re.compile(
-    r"fade-in|bd-header-article|navbar-brand|toctree-l|text_|pst-(js|scrollable|show_toc)"
+    r"fade-in|bd-header-article|navbar-brand|toctree-l|text_|text-(left|center|right)$|py-[a-z]"
+    r"|pst-(js|scrollable|show_toc)"
     r"|sd-(container-fluid|row|col|g-|gx-|gy-|card(-body|-title|-text|-header|-footer)?$|summary"
     r"|dropdown|sphinx-override|w-100|d-flex-row|shadow-sm|m-auto|mb-[34]|font-weight-bold"
     r"|octicon|tabs-storage|cards-carousel-x)"
