@@ -10,7 +10,8 @@ from pipeline.site.code_lines import Lines
 
 FULL = "x = 1  # " + "a" * 79  # 88 columns
 LONG = "        y = 2  # " + "a word " * 20
-CODE = f"def f():\n{FULL}\n{LONG}\n\n    return x < 3\n"
+DEEP = " " * 50 + "[0] * 4), strict=True):  # far in"
+CODE = f"def f():\n{FULL}\n{LONG}\n\n    return x < 3\n{DEEP}\n"
 PAGE = """<!doctype html><html lang="en" data-theme="light"><meta charset="utf-8"><title>t</title>
 <link rel="stylesheet" href="book.css"><link rel="stylesheet" href="code.css">
 <article class="bd-article" style="max-width: {}; padding: 0">
@@ -29,7 +30,7 @@ ROWS = """() => [...document.querySelectorAll('.highlight-ipython3 .nn-line')].m
 
 def test_every_line_says_how_far_in_it_begins_and_the_text_stays_the_same():
     shown = highlight(CODE, PythonLexer(), Lines())
-    assert shown.count('<span class="nn-line"') == 4  # an empty line has nothing to hang
+    assert shown.count('<span class="nn-line"') == 5  # an empty line has nothing to hang
     assert '<span class="nn-line" style="--nn-in:8">' in shown
     lines = shown.splitlines()  # as Sphinx cuts the page of a module
     assert all(line.count("<span") == line.count("</span") for line in lines)
@@ -65,14 +66,14 @@ def rows(tmp_path_factory):
 
 
 def test_88_columns_fit_where_there_is_room(rows):
-    (_, full, long, last), cut = rows["wide"]
+    (_, full, long, last, _), cut = rows["wide"]
     assert len(full) == 1 and len(long) > 1 and len(last) == 1
     assert cut == 0
 
 
 @pytest.mark.parametrize("page", ["wide", "phone"])
 def test_a_line_that_wraps_hangs_under_its_beginning_and_nothing_scrolls(page, rows):
-    (first, _, long, last), cut = rows[page]
+    (first, _, long, last, _), cut = rows[page]
     assert cut == 0
     # Its own spaces are part of the line, so its first row begins where all lines do.
     assert long[0] == pytest.approx(first[0], abs=1) == pytest.approx(last[0], abs=1)
