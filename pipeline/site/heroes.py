@@ -26,6 +26,7 @@ _MARK = 'data-hero="'
 _FIGURE = re.compile(r'<figure\b[^>]*\bid="figure-([\w-]+)"')
 _PICTURE = re.compile(r"<svg\b[^>]*\brole=[\"']img[\"'][^>]*>")
 _ATTRIBUTE = re.compile(r"\b([\w:-]+)=(?:\"([^\"]*)\"|'([^']*)')")
+_SIZE = re.compile(r"\s*(max-)?(width|height)\s*:")
 _WIDTH = re.compile(r"\bwidth:\s*([\d.]+)px")
 
 
@@ -133,11 +134,11 @@ def _reference(opening: str, target: str) -> str:
     """Return an `<svg>` of the same size as the one that opens so, which shows a part of it."""
     given = {key: double or single for key, double, single in _ATTRIBUTE.findall(opening)}
     *_, width, height = map(float, given["viewBox"].split())
-    found = _WIDTH.search(given.get("style", ""))
+    style = given.get("style", "")
+    found = _WIDTH.search(style)
     shown = float(found[1]) if found else width * 4 / 3
-    style = f"--w:{shown:.0f}px;--ratio:{width / height:.3f}"
-    if re.search(r"display:\s*none", given.get("style", "")):  # until there is too little room
-        style += ";display:none"
+    kept = [part for part in style.split(";") if part and not _SIZE.match(part)]
+    style = ";".join([f"--w:{shown:.0f}px;--ratio:{width / height:.3f}", *kept])
     label = given.get("aria-label", "").replace('"', "&quot;")
     classes = f' class="{given["class"]}"' if "class" in given else ""
     return (

@@ -4,9 +4,13 @@ import base64
 import io
 import re
 
+import pytest
 from PIL import Image
 
 from pipeline.site import heroes
+from tests.book.looking import CHAPTERS, REASON, SITE
+
+built = pytest.mark.skipif(bool(REASON), reason=f"the site is not looked at: {REASON}")
 
 DOC = "chapters/vision/cnn"
 WIDE = (
@@ -82,3 +86,44 @@ def test_of_a_slider_the_first_frame_is_shown_and_one_is_told_to_move_it():
     top = heroes.top(text)
     assert top.count("<use") == 1 and "Move it" in top
     assert "Move it" not in heroes.top(marked(FIGURE))
+
+
+# ---------------------------------------------------------------- the built site
+
+
+@built
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_a_chapter_shows_its_hero_before_its_card(chapter):
+    text = (SITE / chapter).read_text("utf8")
+    tops = re.findall(r'<a class="nn-hero" href="#([^"]+)">.*?</a>', text, re.S)
+    assert len(tops) == 1 and text.count(f'id="{tops[0]}"') == 1
+    used = re.findall(r'<use href="#(hero-[^"]+)"', text)
+    assert used and all(text.count(f'<g id="{name}">') == 1 for name in used)
+    assert text.index('class="nn-hero"') < text.index('class="nn-card"')
+
+
+@built
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_its_card_is_published_in_two_sizes(chapter):
+    for small, size, most in ((False, (1200, 630), 100_000), (True, heroes.SMALL, 40_000)):
+        file = SITE / heroes.place(chapter.removesuffix(".html"), small=small)
+        assert Image.open(file).size == size
+        assert file.stat().st_size <= most
+
+
+@built
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_hero_is_painted_once_as_large_as_there_is_room(width, browser, address):
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    page.goto(address + CHAPTERS[0], wait_until="domcontentloaded")
+    shown = page.locator(".nn-hero svg:visible")
+    assert shown.count() == 1
+    box = shown.bounding_box()
+    drawn = page.evaluate(
+        "() => { const b = [...document.querySelectorAll('.nn-hero use')]"
+        ".map(use => use.getBoundingClientRect()).find(b => b.width);"
+        "return [b.width, b.height] }"
+    )
+    assert drawn[0] > box["width"] / 2 and 80 < box["height"] <= 320
+    assert page.locator(".nn-card").bounding_box()["y"] < 900
+    page.close()

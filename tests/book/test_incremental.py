@@ -1,5 +1,7 @@
 """After an edit few pages are written, and the site is what a build from nothing makes."""
 
+import base64
+import io
 import json
 import os
 import re
@@ -9,6 +11,7 @@ import subprocess
 import nbformat
 import pytest
 from nbformat import v4
+from PIL import Image
 
 from pipeline.site import build as site
 
@@ -113,11 +116,11 @@ def write(file, text):
     file.write_text(text, "utf8")
 
 
-def notebook(root, text):
+def notebook(root, text, *shown):
     """Write the page that is a notebook, and its run."""
-    output = v4.new_output("stream", text="printed\n")
+    outputs = [v4.new_output("stream", text="printed\n"), *shown]
     cells = [v4.new_markdown_cell(text, id="text")]
-    cells += [v4.new_code_cell("print(1)", id="code", outputs=[output], execution_count=1)]
+    cells += [v4.new_code_cell("print(1)", id="code", outputs=outputs, execution_count=1)]
     for file in (root / "part/two.ipynb", root / "_build/executed/part/two.ipynb"):
         file.parent.mkdir(parents=True, exist_ok=True)
         spec = {"display_name": "Python 3", "language": "python", "name": "python3"}
@@ -138,6 +141,27 @@ def edit_a_text(root):
 
 def edit_the_notebook(root):
     notebook(root, TWO + "\nMore of it.\n")
+    return {"part/two", "part/index", "intro"}
+
+
+def hero():
+    """Return the output of a cell that shows the picture that stands for a chapter."""
+    card = io.BytesIO()
+    Image.new("RGB", (1200, 630), "white").save(card, "png")
+    svg = '<svg viewBox="0 0 9 9" role="img" aria-label="A dot"><path d="M1 1h1"/></svg>'
+    markup = f'<figure class="nn-figure" id="figure-dot">{svg}<figcaption>Dot</figcaption></figure>'
+    data = {"text/html": markup, "image/png": base64.b64encode(card.getvalue()).decode()}
+    return v4.new_output("display_data", data=data)
+
+
+def add_a_hero(root):
+    notebook(root, TWO, hero())
+    return {"part/two", "part/index", "intro"}
+
+
+def take_the_hero_away(root):
+    assert (root / "_build/jb/_build/html/_images/heroes/part-two.png").is_file()
+    notebook(root, TWO)
     return {"part/two", "part/index", "intro"}
 
 
@@ -194,6 +218,8 @@ def delete_a_page(root):
     [
         edit_a_text,
         edit_the_notebook,
+        add_a_hero,
+        take_the_hero_away,
         edit_a_title,
         edit_a_number,
         edit_a_heading,
