@@ -155,7 +155,7 @@ def stage(
         SiteError: pages of the table of contents are nowhere to be found, or show a widget.
     """
     wanted: dict[str, bytes] = {}
-    docs, lost = list(docs), []
+    docs, lost, photos = list(docs), [], set[str]()
     for doc in docs:
         page = page_source(root, doc, executed)
         if page is None and stored and (stored / f"{doc}.ipynb").exists():
@@ -165,8 +165,9 @@ def stage(
             continue
         content = page.read_bytes()
         if page.suffix == ".ipynb":
-            content, cards = _published(content, doc)
-            wanted |= cards
+            content, hero = _published(content, doc)
+            wanted |= heroes.cards(hero, doc) if hero else {}
+            photos |= {doc} if hero and heroes.is_photo(hero) else set()
         wanted[doc + page.suffix] = content
     if lost:
         raise SiteError(
@@ -174,7 +175,7 @@ def stage(
             "looked for _build/executed/<page>.ipynb where <page>.ipynb exists, "
             "else for <page>.md and _build/pages/<page>.md"
         )
-    _fill_landing_page(wanted, docs, root)
+    _fill_marks(wanted, root, photos)
     wanted["_config.yml"] = config(root)
     wanted[about.FILE] = about.collect(root, docs)
     wanted["_toc.yml"] = contents(root)
@@ -212,20 +213,20 @@ def page_source(root: Path, doc: str, executed: Path | None = None) -> Path | No
     return next((file for file in (written, generated) if file.exists()), None)
 
 
-def _fill_landing_page(wanted: dict[str, bytes], docs: list[str], root: Path) -> None:
-    """Put into the first page what it shows of the others."""
-    name = f"{docs[0]}.md"
-    if name in wanted:
-        text = wanted[name].decode("utf8")
-        filled = landing.fill(text, docs[0], root, lambda page: wanted.get(f"{page}.ipynb"))
-        wanted[name] = filled.encode()
+def _fill_marks(wanted: dict[str, bytes], root: Path, photos: set[str]) -> None:
+    """Put into the first page and the gallery what they show of the others."""
+    for name, content in wanted.items():
+        if name.endswith(".md") and landing.MARK in content:
+            text = content.decode("utf8")
+            filled = landing.fill(text, name.removesuffix(".md"), root, wanted, photos)
+            wanted[name] = filled.encode()
 
 
-def _published(notebook: bytes, doc: str) -> tuple[bytes, dict[str, bytes]]:
+def _published(notebook: bytes, doc: str) -> tuple[bytes, heroes.Hero | None]:
     """Let sliders be plain HTML; drop papermill's records, which change with every run.
 
     Returns:
-        The notebook, and the pictures of its hero: path → content.
+        The notebook, and its hero.
 
     Raises:
         SiteError: a cell shows another widget.
@@ -242,7 +243,7 @@ def _published(notebook: bytes, doc: str) -> tuple[bytes, dict[str, bytes]]:
     if hero:
         heroes.mark(hero, doc)
     text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-    return text.encode(), heroes.cards(hero, doc) if hero else {}
+    return text.encode(), hero
 
 
 def _mirror(wanted: dict[str, bytes], folder: Path) -> None:

@@ -1,6 +1,10 @@
-"""The gallery: every chapter by its picture, family by family, in the book's order."""
+"""The gallery: every chapter by its picture, family by family, in the book's order.
 
-from collections.abc import Iterable
+Which pictures there are is known when the chapters have run, so the page holds marks, and
+`landing.fill` puts the tiles there.
+"""
+
+from collections.abc import Collection, Iterable
 from html import escape
 
 from nnlib import catalog
@@ -26,7 +30,8 @@ def page() -> str:
         if not shown:
             bare.append((title, waiting))
             continue
-        text += [f"## {title}", idea, _raw(tiles(shown))]
+        names = " ".join(row.name for row in shown)
+        text += [f"## {title}", idea, f"<!-- book: tiles {names} -->"]
         if waiting:
             text.append(_raw(f'<p class="nn-waiting">To come: {_listed(waiting)}.</p>'))
     if bare:
@@ -35,21 +40,33 @@ def page() -> str:
     return "\n\n".join(text) + "\n"
 
 
-def tiles(rows: Iterable[catalog.Architecture], up: str = "") -> str:
+def tiles(
+    rows: Iterable[catalog.Architecture], up: str, cards: Collection[str], photos: Collection[str]
+) -> str:
     """Return a picture, a title and an idea for each written chapter, as HTML.
 
     Args:
         rows: the chapters.
         up: the way from the page to the root of the site, such as `"../"`.
+        cards: paths of the pictures that there are.
+        photos: pages whose picture keeps its colours on a dark page.
     """
-    return f'<ul class="nn-gallery">{"".join(_tile(row, up) for row in rows)}</ul>'
+    found = "".join(_tile(row, up, cards, photos) for row in rows)
+    return f'<ul class="nn-gallery">{found}</ul>'
 
 
-def _tile(row: catalog.Architecture, up: str) -> str:
+def _tile(
+    row: catalog.Architecture, up: str, cards: Collection[str], photos: Collection[str]
+) -> str:
     doc = f"chapters/{row.family}/{row.name}"
+    card = heroes.place(doc, small=True)
+    picture = (
+        f'<img src="{up}{card}" alt="" width="{WIDTH}" height="{HEIGHT}" loading="lazy" '
+        'decoding="async">'
+    )
+    kind = ' class="nn-photo"' if doc in photos else ""
     return (
-        f'<li><a href="{up}{doc}.html"><img src="{up}{heroes.place(doc, small=True)}" alt="" '
-        f'width="{WIDTH}" height="{HEIGHT}" loading="lazy" decoding="async">'
+        f'<li{kind}><a href="{up}{doc}.html">{picture if card in cards else ""}'
         f'<span class="nn-tile-title">{escape(row.title)}</span> '
         f'<span class="nn-tile-year">{row.year}</span>'
         f'<span class="nn-tile-idea">{prose(row.idea)}</span></a></li>'

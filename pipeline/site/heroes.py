@@ -64,6 +64,12 @@ def cards(hero: Hero, doc: str) -> dict[str, bytes]:
     return {place(doc): hero.card, place(doc, small=True): _smaller(hero.card)}
 
 
+def is_photo(hero: Hero) -> bool:
+    """Whether the hero holds an image, whose colours must not be inverted on a dark page."""
+    markup = "".join(hero.output["data"].get("text/html", ""))
+    return "<image" in markup.split("<template")[0]
+
+
 def _smaller(card: bytes) -> bytes:
     picture = Image.open(io.BytesIO(card)).convert("RGB").resize(SMALL, Image.Resampling.LANCZOS)
     out = io.BytesIO()

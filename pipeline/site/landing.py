@@ -1,6 +1,6 @@
-"""What the landing page shows of the book itself: filled in when its pages are staged.
+"""What the landing page and the gallery show of the book itself: filled in when it is staged.
 
-The page is written by hand, with marks such as `<!-- book: state -->` on lines of their own. Each
+The pages hold marks such as `<!-- book: state -->` on lines of their own. Each
 is replaced by what is made from the catalogue, from the tests, from git, or from a chapter that has
 run: its slider is the chapter's own, so the page has something to move and no code of its own.
 """
@@ -8,7 +8,7 @@ run: its slider is the chapter's own, so the page has something to move and no c
 import json
 import re
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import date
 from html import escape
 from pathlib import Path
@@ -21,6 +21,7 @@ from pipeline import address, site_address
 from pipeline.checks import equations
 from pipeline.site import gallery_pages, ways_pages
 
+MARK = b"<!-- book: "
 _MARK = re.compile(r"^<!-- book: (?P<what>\w+)(?P<rest>[^>]*?) -->$", re.M)
 _MONTHS = (
     "January", "February", "March", "April", "May", "June", "July",
@@ -28,22 +29,27 @@ _MONTHS = (
 )  # fmt: skip
 
 
-def fill(text: str, doc: str, root: Path, notebook: Callable[[str], bytes | None]) -> str:
+def fill(
+    text: str, doc: str, root: Path, staged: Mapping[str, bytes], photos: Collection[str] = ()
+) -> str:
     """Return a page with its marks filled in.
 
     Args:
         text: the page in MyST.
         doc: its path without suffix.
         root: the repository.
-        notebook: gives the notebook of a page as it is published, or None.
+        staged: the files of the site that are staged so far: notebooks, and pictures of heroes.
+        photos: pages whose hero is a photograph.
     """
     up = "../" * doc.count("/")
     makers: Mapping[str, Callable[[list[str]], str]] = {
         "state": lambda words: state(root, up),
         "ways": lambda words: ways_pages.short(up),
-        "tiles": lambda words: gallery_pages.tiles(map(catalog.get, words), up),
+        "tiles": lambda words: gallery_pages.tiles(map(catalog.get, words), up, staged, photos),
         "contribute": lambda words: contribute(root),
-        "slider": lambda words: slider(notebook(words[0]), words[1], f"{up}{words[0]}.html"),
+        "slider": lambda words: slider(
+            staged.get(f"{words[0]}.ipynb"), words[1], f"{up}{words[0]}.html"
+        ),
     }
 
     def made(found: re.Match[str]) -> str:

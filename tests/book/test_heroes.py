@@ -70,6 +70,14 @@ def test_each_picture_of_the_figure_gets_a_name_and_nothing_else_does():
     assert plain == FIGURE
 
 
+def test_a_photograph_is_known_by_its_image():
+    photo = FIGURE.replace("<path/>", '<image href="data:,"/>', 1)
+    heroes_found = [heroes.take(notebook(markup)) for markup in (FIGURE, photo)]
+    assert [heroes.is_photo(hero) for hero in heroes_found] == [False, True]
+    later = SLIDER.replace(f"{WIDE}<path/></svg></template>", '<image href="data:,"/></template>')
+    assert later != SLIDER and not heroes.is_photo(heroes.take(notebook(later)))
+
+
 def test_the_top_refers_to_the_pictures_in_both_widths():
     top = heroes.top(marked(FIGURE))
     assert top.startswith('<a class="nn-hero" href="#figure-eye">')
