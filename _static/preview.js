@@ -55,7 +55,7 @@
     return section ? begun(section) : null;
   }
 
-  const TOOLS = ".headerlink, button, input, script, template, .nn-controls, .backrefs, " +
+  const TOOLS = ".headerlink, button, input, script, template, .nn-controls, .backrefs, .nn-cited, " +
     ".citation > .label";
 
   // A picture of another page takes along the shapes that it borrows there.

@@ -83,7 +83,7 @@ def ending(told: about.About, doc: str, title: str, *, chapter: bool, written: b
         links.append(f'<a href="{escape(told.source(doc, "commits"))}">History of this page</a>')
     cite = _cite(told, doc, title) if chapter else ""
     return (
-        f'<aside class="nn-end" aria-label="About this page" data-pagefind-ignore>\n{cite}'
+        f'<aside class="nn-end" aria-label="About this page">\n{cite}'
         f'<p class="nn-links">{" ".join(links)}</p>\n</aside>\n'
     )
 

@@ -93,7 +93,7 @@ def line(told: about.About, page: str, doctree: nodes.document | None) -> str:
         )
     if not parts:
         return ""
-    return f'<p class="nn-facts" data-pagefind-ignore>{" ".join(parts)}</p>'
+    return f'<p class="nn-facts">{" ".join(parts)}</p>'
 
 
 def _under_the_title(
