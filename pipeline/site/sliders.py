@@ -13,13 +13,14 @@ from typing import Any
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 STATE = "application/vnd.jupyter.widget-state+json"
+PHONE = 540  # CSS pixels, up to which a column shows narrow pictures; as in figures.css
 _WORDS = re.compile(
     r'<div class="nn-caption" id="figure-(?P<name>[\w-]+)">(?P<caption>.*?)</div>(?P<letters>.*)',
     re.DOTALL,
 )
 _SVG = re.compile(r"<svg\b[^>]*\brole=[\"']img[\"'][^>]*>")
 _VIEW_BOX = re.compile(r"(viewBox=[\"'])([^\"']+)([\"'])")
-_WIDTH = re.compile(r"\bwidth:([\d.]+)px")
+_WIDTH = re.compile(r"(?<!-)\bwidth:([\d.]+)px")
 _ICONS = (
     '<svg class="nn-to-play" viewBox="0 0 16 16" aria-hidden="true"><path d="M4 2.5v11l9-5.5z"/>'
     '</svg><svg class="nn-to-pause" viewBox="0 0 16 16" aria-hidden="true">'
@@ -81,7 +82,7 @@ def _figure(states: Mapping[str, Any], model: str) -> str:
     return (
         f'<figure class="nn-figure nn-slider" id="figure-{told["name"]}" '
         f'data-interval="{int(play["interval"])}">{head}'
-        f'<div class="nn-frames">{frames}{told["letters"]}</div>'
+        f'<div class="nn-frames"{_least(pictures)}>{frames}{told["letters"]}</div>'
         f"<figcaption>{told['caption']}</figcaption></figure>"
     )
 
@@ -115,10 +116,31 @@ def _one_canvas(pictures: list[str]) -> list[str]:
     other, they would move the page, and what they have in common would jump.
     """
     boxes: dict[str, list[list[float]]] = {}
+    scales: dict[str, float] = {}
     for opening in (opening for picture in pictures for opening in _SVG.findall(picture)):
-        boxes.setdefault(_variant(opening), []).append(_box(opening))
-    shared = {variant: _around(them) for variant, them in boxes.items()}
-    return [_SVG.sub(lambda found: _shown(found[0], shared), picture) for picture in pictures]
+        left, _, right, _ = box = _box(opening)
+        boxes.setdefault(_variant(opening), []).append(box)
+        width = float(_WIDTH.search(opening)[1])
+        scales.setdefault(_variant(opening), width / (right - left))
+    shared = {name: (_around(them), scales[name]) for name, them in boxes.items()}
+    return [
+        _SVG.sub(lambda found: _shown(found[0], *shared[_variant(found[0])]), picture)
+        for picture in pictures
+    ]
+
+
+def _least(pictures: list[str]) -> str:
+    """Return the least height of a frame on a phone, where only some have a picture made for it."""
+    openings = [opening for picture in pictures for opening in _SVG.findall(picture)]
+    narrow = [opening for opening in openings if _variant(opening) == "narrow"]
+    if not 0 < len(narrow) < len(pictures):
+        return ""
+    heights = []
+    for opening in openings:
+        left, top, right, bottom = _box(opening)
+        width = float(_WIDTH.search(opening)[1])
+        heights.append(min(width, PHONE) * (bottom - top) / (right - left))
+    return f' style="--nn-least:{max(heights):.0f}px"'
 
 
 def _variant(opening: str) -> str:
@@ -136,11 +158,9 @@ def _around(boxes: list[list[float]]) -> tuple[float, ...]:
     return min(left), min(top), max(right), max(bottom)
 
 
-def _shown(opening: str, shared: Mapping[str, tuple[float, ...]]) -> str:
-    """Return the opening of a picture that shows the shared box, at the scale that it had."""
-    left, top, right, bottom = shared[_variant(opening)]
-    own_left, _, own_right, _ = _box(opening)
-    grown = (right - left) / (own_right - own_left)
+def _shown(opening: str, box: tuple[float, ...], scale: float) -> str:
+    """Return the opening of a picture that shows a box at a scale, in CSS pixels to a unit."""
+    left, top, right, bottom = box
     view = f"{left:g} {top:g} {right - left:g} {bottom - top:g}"
     opening = _VIEW_BOX.sub(rf"\g<1>{view}\g<3>", opening)
-    return _WIDTH.sub(lambda found: f"width:{float(found[1]) * grown:.0f}px", opening)
+    return _WIDTH.sub(f"width:{(right - left) * scale:.0f}px", opening)

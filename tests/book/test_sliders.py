@@ -106,6 +106,14 @@ def test_frames_of_several_places_and_sizes_get_one_box_and_keep_their_scale():
     assert sliders._one_canvas([first, second]) == [wide + narrow, wide]
 
 
+def test_where_only_some_frames_have_a_narrow_picture_all_are_as_high_on_a_phone():
+    picture = "<svg {}viewBox='0 0 {}' role='img' style='width:{}px'><g/></svg>"
+    wide = picture.format("", "600 120", 800)
+    narrow = picture.format("class='nn-narrow' ", "240 300", 320)
+    assert sliders._least([wide + narrow, wide]) == ' style="--nn-least:400px"'
+    assert sliders._least([wide + narrow] * 2) == sliders._least([wide] * 2) == ""
+
+
 def test_the_same_slider_of_another_run_is_the_same_page(slid, taken):
     """The ids of widgets are drawn by chance; a page must not depend on them."""
     text = json.dumps(slid)
