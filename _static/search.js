@@ -12,11 +12,16 @@
   const types = (element) =>
     element.isContentEditable || /^(input|textarea|select)$/i.test(element.localName);
 
+  // Readers may switch single keys off (keys.js).
+  function single() {
+    try { return localStorage.getItem("nn-keys-off") !== "1"; } catch { return true; }
+  }
+
   window.addEventListener("keydown", (event) => {
     const ctrlK = (event.ctrlKey || event.metaKey) && !event.altKey && !event.shiftKey &&
       event.key.toLowerCase() === "k";
     const slash = event.key === "/" && !event.ctrlKey && !event.metaKey && !event.altKey &&
-      !types(event.target);
+      !types(event.target) && single();
     if (!ctrlK && !slash) return;
     event.preventDefault();
     open();

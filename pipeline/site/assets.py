@@ -149,6 +149,4 @@ def _only_bundles(
     if not isinstance(app.builder, StandaloneHTMLBuilder):
         return
     context["css_files"] = [_CascadingStyleSheet(f"_static/{STYLE}")]
-    if template != "search.html":
-        context["script_files"] = []
-    context["script_files"].append(_JavaScript(f"_static/{SCRIPT}", defer="defer"))
+    context["script_files"] = [_JavaScript(f"_static/{SCRIPT}", defer="defer")]

