@@ -27,6 +27,8 @@ _RAW = re.compile(
 )
 # Chromium does not stretch what a script hangs on, unless a row holds it.
 _BASE = re.compile(r"(<m(?:sub|sup|subsup)>)(<mo [^>]*minsize=[^>]*>[^<]*</mo>)")
+# A sum that goes on in the next row: what begins a cell would else be taken for a sign.
+_CONTINUED = re.compile(r"(<mtd style=\"text-align: left;[^\"]*padding-left: 0;\">)<mo>([+−])</mo>")
 _log = logging.getLogger(__name__)
 
 
@@ -61,6 +63,7 @@ def mathml(tex: str, *, display: bool = False) -> str:
     except math_core.LatexError as error:
         raise MathsError(f"{error} in the formula {tex.strip()}") from None
     found = found.replace("&ApplyFunction;", "\u2061")
+    found = _CONTINUED.sub(r'\1<mo form="infix">\2</mo>', found)
     return _BASE.sub(r"\1<mrow>\2</mrow>", found)
 
 

@@ -36,9 +36,9 @@ GREEK = (
     "Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega"
 )
 SIGNS = (
-    "sum prod int oint bigcup bigcap bigoplus bigotimes odot oplus otimes ominus times cdot circ "
+    "sum prod int bigcup bigcap bigoplus bigotimes odot oplus otimes ominus times cdot circ "
     "bullet star ast pm mp div le ge ll gg ne equiv sim simeq approx cong propto prec succ in "
-    "notin ni subset supset subseteq supseteq cup cap setminus emptyset forall exists neg land lor "
+    "ni subset supset subseteq supseteq cup cap setminus emptyset forall exists neg land lor "
     "top bot perp parallel mid vdash models to leftarrow Rightarrow Leftarrow leftrightarrow "
     "Leftrightarrow mapsto hookrightarrow longrightarrow Longrightarrow uparrow downarrow nearrow "
     "partial nabla infty ell hbar Re Im aleph angle triangle square diamond dots cdots vdots ddots "
@@ -54,6 +54,7 @@ ACCENTS = "hat tilde bar vec dot ddot check acute grave breve widehat widetilde 
         (r"\mathbf{W}\mathbf{x}", ["<mi>𝐖</mi><mi>𝐱</mi>"]),
         (r"\frac{1}{2}", ["<mfrac><mn>1</mn><mn>2</mn></mfrac>"]),
         (r"a &= b \\ c &= d", ["<mtable", "<mtr>"]),
+        (r"a &= b \\ & + c", ['<mo form="infix">+</mo>']),
         ("a = b\n\nc = d", ["<mtable", "<mtr>"]),
         (r"\begin{split} a &= b \\ c &= d \end{split}", ["<mtable"]),
         (r"\begin{align} a &= b \end{align}", ["<mtable"]),
