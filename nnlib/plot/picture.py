@@ -6,7 +6,6 @@ import os
 from matplotlib.figure import Figure
 
 from nnlib.plot import narrow as phone
-from nnlib.plot.collisions import collisions
 from nnlib.plot.svg import Drawing, check_names, draw, element
 
 REPORT = "NNLIB_FIGURES"  # names a file that is told about every picture
@@ -51,7 +50,6 @@ def _slim(
     if phone.shown(wide) >= phone.READABLE:
         return None
     width = phone.canvas_width(wide)
-    before = len(collisions(wide.record))
     if not phone.restack(figure, width):
         return None
     slim = draw(figure, name)
@@ -64,9 +62,14 @@ def _slim(
         elif not changed:
             break
         slim = draw(figure, name)
-    if phone.shown(slim) < phone.READABLE or len(collisions(slim.record)) > before + 2:
+    if phone.shown(slim) < phone.READABLE or _worse(slim, wide):
         return None
     return slim
+
+
+def _worse(slim: Drawing, wide: Drawing) -> bool:
+    """Tell whether a picture got too slim for its words."""
+    return len(slim.collisions) > len(wide.collisions) + 2
 
 
 def _box(pictures: str, *, scrolls: bool = False) -> str:
@@ -82,7 +85,7 @@ def _report(name: str, variant: str, drawing: Drawing) -> None:
             "variant": variant,
             "width": round(drawing.width),
             "smallest": round(phone.shown(drawing), 2),
-            "collisions": collisions(drawing.record),
+            "collisions": drawing.collisions,
         }
         with open(file, "a", encoding="utf8") as lines:
             lines.write(json.dumps(told, ensure_ascii=False) + "\n")

@@ -1,6 +1,7 @@
 """The pen that draws a figure as SVG, writes words as words, and remembers what it drew."""
 
 import io
+from functools import cache
 from itertools import islice
 from typing import Any
 
@@ -9,7 +10,9 @@ import numpy as np
 from matplotlib.backends.backend_svg import RendererSVG
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.path import Path
+from matplotlib.textpath import text_to_path
 from matplotlib.transforms import Affine2D
 
 from nnlib.plot import inks
@@ -116,6 +119,13 @@ class Pen(RendererSVG):
         )  # fmt: skip
         self.record.areas.append(area)
 
+    def get_text_width_height_descent(
+        self, s: str, prop: Any, ismath: Any
+    ) -> tuple[float, float, float]:
+        """Return the size of a line of words; each is measured once in a process."""
+        key = tuple(prop.get_family()), prop.get_style(), prop.get_weight()
+        return _measured(s, bool(ismath), prop.get_size_in_points(), *key)
+
     def draw_text(
         self, gc: Any, x: float, y: float, s: str, prop: Any, angle: float,
         ismath: Any = False, mtext: Any = None,
@@ -214,6 +224,19 @@ class Pen(RendererSVG):
         return np.concatenate(
             [np.maximum(box[:2], clip[:2]), np.minimum(box[2:], clip[2:])]
         )
+
+
+@cache
+def _measured(
+    words: str,
+    maths: bool,
+    size: float,
+    family: tuple[str, ...],
+    style: Any,
+    weight: Any,
+) -> tuple[float, float, float]:
+    font = FontProperties(family=family, style=style, weight=weight, size=size)
+    return text_to_path.get_text_width_height_descent(words, font, maths)
 
 
 def _box(points: Any) -> np.ndarray:

@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 import matplotlib as mpl
 import numpy as np
@@ -17,6 +18,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from nnlib.plot import fonts
+from nnlib.plot.collisions import collisions
 from nnlib.plot.record import Record
 from nnlib.plot.renderer import KEEP, Pen
 
@@ -49,6 +51,11 @@ class Drawing:
         """Width on a page that has room for it, in CSS pixels."""
         return (self.box[2] - self.box[0]) * PIXELS
 
+    @cached_property
+    def collisions(self) -> list[str]:
+        """What lies on what, in words."""
+        return collisions(self.record)
+
     @property
     def smallest(self) -> float:
         """Size of the smallest words in CSS pixels, where the picture has its own width."""
@@ -58,8 +65,11 @@ class Drawing:
 class _Canvas(FigureCanvasSVG):
     """A canvas that measures words as they will be drawn."""
 
+    _pen: Pen | None = None
+
     def get_renderer(self) -> Pen:
-        return Pen(self.figure)
+        _Canvas._pen = _Canvas._pen or Pen(self.figure)
+        return _Canvas._pen
 
 
 @contextmanager
