@@ -86,6 +86,7 @@
     nodes.forEach((node, at) => {
       for (const name of ["fill", "stroke"]) {
         if (node.style[name] || node.hasAttribute(name)) node.style[name] = tones[at][name];
+        node.removeAttribute(name);
       }
     });
     bench.remove();

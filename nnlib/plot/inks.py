@@ -53,8 +53,6 @@ class Tone:
 
 PAPER = Tone(f"var(--nn-paper,{GROUND[0]})", GROUND)
 PLAIN = Tone("currentColor", TEXT)
-ALWAYS_DARK = Tone("#111418", ("#111418",) * 2)
-ALWAYS_LIGHT = Tone("#fff", ("#ffffff",) * 2)
 
 
 @cache
@@ -106,18 +104,21 @@ def word_on(color: str, grounds: Mode) -> Tone:
         color: the colour that was asked for.
         grounds: what lies behind the words, in light mode and in dark.
     """
-    best = word(color)
-    reach = _least(best, grounds)
-    for other in (PLAIN, ALWAYS_DARK, ALWAYS_LIGHT, PAPER):
-        if reach >= WORD:
-            break
-        if (other_reach := _least(other, grounds)) > reach:
-            best, reach = other, other_reach
-    return best
+    for tone in (word(color), PLAIN):
+        if all(
+            contrast(c, g) >= WORD for c, g in zip(tone.modes, grounds, strict=True)
+        ):
+            return tone
+    light, dark = (
+        max(("#000000", "#ffffff"), key=lambda end: contrast(end, ground))
+        for ground in grounds
+    )
+    return _pair(light, dark)
 
 
-def _least(tone: Tone, grounds: Mode) -> float:
-    return min(contrast(c, g) for c, g in zip(tone.modes, grounds, strict=True))
+def _pair(light: str, dark: str) -> Tone:
+    css = light if light == dark else f"light-dark({light},{dark})"
+    return Tone(css, (light, dark))
 
 
 def _tone(color: str, kind: str, known: dict[str, Mode], wanted: float) -> Tone:
@@ -125,12 +126,10 @@ def _tone(color: str, kind: str, known: dict[str, Mode], wanted: float) -> Tone:
     if color in (INK, "#000000"):
         return PLAIN
     if color == "#ffffff":
-        return ALWAYS_LIGHT
+        return _pair(color, color)
     if name := _MEANINGS.get(color):
         return Tone(f"var(--nn-{name}-{kind},{known[name][0]})", known[name])
-    light, dark = (_until(color, ground, wanted) for ground in GROUND)
-    same = light == dark
-    return Tone(light if same else f"light-dark({light},{dark})", (light, dark))
+    return _pair(*(_until(color, ground, wanted) for ground in GROUND))
 
 
 def _until(color: str, ground: str, wanted: float) -> str:

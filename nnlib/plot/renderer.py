@@ -255,7 +255,8 @@ def _styled(look: dict[str, str]) -> dict[str, str]:
     fill = look["fill"]
     if fill.startswith(("var", "light-dark")):
         rest = {name: value for name, value in look.items() if name != "fill"}
-        return rest | {"style": f"fill:{fill}"}
+        first = f"fill:{fill[11:18]};" if fill.startswith("light-dark") else ""
+        return rest | {"style": f"{first}fill:{fill}"}  # the first for old browsers
     return look
 
 

@@ -75,11 +75,13 @@
   };
   const pixels = new Map();
   const pixel = (image, x, y) => {
-    const box = image.getBoundingClientRect();
     const known = pixels.get(image);
     if (!known) return null;
-    const across = Math.floor(((x - box.left) / box.width) * known.width);
-    const down = Math.floor(((y - box.top) / box.height) * known.height);
+    // In its own space: matplotlib turns images upside down.
+    const point = new DOMPoint(x, y).matrixTransform(image.getScreenCTM().inverse());
+    const side = (name) => image[name].baseVal.value;
+    const across = Math.floor(((point.x - side("x")) / side("width")) * known.width);
+    const down = Math.floor(((point.y - side("y")) / side("height")) * known.height);
     const [r, g, b, a] = known.pen.getImageData(across, down, 1, 1).data;
     return [r, g, b, a / 255];
   };

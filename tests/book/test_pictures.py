@@ -111,7 +111,7 @@ def test_what_cannot_get_slimmer_scrolls_within_its_box(page):
         "[document.querySelector('.nn-scrolls'), document.documentElement]"
         ".map(e => e.scrollWidth - e.clientWidth)"
     )
-    assert box > 20 and document == 0
+    assert box > 10 and document == 0
 
 
 def test_a_click_enlarges_and_escape_gives_the_focus_back(page):

@@ -21,7 +21,7 @@ def test_words_and_lines_of_any_colour_stand_out_from_the_page(color, mode):
 @pytest.mark.parametrize("color", [COLORS["target"], "#ffffff", COLORS["gate"]])
 def test_words_can_be_read_on_what_lies_behind_them(color, ground):
     tone = inks.word_on(color, (ground, ground))
-    assert min(inks.contrast(mode, ground) for mode in tone.modes) >= 4.2
+    assert min(inks.contrast(mode, ground) for mode in tone.modes) >= inks.WORD
 
 
 def test_words_keep_their_colour_where_it_can_be_read():
