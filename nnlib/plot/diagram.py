@@ -131,9 +131,11 @@ class Diagram:
             )
         )
         if label:
-            side = 1 if above else -1
-            middle = (tail[0] + head[0]) / 2, (tail[1] + head[1]) / 2 + side * 0.2
-            self.axes.text(*middle, label, ha="center", va="center", fontsize=9.5)
+            middle = (tail[0] + head[0]) / 2, (tail[1] + head[1]) / 2
+            self.axes.annotate(
+                label, middle, xytext=(0, 9 if above else -9), textcoords="offset points",
+                ha="center", va="center", fontsize=9.5,
+            )  # fmt: skip
 
     def chain(self, *nodes: Node, kind: Kind = "plain", width: float = 1.4) -> None:
         """Join parts one after the other: an arrow from each to the next."""

@@ -36,6 +36,13 @@ class _EndLabel(Annotation):
         x, y = place.transform(self.xy) * 72 / ax.figure.dpi  # type: ignore[union-attr] # a transform
         return float(x) + self.wish[0], float(y) + self.wish[1]
 
+    def get_tightbbox(self, renderer: Any = None) -> Any:
+        """Ask for room on logarithmic axes, too.
+
+        Matplotlib takes the offset in points for a place in the data, and 0 has none there.
+        """
+        return self.get_window_extent(renderer)
+
     def update_positions(self, renderer: Any) -> None:
         """Move apart, then do what an annotation does."""
         self.xyann = self.wish[0], self.wish[1] + self._lift()
@@ -145,7 +152,8 @@ def reference(
         _put(ax, _EndLabel(name, (1.0, level), 5, 0, color=_ink(color), xycoords=along))
         return
     if axis == "y":
-        place, shift = (float(side != "left"), level), (0.0, -5.0 if below else 3.0)
+        place, inward = (float(side != "left"), level), 4.0 if side == "left" else 0.0
+        shift = (inward, -5.0 if below else 3.0)
         lean, stand = side, "top" if below else "bottom"
     else:
         place, shift = (level, float(not below)), (-4.0 if side == "left" else 4.0, 0.0)
