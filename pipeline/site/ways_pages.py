@@ -86,7 +86,7 @@ WAYS = (
     Way(
         "teacher",
         "A teacher's path",
-        "Twelve lessons. Each has something to move in class, a proof or a sum for the "
+        "Six units of a course. Each has something to move in class, a proof or a sum for the "
         "blackboard, and exercises whose solutions run.",
         (
             Stage(
@@ -153,7 +153,7 @@ def _short(way: Way, up: str) -> str:
     first = " → ".join(_linked(row, up, row.label) for row in written[:3])
     return (
         f'<li class="nn-way-{way.name}"><a class="nn-way-title" href="{up}ways.html#{way.name}">'
-        f"{escape(way.title)}</a><span>{prose(way.promise)}</span>"
+        f"{_typeset(way.title)}</a><span>{prose(way.promise)}</span>"
         f'<span class="nn-way-first">{first} → …</span>'
         f'<span class="nn-way-count">{len(written)} of {len(rows)} chapters written</span></li>'
     )
@@ -166,7 +166,7 @@ def _line(way: Way) -> str:
 def _stage(stage: Stage) -> str:
     note = f'<p class="nn-way-note">{prose(stage.note)}</p>' if stage.note else ""
     stops = "".join(_stop(catalog.get(name)) for name in stage.names)
-    return f'<li><p class="nn-way-stage">{escape(stage.title)}</p>{note}<ol>{stops}</ol></li>'
+    return f'<li><p class="nn-way-stage">{_typeset(stage.title)}</p>{note}<ol>{stops}</ol></li>'
 
 
 def _stop(row: catalog.Architecture) -> str:
@@ -183,6 +183,11 @@ def _linked(row: catalog.Architecture, up: str, words: str) -> str:
     if not row.module:
         return f"<span>{escape(words)}</span>"
     return f'<a href="{up}chapters/{row.family}/{row.name}.html">{escape(words)}</a>'
+
+
+def _typeset(words: str) -> str:
+    """Escape words for HTML, with the apostrophe that a page has."""
+    return escape(words, quote=False).replace("'", "&rsquo;")
 
 
 def _raw(markup: str) -> str:

@@ -132,6 +132,6 @@ def test_the_hero_is_painted_once_as_large_as_there_is_room(width, browser, addr
         ".map(use => use.getBoundingClientRect()).find(b => b.width);"
         "return [b.width, b.height] }"
     )
-    assert drawn[0] > box["width"] / 2 and 80 < box["height"] <= 320
+    assert drawn[0] > box["width"] / 2 and 80 < box["height"] <= 360
     assert page.locator(".nn-card").bounding_box()["y"] < 900
     page.close()
