@@ -1,11 +1,14 @@
 """What readers have on a page: previews, keys, a report that names the section, a citation."""
 
+import re
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from pipeline import site_address
+from pipeline.site import heroes
 from pipeline.site.browser import Visit
-from tests.book.looking import CHAPTERS, REASON
+from tests.book.looking import CHAPTERS, PAGES, REASON, SITE
 
 PAGE = next((page for page in CHAPTERS if page.endswith("/lstm.html")), CHAPTERS[0])
 LIGHT = "chapters/glossary.html"
@@ -158,3 +161,40 @@ def test_keys_show_a_list_and_turn_pages(browser, address):
     tab.keyboard.press("p")
     tab.wait_for_url(f"**/{LIGHT}")
     visit.close()
+
+
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_a_chapter_links_terms_once_each_and_in_running_text(page):
+    text = (SITE / page).read_text("utf8")
+    found = re.findall(r'<a class="[^"]*\bnn-term\b[^"]*" href="([^"]+)">', text)
+    assert len(found) >= 5
+    assert len(found) == len(set(found)) and all("glossary.html#term-" in at for at in found)
+    for outside in (
+        r"<h[1-6].*?</h[1-6]>",
+        r"<pre.*?</pre>",
+        r"<math.*?</math>",
+        r"<table.*?</table>",
+    ):
+        assert not any("nn-term" in part for part in re.findall(outside, text, re.DOTALL))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_head_and_the_end_of_a_page_tell_what_it_is(page):
+    text = (SITE / page).read_text("utf8")
+    head = text.split("</head>")[0]
+    assert f'<link rel="canonical" href="{site_address()}/{page}" />' in head
+    assert re.search(r'<meta name="description" content="[^"]{10,302}">', head)
+    assert re.search(r'<meta property="og:title" content="[^"]+">', head)
+    assert 'type="application/atom+xml"' in head and "/issues/new?title=" in text
+    chapter = page in CHAPTERS
+    assert ("@incollection{" in text) == chapter and (" min read</span>" in text) == chapter
+    picture = heroes.place(page.removesuffix(".html"))
+    shown = f'<meta property="og:image" content="{site_address()}/{picture}">' in head
+    assert shown == (chapter and (SITE / picture).is_file())
+
+
+def test_the_map_names_every_page_and_lost_readers_find_back():
+    known = (SITE / "sitemap.xml").read_text("utf8")
+    assert [page for page in PAGES if f"<loc>{site_address()}/{page}</loc>" not in known] == []
+    assert f"{site_address()}/search.html" in (SITE / "404.html").read_text("utf8")
+    assert (SITE / "feed.xml").is_file() and (SITE / "robots.txt").is_file()
