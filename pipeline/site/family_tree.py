@@ -143,10 +143,10 @@ def draw(rows: Iterable[Architecture], link: Callable[[Architecture], str]) -> s
     )
     body = "\n".join(parts)
     return (
-        f'<div class="nn-tree" tabindex="0" role="group" aria-label="{told}">'
+        f'{HINT}<div class="nn-tree" tabindex="0" role="group" aria-label="{told}">'
         f"<style>{STYLE}{''.join(_highlight(row, rows) for row in rows)}</style>\n"
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {top:.0f}" '
-        f'fill="currentColor">\n{body}\n</svg></div>{HINT}'
+        f'fill="currentColor">\n{body}\n</svg></div>'
     )
 
 
