@@ -308,7 +308,8 @@ def scrub(
         if at == 0:
             _write(fig, name)
             card = preview.png(fig) if hero else None
-        pictures.append(picture(fig, f"{name}-{at}", f"{alt} ({label}: {value})"))
+        words = f"{alt} ({label}: {value})"
+        pictures.append(picture(fig, f"{name}-{at}", words, frame=True))
         plt.close(fig)
     if options is None:
         options = [str(number) for number in range(1, len(pictures) + 1)]

@@ -1,6 +1,7 @@
 """A figure as a page shows it: wide, and restacked for a phone that would shrink its words."""
 
 import json
+import math
 import os
 
 from matplotlib.figure import Figure
@@ -11,7 +12,14 @@ from nnlib.plot.svg import Drawing, check_names, draw, element
 REPORT = "NNLIB_FIGURES"  # names a file that is told about every picture
 
 
-def picture(figure: Figure, name: str, alt: str, narrow: Figure | None = None) -> str:
+def picture(
+    figure: Figure,
+    name: str,
+    alt: str,
+    narrow: Figure | None = None,
+    *,
+    frame: bool = False,
+) -> str:
     """Return the markup of a figure: one `<svg>`, or a wide one and one for narrow columns.
 
     Args:
@@ -20,18 +28,19 @@ def picture(figure: Figure, name: str, alt: str, narrow: Figure | None = None) -
         alt: the picture in words.
         narrow: another drawing of the same for a phone's column, 5 inches wide or less. None: the
             figure's own panels restack, where that is needed and can be done.
+        frame: whether it is one of a slider's, which should be alike.
     """
     check_names(name, alt)
     wide = draw(figure, name)
     if phone.fit(figure):
         wide = draw(figure, name)
     _report(name, "wide", wide)
-    slim = _slim(figure, f"{name}-narrow", wide, narrow)
+    slim = _slim(figure, f"{name}-narrow", wide, narrow, frame)
     if slim is None:
         hold = ""
         if phone.shown(wide) < phone.READABLE:
             least = wide.width * phone.READABLE / wide.smallest
-            hold = f";min-width:{least:.0f}px"
+            hold = f";min-width:{math.ceil(least)}px"
         return _box(
             element(wide, name, alt, 'class="nn-wide"', hold), scrolls=bool(hold)
         )
@@ -43,7 +52,7 @@ def picture(figure: Figure, name: str, alt: str, narrow: Figure | None = None) -
 
 
 def _slim(
-    figure: Figure, name: str, wide: Drawing, given: Figure | None
+    figure: Figure, name: str, wide: Drawing, given: Figure | None, frame: bool
 ) -> Drawing | None:
     if given is not None:
         return draw(given, name)
@@ -62,14 +71,14 @@ def _slim(
         elif not changed:
             break
         slim = draw(figure, name)
-    if phone.shown(slim) < phone.READABLE or _worse(slim, wide):
+    if phone.shown(slim) < phone.READABLE or _worse(slim, wide, frame):
         return None
     return slim
 
 
-def _worse(slim: Drawing, wide: Drawing) -> bool:
-    """Tell whether a picture got too slim for its words."""
-    return len(slim.collisions) > len(wide.collisions) + 2
+def _worse(slim: Drawing, wide: Drawing, frame: bool) -> bool:
+    """Tell whether a picture got too slim for its words; the frames of a slider stay alike."""
+    return len(slim.collisions) > len(wide.collisions) + (2 if frame else 0)
 
 
 def _box(pictures: str, *, scrolls: bool = False) -> str:

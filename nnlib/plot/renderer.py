@@ -131,12 +131,16 @@ class Pen(RendererSVG):
         ismath: Any = False, mtext: Any = None,
     ) -> None:  # fmt: skip
         """Write a line of words, in a colour that can be read on what lies behind them."""
+        turn = Affine2D().rotate_deg(-angle)
+        lead = 0 if ismath else len(s) - len(s.lstrip())
+        if lead:  # SVG takes no space at the beginning, and nothing stands there
+            shift, *_ = self.get_text_width_height_descent(s[:lead], prop, False)
+            x, y = np.array([x, y]) + turn.transform((shift, 0))
+        s = s if ismath else s.strip()
         width, height, descent = self.get_text_width_height_descent(s, prop, ismath)
-        turn = Affine2D().rotate_deg(-angle).translate(x, y)
         top = descent - height
-        corners = turn.transform(
-            [(0, top), (width, top), (width, descent), (0, descent)]
-        )
+        corners = np.array([(0, top), (width, top), (width, descent), (0, descent)])
+        corners = turn.transform(corners) + np.array([x, y])
         size = prop.get_size_in_points()
         known = Words(s, size, corners, self.record.next(), self.place)
         self.record.words.append(known)
@@ -156,11 +160,8 @@ class Pen(RendererSVG):
             super()._draw_text_as_path(black, x, y, s, prop, angle, ismath, mtext)
             self.writer.end("g")
             return
-        lead = len(s) - len(s.lstrip())
-        if lead:  # SVG takes no space at the beginning
-            shift, *_ = self.get_text_width_height_descent(s[:lead], prop, False)
-            x, y = turn.transform((shift, 0))
-            width -= shift
+        if "mono" in prop.get_family()[0].lower():
+            look["font-family"] = "var(--nn-mono,monospace)"
         if prop.get_style() != "normal":
             look["font-style"] = prop.get_style()
         if _weight(prop) > 500:
@@ -170,8 +171,8 @@ class Pen(RendererSVG):
         else:
             place = {"transform": f"translate({x:.2f} {y:.2f}) rotate({-angle:g})"}
         fit = {"textLength": f"{width:.2f}", "lengthAdjust": "spacingAndGlyphs"}
-        words = s.strip().replace("  ", "\u00a0 ")
-        if words:
+        if s:
+            words = s.replace("  ", "\u00a0 ")
             self.writer.element("text", words, attrib=place | fit | _styled(look))
 
     def _flip(self) -> Affine2D:
@@ -252,12 +253,16 @@ def _paint(color: str, name: str) -> str:
 
 def _styled(look: dict[str, str]) -> dict[str, str]:
     """Return attributes; a colour that is no plain one can only stand in a style."""
-    fill = look["fill"]
-    if fill.startswith(("var", "light-dark")):
-        rest = {name: value for name, value in look.items() if name != "fill"}
-        first = f"fill:{fill[11:18]};" if fill.startswith("light-dark") else ""
-        return rest | {"style": f"{first}fill:{fill}"}  # the first for old browsers
-    return look
+    styles = {
+        name: value
+        for name, value in look.items()
+        if value.startswith(("var", "light-dark"))
+    }
+    rest = {name: value for name, value in look.items() if name not in styles}
+    told = [f"{name}:{value}" for name, value in styles.items()]
+    if look["fill"].startswith("light-dark"):  # what old browsers take
+        told.insert(0, f"fill:{look['fill'][11:18]}")
+    return rest | ({"style": ";".join(told)} if told else {})
 
 
 def _weight(prop: Any) -> int:

@@ -29,6 +29,23 @@ def test_words_are_text_in_the_font_of_the_page():
     assert float(title.attrib["textLength"]) > float(label.attrib["textLength"]) > 20
 
 
+def test_words_of_one_width_a_letter_take_the_page_s_face_for_code():
+    fig, ax = subplots()
+    bare(ax).text(0.5, 0.5, "code", family="monospace", color="gate")
+    (word,) = texts(fig)
+    assert word.attrib["style"].endswith(";font-family:var(--nn-mono,monospace)")
+    assert word.attrib["style"].startswith("fill:var(--nn-gate-ink")
+
+
+def test_spaces_at_the_beginning_shift_words_and_lie_on_nothing():
+    fig, ax = subplots(xlim=(0, 1))
+    bare(ax).text(0, 0.5, "one")
+    ax.text(0, 0.5, "        two")
+    one, two = sorted(texts(fig), key=lambda node: node.text)
+    assert float(two.attrib["x"]) > float(one.attrib["x"]) + 15
+    assert draw(fig, "words").collisions == []
+
+
 def test_formulas_are_outlines_that_tell_their_size():
     fig, ax = subplots()
     bare(ax).text(0.5, 0.5, "$h_t$", fontsize=13)
