@@ -1,0 +1,31 @@
+"""A figure as a card of one size, for previews of links."""
+
+import io
+
+import pytest
+from PIL import Image, ImageChops
+
+from nnlib.plot import preview
+from nnlib.plot.style import subplots
+
+
+def card(width: float, height: float) -> bytes:
+    fig, ax = subplots(width=width, height=height)
+    ax.plot([0, 1], [1, 0], color="learned")
+    return preview.png(fig)
+
+
+@pytest.mark.parametrize(("width", "height"), [(7, 3.6), (9, 1.5), (3, 6)])
+def test_a_figure_of_any_shape_fills_a_card_and_stands_in_its_middle(width, height):
+    picture = Image.open(io.BytesIO(card(width, height))).convert("RGB")
+    assert picture.size == preview.SIZE
+    left, top, right, bottom = ImageChops.invert(picture).getbbox()
+    margins = left, top, preview.SIZE[0] - right, preview.SIZE[1] - bottom
+    assert min(margins) >= preview.MARGIN - 2
+    assert min(margins) <= preview.MARGIN + 20, "it could be larger"
+    assert abs(margins[0] - margins[2]) < 25 and abs(margins[1] - margins[3]) < 25
+
+
+def test_a_card_is_light_and_equal_from_run_to_run():
+    first = card(7, 3.6)
+    assert first == card(7, 3.6) and len(first) < 60_000
