@@ -20,19 +20,21 @@ def collisions(record: Record) -> list[str]:
     """
     found = []
     for at, words in enumerate(record.words):
-        box = _inner(words)
+        box, whole = _inner(words), _inner(words, along=0.0)
         for other in record.words[:at]:
-            if _overlap(box, _inner(other)):
+            if _overlap(whole, _inner(other, along=0.0)):
                 found.append(f"{words.text!r} lies on {other.text!r}")
         if any(_crosses(stroke, box, words, record) for stroke in record.strokes):
             found.append(f"a line runs through {words.text!r}")
     return found
 
 
-def _inner(words: Words) -> np.ndarray:
-    """Return the box of the letters, less what may touch it."""
+def _inner(words: Words, along: float = TOUCH) -> np.ndarray:
+    """Return the box of the letters, less what may touch it along the line and across it."""
     low, high = words.corners.min(axis=0), words.corners.max(axis=0)
-    return np.concatenate([low + TOUCH, high - TOUCH])
+    step = abs(words.corners[1] - words.corners[0])
+    slack = np.array([along, TOUCH] if step[0] >= step[1] else [TOUCH, along])
+    return np.concatenate([low + slack, high - slack])
 
 
 def _overlap(a: np.ndarray, b: np.ndarray) -> bool:

@@ -32,6 +32,12 @@ def test_words_on_words(ax):
     assert found(ax) == ["'another' lies on 'one word'"]
 
 
+def test_words_that_run_into_the_next_of_their_line(ax):
+    ax.text(0.5, 0.5, "one", ha="right")
+    ax.text(0.499, 0.5, "two")
+    assert found(ax) == ["'two' lies on 'one'"]
+
+
 @pytest.mark.parametrize(
     "cross",
     [
