@@ -14,7 +14,7 @@ class Column(NamedTuple):
 
 
 def _number(name: str, places: int = 0) -> Callable[[Seen], str]:
-    return lambda seen: _told(seen.get(name), places)
+    return lambda seen: _told(seen[name], places)
 
 
 def _told(value: float | None, places: int = 0) -> str:

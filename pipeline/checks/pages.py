@@ -49,7 +49,7 @@ def measured(site: Path, names: list[str], workers: int, root: Path = ROOT) -> P
         found = {}
         with browsing() as browser:
             for name in _taken(queue):
-                found[name] = measure(browser, address, name, is_chapter(name, root))
+                found[name] = _patiently(browser, address, name, is_chapter(name, root))
                 print(".", end="", file=sys.stderr, flush=True)
         return found
 
@@ -58,6 +58,17 @@ def measured(site: Path, names: list[str], workers: int, root: Path = ROOT) -> P
         known = {name: seen for part in parts for name, seen in part.result().items()}
     print(file=sys.stderr)
     return {name: known[name] for name in names}
+
+
+def _patiently(browser: Any, address: str, name: str, chapter: bool) -> dict[str, Any]:
+    """Measure a page; a browser that starves on a busy machine gets a second chance."""
+    from playwright.sync_api import Error
+
+    try:
+        return measure(browser, address, name, chapter)
+    except Error as error:
+        print(f"\n{name}: once more, after {str(error).splitlines()[0]}", file=sys.stderr)
+        return measure(browser, address, name, chapter)
 
 
 def _taken(queue: "SimpleQueue[str]") -> Iterator[str]:

@@ -17,6 +17,8 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.math import get_node_equation_number
 
+from pipeline.site import proofs
+
 FONT = "vendor/fonts/stix-two-math.woff2"
 CLASSES = "math notranslate nohighlight"
 # Numbers are Sphinx's, so that references find them.
@@ -133,7 +135,7 @@ def _visit_block(self: Any, node: nodes.math_block) -> None:
     if node["number"]:
         self.body.append(f'<span class="eqno">({get_node_equation_number(self, node)})')
         self.add_permalink_ref(node, "Link to this equation")
-        self.body.append("</span>")
+        self.body.append(f"{proofs.mark(self, node)}</span>")
     self.body.append(f'<div class="nn-formula">{_set_node(node, display=True)}</div></div>\n')
     raise nodes.SkipNode
 

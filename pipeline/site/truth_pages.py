@@ -125,7 +125,7 @@ def _proof(
     """Return one equation, its number in its chapter and its label, and its tests below."""
     label, state = html.escape(equation.label), _state(equation, known)
     tests = _tests(known.get(equation.label, UNTESTED)["tests"], lines, address)
-    name = f'<a class="nn-label" href="#{label}">{label}</a>'
+    name = f'<code class="nn-label">{label}</code>'
     told = "" if state == "verified" else f" {STATES[state]}"
     return "\n\n".join(
         [

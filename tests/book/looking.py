@@ -23,37 +23,59 @@ class Looks:
 
     def __init__(self, browser: Any, address: str):
         self._browser, self._address = browser, address
-        self._visit: Visit | None = None
+        self._visits: dict[int, Visit] = {}
 
     def __call__(self, page: str) -> dict[str, Any]:
         if page not in _known:
-            self._visit = self._visit or Visit(self._browser, self._address, width=390, height=844)
-            _known[page] = _look(self._visit, page)
+            _known[page] = self._look(page)
         return _known[page]
 
     def close(self) -> None:
-        if self._visit:
-            self._visit.close()
+        for visit in self._visits.values():
+            visit.close()
+
+    def _look(self, page: str) -> dict[str, Any]:
+        seen: dict[str, Any] = {name: {} for name in ("wide", "shifts", "shift", "types")}
+        for name in ("foreign", "failed", "complaints"):
+            seen[name] = []
+        for width, look in ((390, _on_a_phone), (1280, _in_a_window)):
+            visit = self._visit(width)
+            seen["status"] = visit.open(page).status
+            watched = visit.watched()
+            seen["shift"][width], seen["shifts"][width] = watched["shift"], watched["shifts"]
+            instrument(visit.page)
+            seen["wide"][width] = visit.page.evaluate("nnMeasure.wide()")
+            seen["types"][width] = visit.page.evaluate("nnMeasure.types()")
+            seen |= look(visit)
+            for name in ("foreign", "failed", "complaints"):
+                seen[name] += getattr(visit, name)
+        return seen
+
+    def _visit(self, width: int) -> Visit:
+        if width not in self._visits:
+            self._visits[width] = Visit(self._browser, self._address, width=width, height=900)
+        return self._visits[width]
 
 
-def _look(visit: Visit, page: str) -> dict[str, Any]:
-    response = visit.open(page)
+def _on_a_phone(visit: Visit) -> dict[str, Any]:
     tab = visit.page
-    instrument(tab)
-    seen: dict[str, Any] = {"status": response.status}
-    seen["mathematics"] = tab.evaluate("nnMeasure.mathematics()")
-    seen["wide"] = {390: tab.evaluate("nnMeasure.wide()")}
+    seen: dict[str, Any] = {"mathematics": tab.evaluate("nnMeasure.mathematics()"), "pale": {}}
     seen["scrolled"] = tab.evaluate("nnMeasure.scrolled()")
     for theme in ("light", "dark"):
         visit.set_theme(theme)
         seen[theme] = tab.evaluate("nnMeasure.faint()")
+        seen["pale"][theme] = tab.evaluate("nnMeasure.pale()")
     seen["sliders"] = [_steps(tab, slider) for slider in tab.locator(".nn-slider").all()]
-    tab.set_viewport_size({"width": 1280, "height": 900})
-    seen["wide"][1280] = tab.evaluate("nnMeasure.wide()")
-    seen["cut"] = tab.evaluate("nnMeasure.cut()")
-    tab.set_viewport_size({"width": 390, "height": 844})
-    for name in ("foreign", "failed", "complaints"):
-        seen[name] = list(getattr(visit, name))
+    return seen
+
+
+def _in_a_window(visit: Visit) -> dict[str, Any]:
+    tab = visit.page
+    seen = {
+        name: tab.evaluate(f"nnMeasure.{name}()") for name in ("weight", "holding", "cut", "stops")
+    }
+    tab.evaluate("nnMeasure.unfold()")
+    seen["code"] = tab.evaluate("nnMeasure.code()")
     return seen
 
 

@@ -1,9 +1,11 @@
 """The truth pages in a browser: every proof readable, and found by its words."""
 
+import re
+
 import pytest
 
 from pipeline.site.browser import Visit
-from tests.book.looking import PAGES, REASON, SITE
+from tests.book.looking import CHAPTERS, PAGES, REASON, SITE
 
 FAMILIES = [page for page in PAGES if page.startswith("truth/")]
 
@@ -73,6 +75,15 @@ def test_equations_are_found_by_state_and_the_address_says_so(page):
     page.evaluate("label => { location.hash = label }", every[-1])
     page.wait_for_function("!document.querySelector('#nn-sieve-words').value")
     assert kept(page)[0] == every
+
+
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_the_number_of_an_equation_leads_to_its_tests(page):
+    text = (SITE / page).read_text("utf8")
+    labels = re.findall(r'<div class="math[^>]*id="equation-([\w-]+)"', text)
+    family = page.split("/")[1]
+    linked = re.findall(rf'class="nn-tested" href="../../truth/{family}.html#([\w-]+)"', text)
+    assert linked == labels != []
 
 
 @pytest.mark.parametrize("family", FAMILIES)
