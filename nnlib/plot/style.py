@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from nnlib.plot import fonts
+from nnlib.plot import faces
 from nnlib.plot.colors import COLORS as COLORS
 from nnlib.plot.colors import INK as INK
 from nnlib.plot.colors import MUTED as MUTED
@@ -64,12 +64,12 @@ SETTINGS: Any = {  # a dict; matplotlib types its names one by one
     "image.cmap": MAGNITUDE,
     "image.interpolation": "nearest",
     "axes.prop_cycle": cycler(color=CYCLE),
-    "font.family": [fonts.FAMILY, "DejaVu Sans"],
+    "font.family": [faces.FAMILY, "DejaVu Sans"],
     "mathtext.fontset": "custom",
-    "mathtext.rm": fonts.FAMILY,
-    "mathtext.it": f"{fonts.FAMILY}:italic",
-    "mathtext.bf": f"{fonts.FAMILY}:bold",
-    "mathtext.sf": fonts.FAMILY,
+    "mathtext.rm": faces.FAMILY,
+    "mathtext.it": f"{faces.FAMILY}:italic",
+    "mathtext.bf": f"{faces.FAMILY}:bold",
+    "mathtext.sf": faces.FAMILY,
     "mathtext.cal": "STIXGeneral:italic",
     "mathtext.fallback": "stixsans",
     "svg.fonttype": "path",
@@ -79,7 +79,7 @@ SETTINGS: Any = {  # a dict; matplotlib types its names one by one
 
 def apply() -> None:
     """Make the book's settings matplotlib's defaults for this process."""
-    fonts.register()
+    faces.register()
     mpl.rcParams.update(SETTINGS)
 
 

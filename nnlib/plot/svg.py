@@ -17,7 +17,7 @@ import numpy as np
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from nnlib.plot import fonts
+from nnlib.plot import faces
 from nnlib.plot.collisions import collisions
 from nnlib.plot.record import Record
 from nnlib.plot.renderer import KEEP, Pen
@@ -176,7 +176,7 @@ def element(
         f'<svg xmlns="http://www.w3.org/2000/svg" {attributes}{" " if attributes else ""}'
         f'viewBox="{view}" role="img" aria-label="{html.escape(alt)}" '
         f'style="width:{drawing.width:.0f}px;max-width:100%;height:auto;'
-        f'stroke-linejoin:round;font-family:{fonts.ON_THE_PAGE}{style}">'
+        f'stroke-linejoin:round;font-family:{faces.ON_THE_PAGE}{style}">'
     )
     return _OPENING.sub(lambda _: opening, markup, count=1).strip()
 

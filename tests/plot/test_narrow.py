@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 
 from nnlib.plot import narrow as phone
-from nnlib.plot.curves import curves
-from nnlib.plot.diagram import Diagram
 from nnlib.plot.maps import matrix
 from nnlib.plot.picture import REPORT, picture
 from nnlib.plot.style import bare, subplots
@@ -102,27 +100,3 @@ def test_formulas_do_not_break():
     draw(fig, "title")
     assert phone.fit(fig)
     assert "$\\| a + b + c \\|$" in ax.get_title(loc="left")
-
-
-def test_a_small_figure_needs_no_second_variant():
-    fig, ax = subplots(width=4.6, xlabel="step")
-    curves(ax, None, {"loss": [3, 2, 1]})
-    assert set(sizes(picture(fig, "small", "x"))) == {"wide"}
-
-
-def test_a_drawing_that_gets_no_slimmer_scrolls_with_readable_words():
-    canvas = Diagram(width=12, height=1.4)
-    canvas.chain(*(canvas.box(1 + 2 * at, 0.7, "a long name") for at in range(6)))
-    shown = picture(canvas.figure, "chain", "x")
-    assert 'class="nn-picture nn-scrolls"' in shown and "nn-narrow" not in shown
-    least = float(re.search(r"min-width:(\d+)px", shown)[1])
-    natural = float(re.search(r"width:(\d+)px", shown)[1])
-    assert least / natural * 11 * 4 / 3 >= 9
-
-
-def test_another_drawing_may_be_given_for_a_phone():
-    canvas, down = Diagram(width=12, height=1.4), Diagram(width=4, height=6, inches=3)
-    for drawn in (canvas, down):
-        drawn.box(1, 0.7, "name")
-    shown = sizes(picture(canvas.figure, "chain", "x", down.figure))
-    assert set(shown) == {"wide", "narrow"}

@@ -5,18 +5,19 @@ from pathlib import Path
 
 from matplotlib.font_manager import fontManager
 
+FOLDER = Path(__file__).with_name("fonts")
 FAMILY = "NN Sans"
 ON_THE_PAGE = "&quot;Source Sans 3&quot;,system-ui,sans-serif"  # within an attribute
 SEMIBOLD, BOLD = 600, 700
 
 
 def register() -> None:
-    """Tell matplotlib of the faces in this folder, once in a process.
+    """Tell matplotlib of the faces in `fonts/`, once in a process.
 
     The semibold face stands for bold, too: so matplotlib need not say that there is none.
     """
     known = {font.fname for font in fontManager.ttflist}
-    for file in sorted(Path(__file__).parent.glob("*.ttf")):
+    for file in sorted(FOLDER.glob("*.ttf")):
         if str(file) in known:
             continue
         fontManager.addfont(file)

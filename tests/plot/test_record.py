@@ -1,0 +1,42 @@
+"""What a drawing consists of, as it is asked afterwards."""
+
+import numpy as np
+from matplotlib.patches import Circle
+from matplotlib.transforms import IdentityTransform
+
+from nnlib.plot import inks
+from nnlib.plot.record import Area, Record
+
+RED, BLUE = ("#ff0000", "#ff0000"), ("#0000ff", "#0000ff")
+
+
+def square(side, modes, alpha=1.0, **options):
+    return Area(None, np.array([0, 0, side, side]), modes, alpha, 0, **options)
+
+
+def test_an_area_covers_its_shape_and_not_the_corners_of_its_box():
+    shape = Circle((5, 5), 5)
+    disc = Area(shape.get_patch_transform().transform_path(shape.get_path()),
+                np.array([0, 0, 10, 10]), RED, 1.0, 0)  # fmt: skip
+    assert disc.covers(5, 5) and not disc.covers(0.5, 0.5) and not disc.covers(11, 5)
+
+
+def test_the_ground_of_a_point_is_what_was_drawn_last_over_what_lies_below():
+    record = Record(areas=[square(10, RED), square(5, BLUE)])
+    assert record.grounds(2, 2) == BLUE and record.grounds(7, 7) == RED
+    assert record.grounds(20, 20) == inks.GROUND
+    record.areas.append(square(10, BLUE, alpha=0.5))
+    assert record.grounds(7, 7) == (inks.over("#0000ff", 0.5, "#ff0000"),) * 2
+
+
+def test_an_image_has_the_colour_of_the_pixel_that_is_asked_for():
+    pixels = np.array([[[255, 0, 0, 255], [0, 0, 255, 127]]], dtype=np.uint8)
+    image = square(2, RED, image=(pixels, IdentityTransform()))
+    assert image.at(0.5, 0.5) == (RED, 1.0)
+    colour, alpha = image.at(1.5, 0.5)
+    assert colour == BLUE and abs(alpha - 0.5) < 0.01
+
+
+def test_things_are_counted_in_the_order_of_drawing():
+    record = Record()
+    assert [record.next(), record.next()] == [1, 2]
