@@ -29,7 +29,9 @@ _HEADER = re.compile(r"^.*?(?=<svg)", re.DOTALL)
 _METADATA = re.compile(r"<metadata>.*?</metadata>\s*", re.DOTALL)
 _OPENING = re.compile(r"<svg [^>]*>", re.DOTALL)
 _COMMENT = re.compile(r"<!--.*?-->\s*", re.DOTALL)
-_LONG_NUMBER = re.compile(r'(?:scale|matrix)\([^)]*\)|data:[^"]*|(\d+\.\d{2})\d+')
+_LONG_NUMBER = re.compile(
+    r'(?:scale|matrix)\([^)]*\)|data:[^"]*|>[^<]+|(\d+\.\d{2})\d+'
+)
 _LETTER = "[A-Z]+-[0-9a-f]+"
 _SPACE = re.compile(r"\s*\n\s*")
 _GROUP = re.compile(r"<g>((?:<(?:path|use|text|image)[^<]*(?:/>|</text>))*)</g>")
@@ -236,7 +238,10 @@ def _rename_ids(markup: str, prefix: str) -> str:
 
 
 def _shorten(markup: str) -> str:
-    """Keep two decimals of every position: a hundredth of a point is below what one sees."""
+    """Keep two decimals of every position: a hundredth of a point is below what one sees.
+
+    Numbers that are read as words keep all of theirs.
+    """
     markup = _LONG_NUMBER.sub(lambda found: found[1] or found[0], markup)
     markup = _SPACE.sub(" ", markup).replace("> <", "><")
     markup = _INVISIBLE.sub("", markup)

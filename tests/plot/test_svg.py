@@ -1,5 +1,6 @@
 """Figures as inline SVG."""
 
+import re
 import xml.etree.ElementTree as ET
 
 import pytest
@@ -33,6 +34,16 @@ def test_inline_svg_is_well_formed_and_says_what_it_shows():
 
 def test_inline_svg_is_equal_from_run_to_run():
     assert inline_svg(picture(), "line", "x") == inline_svg(picture(), "line", "x")
+
+
+def test_positions_are_shortened_and_numbers_that_are_read_are_not():
+    figure, ax = subplots()
+    ax.set(xticks=[0.975], xticklabels=["0.975"], title="at 0.00125")
+    svg = inline_svg(figure, "decimals", "A tick")
+    words = [text.text for text in ET.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
+    assert {"0.975", "at 0.00125"} <= set(words)
+    markup = re.sub(r">[^<]+<|(?:scale|matrix)\([^)]*\)", "", svg)
+    assert re.findall(r"\d+\.\d{3,}", markup) == []
 
 
 def test_two_pictures_of_a_page_share_no_id():
