@@ -71,6 +71,17 @@
     );
   };
 
+  /* An image of a file is a PNG: not all programs know WebP. */
+  const repainted = async (image) => {
+    const seen = new Image();
+    seen.src = image.getAttribute("href");
+    await seen.decode();
+    const canvas = document.createElement("canvas");
+    [canvas.width, canvas.height] = [seen.naturalWidth, seen.naturalHeight];
+    canvas.getContext("2d").drawImage(seen, 0, 0);
+    image.setAttribute("href", canvas.toDataURL());
+  };
+
   /* The picture as a file: colours of light mode, a light ground, the font within. */
   const file = async (picture) => {
     const copy = copied(picture);
@@ -100,6 +111,7 @@
     );
     const style = document.createElementNS(SVG, "style");
     style.textContent = await fontRules().catch(() => "");
+    await Promise.all([...copy.querySelectorAll("image[href*='/webp;']")].map(repainted));
     copy.prepend(style, ground);
     return { text: new XMLSerializer().serializeToString(copy), width, height };
   };

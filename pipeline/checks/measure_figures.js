@@ -2,6 +2,7 @@
 (() => {
   const { rgba, over, ratio, ground, opacity } = nnMeasure.colour;
   const GLYPH = /-[A-Z]+-[0-9a-f]+$/; // an outlined letter, as nnlib.plot.svg names it
+  const LENT = /^s[0-9a-f]+-\d+$/;
   const EM = 100; // units of an outlined letter to the size of its font
   const ASIDE = "defs, clipPath, marker, symbol, mask, pattern";
 
@@ -48,6 +49,19 @@
       .flatMap((picture) => labels(picture).map((label) => ({ ...label, figure: name(picture) })))
       .map(({ size, words, figure }) => [+size.toFixed(2), figure, words.trim().slice(0, 30)])
       .sort((a, b) => a[0] - b[0]);
+
+  /** Give a picture back what its figure holds once for all, as pipeline.site.light names it. */
+  const settle = (picture) => {
+    for (const use of picture.querySelectorAll("use")) {
+      const shared = LENT.test(target(use)) && document.getElementById(target(use));
+      if (!shared) continue;
+      const own = shared.cloneNode(true);
+      own.removeAttribute("id");
+      for (const { name, value } of use.attributes)
+        if (name !== "href") own.setAttribute(name, value);
+      use.replaceWith(own);
+    }
+  };
 
   /** What a picture fills with colour, in the order of painting. */
   const painted = (picture) =>
@@ -167,6 +181,7 @@
   const pale = async () => {
     const found = { words: new Map(), lines: new Map() };
     for (const picture of pictures()) {
+      settle(picture);
       await develop(picture);
       const [shapes, page] = [painted(picture), ground(picture)];
       const note = (kind, seen) => {

@@ -26,7 +26,7 @@ from pipeline import ROOT, address, site_address
 from pipeline.execute import presets
 from pipeline.forms import downloads as forms
 from pipeline.forms import notebooks_zip as bundle
-from pipeline.site import about, heroes, landing, search_index, sliders
+from pipeline.site import about, heroes, landing, light, search_index, sliders
 
 PAGES = Path("_build/pages")  # generated pages
 # What shapes every page but stands in no page: a change of it makes Sphinx read the whole book.
@@ -223,7 +223,7 @@ def _fill_marks(wanted: dict[str, bytes], root: Path, photos: set[str]) -> None:
 
 
 def _published(notebook: bytes, doc: str) -> tuple[bytes, heroes.Hero | None]:
-    """Let sliders be plain HTML; drop papermill's records, which change with every run.
+    """Let sliders be plain HTML, pictures light; drop papermill's records, which differ by run.
 
     Returns:
         The notebook, and its hero.
@@ -237,6 +237,7 @@ def _published(notebook: bytes, doc: str) -> tuple[bytes, heroes.Hero | None]:
         sliders.convert(content, doc)
     except sliders.WidgetError as error:
         raise SiteError(str(error)) from None
+    light.lighten(content, doc)
     for holder in (content, *content["cells"]):
         for key in ("papermill", "execution"):
             holder["metadata"].pop(key, None)

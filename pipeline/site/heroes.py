@@ -67,7 +67,9 @@ def cards(hero: Hero, doc: str) -> dict[str, bytes]:
 def is_photo(hero: Hero) -> bool:
     """Whether the hero holds an image, whose colours must not be inverted on a dark page."""
     markup = "".join(hero.output["data"].get("text/html", ""))
-    return "<image" in markup.split("<template")[0]
+    head = markup.split("<template")[0]
+    lent = (f'<image id="{name}"' for name in re.findall(r'<use href="#([\w-]+)"', head))
+    return "<image" in head or any(image in markup for image in lent)
 
 
 def _smaller(card: bytes) -> bytes:
