@@ -8,7 +8,7 @@ from PIL import Image
 SIZE = (1200, 630)  # what previews of links are cropped to
 MARGIN = 36
 GROUND = "#ffffff"
-COLORS = 64
+COLORS = 48
 
 
 def png(figure: Figure) -> bytes:
