@@ -182,9 +182,11 @@ class Diagram:
                 facecolor="none",
             )
         )
-        self.axes.text(
-            x + width / 2 - 0.1, y + height / 2 - 0.22, times, ha="right", fontsize=10
-        )
+        corner = x + width / 2, y + height / 2
+        self.axes.annotate(
+            times, corner, xytext=(-6, -5), textcoords="offset points", ha="right", va="top",
+            fontsize=10,
+        )  # fmt: skip
 
 
 def _color(kind: str) -> str:

@@ -43,3 +43,13 @@ def test_a_route_ends_with_a_head_at_its_last_point():
     assert line.get_xydata().tolist() == [[1, 1], [3, 1]]
     (head,) = canvas.axes.texts
     assert head.xyann == (3, 1) and head.xy == (3, 3)
+
+
+def test_the_words_of_a_repeated_block_stand_inside_its_frame():
+    canvas = Diagram(14, 8)
+    canvas.repeat(7, 4, 12, 6, "main memory")
+    canvas.figure.draw_without_rendering()
+    (words,) = canvas.axes.texts
+    frame, box = canvas.axes.patches[-1].get_window_extent(), words.get_window_extent()
+    clear = 3 * canvas.figure.dpi / 72
+    assert box.x1 < frame.x1 - clear and box.y1 < frame.y1 - clear
