@@ -9,7 +9,6 @@ it happens in `_build/presets/NAME`.
 
 import argparse
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -26,7 +25,7 @@ from pipeline import ROOT, address, site_address
 from pipeline.execute import presets
 from pipeline.forms import downloads as forms
 from pipeline.forms import notebooks_zip as bundle
-from pipeline.site import about, heroes, landing, light, search_index, sliders
+from pipeline.site import about, landing, notebooks, search_index, sliders
 
 PAGES = Path("_build/pages")  # generated pages
 # What shapes every page but stands in no page: a change of it makes Sphinx read the whole book.
@@ -155,7 +154,7 @@ def stage(
         SiteError: pages of the table of contents are nowhere to be found, or show a widget.
     """
     wanted: dict[str, bytes] = {}
-    docs, lost, photos = list(docs), [], set[str]()
+    docs, lost, ran = list(docs), [], dict[str, bytes]()
     for doc in docs:
         page = page_source(root, doc, executed)
         if page is None and stored and (stored / f"{doc}.ipynb").exists():
@@ -165,17 +164,22 @@ def stage(
             continue
         content = page.read_bytes()
         if page.suffix == ".ipynb":
-            content, hero = _published(content, doc)
-            wanted |= heroes.cards(hero, doc) if hero else {}
-            photos |= {doc} if hero and heroes.is_photo(hero) else set()
-        wanted[doc + page.suffix] = content
+            ran[doc] = content
+        else:
+            wanted[doc + page.suffix] = content
     if lost:
         raise SiteError(
             "_toc.yml names pages that do not exist: " + ", ".join(lost) + "\n"
             "looked for _build/executed/<page>.ipynb where <page>.ipynb exists, "
             "else for <page>.md and _build/pages/<page>.md"
         )
-    _fill_marks(wanted, root, photos)
+    try:
+        published = notebooks.publish(ran, source.with_name("published"), _code(root).digest())
+    except sliders.WidgetError as error:
+        raise SiteError(str(error)) from None
+    for made in published.values():
+        wanted |= made.files
+    _fill_marks(wanted, root, {doc for doc, made in published.items() if made.photo})
     wanted["_config.yml"] = config(root)
     wanted[about.FILE] = about.collect(root, docs)
     wanted["_toc.yml"] = contents(root)
@@ -222,31 +226,6 @@ def _fill_marks(wanted: dict[str, bytes], root: Path, photos: set[str]) -> None:
             wanted[name] = filled.encode()
 
 
-def _published(notebook: bytes, doc: str) -> tuple[bytes, heroes.Hero | None]:
-    """Let sliders be plain HTML, pictures light; drop papermill's records, which differ by run.
-
-    Returns:
-        The notebook, and its hero.
-
-    Raises:
-        SiteError: a cell shows another widget.
-    """
-    content = json.loads(notebook)
-    hero = heroes.take(content)
-    try:
-        sliders.convert(content, doc)
-    except sliders.WidgetError as error:
-        raise SiteError(str(error)) from None
-    light.lighten(content, doc)
-    for holder in (content, *content["cells"]):
-        for key in ("papermill", "execution"):
-            holder["metadata"].pop(key, None)
-    if hero:
-        heroes.mark(hero, doc)
-    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-    return text.encode(), hero
-
-
 def _mirror(wanted: dict[str, bytes], folder: Path) -> None:
     """Sphinx rereads what is newer than its last build, so equal files keep their time."""
     for name, content in wanted.items():
@@ -260,16 +239,25 @@ def _mirror(wanted: dict[str, bytes], folder: Path) -> None:
             file.unlink()
 
 
+def _code(root: Path) -> Any:
+    """Return the digest, so far, of what makes pages."""
+    digest = hashlib.sha256()
+    for name in GLOBAL:
+        file = root / name
+        digest.update(file.read_bytes() if file.exists() else b"")
+    return digest
+
+
 def _forget_what_is_stale(root: Path, jb: Path) -> None:
     """Drop all of Sphinx's memory where it would lie; `incremental` says what is written again.
 
     After a killed build everything is read again, since Sphinx would not repeat the warnings of
     pages that it has read.
     """
-    digest = hashlib.sha256(config(root))
-    for name in (*GLOBAL, *bibliographies(root)):
-        file = root / name
-        digest.update(file.read_bytes() if file.exists() else b"")
+    digest = _code(root)
+    digest.update(config(root))
+    for name in bibliographies(root):
+        digest.update((root / name).read_bytes())
     record = jb / "digest.txt"
     known = record.read_text("utf8") if record.exists() else ""
     if known != digest.hexdigest() or (jb / "unfinished").exists():

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from pipeline.site import build as site
+from pipeline.site import notebooks
 from pipeline.site.build import SiteError
 from pipeline.site.sphinx_nnlib import to_rst
 
@@ -81,6 +82,19 @@ def test_published_notebook_holds_no_path_of_this_machine(book):
     published = staged(book)["a/one.ipynb"].read_text()
     assert "papermill" not in published
     assert json.loads(published)["cells"][0]["metadata"] == {"tags": ["x"]}
+
+
+def test_a_notebook_is_made_anew_only_when_it_changed(book, monkeypatch):
+    staged(book)
+    kept = book / "_build/published"
+    (before,) = kept.iterdir()
+    monkeypatch.setattr(notebooks, "make", None)  # would fail
+    staged(book)
+    monkeypatch.undo()
+    write(book / "_build/executed/a/one.ipynb", json.dumps(NOTEBOOK | {"metadata": {"new": 1}}))
+    assert json.loads(staged(book)["a/one.ipynb"].read_text())["metadata"] == {"new": 1}
+    (after,) = kept.iterdir()
+    assert after != before
 
 
 def test_staging_touches_only_what_changed_and_removes_what_left(book):
