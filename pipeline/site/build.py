@@ -333,7 +333,8 @@ def publish(html: Path, work: Path, root: Path = ROOT) -> Path:
         raise SiteError(f"the build left no {html / 'index.html'}")
     previous = link.resolve() if link.is_symlink() else None
     sites.mkdir(parents=True, exist_ok=True)
-    stamp = f"{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 10**9:09d}"
+    seconds, rest = divmod(time.time_ns(), 10**9)
+    stamp = f"{time.strftime('%Y%m%d-%H%M%S', time.localtime(seconds))}-{rest:09d}"
     site = sites / stamp
     partial = sites / f".{stamp}.partial"
     _copy(html, partial, previous)
