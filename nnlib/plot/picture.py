@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import warnings
 
 from matplotlib.figure import Figure
 
@@ -58,6 +59,15 @@ def _slim(
         return draw(given, name)
     if phone.shown(wide) >= phone.READABLE:
         return None
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "constrained_layout not applied")
+        try:
+            return _restacked(figure, name, wide, frame)
+        except UserWarning:  # no room is left for the panels
+            return None
+
+
+def _restacked(figure: Figure, name: str, wide: Drawing, frame: bool) -> Drawing | None:
     width = phone.canvas_width(wide)
     if not phone.restack(figure, width):
         return None

@@ -26,7 +26,7 @@ _MARK = 'data-hero="'
 _FIGURE = re.compile(r'<figure\b[^>]*\bid="figure-([\w-]+)"')
 _PICTURE = re.compile(r"<svg\b[^>]*\brole=[\"']img[\"'][^>]*>")
 _ATTRIBUTE = re.compile(r"\b([\w:-]+)=(?:\"([^\"]*)\"|'([^']*)')")
-_SIZE = re.compile(r"\s*(max-)?(width|height)\s*:")
+_SIZE = re.compile(r"\s*(max-|min-)?(width|height)\s*:")
 _WIDTH = re.compile(r"\bwidth:\s*([\d.]+)px")
 
 

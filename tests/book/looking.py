@@ -99,7 +99,7 @@ def _steps(tab: Any, slider: Any) -> dict[str, Any]:
             frame["shown"]
             for frame in seen
             if frame["spoken"] != frame["shown"]
-            or not frame["described"].rstrip(")").endswith(f"{name}: {frame['shown']}")
+            or not frame["described"].removesuffix(")").endswith(f"{name}: {frame['shown']}")
         ],
         "heights": sorted({frame["height"] for frame in seen}),
     }
