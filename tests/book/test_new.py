@@ -186,7 +186,9 @@ def grown(tmp_path_factory):
     page.write_text(begun[: begun.index("\n# ") + 1] + filled.replace("steps = 100", "steps = 300"))
     # The two shared lines.
     catalogue, contents = root / "nnlib" / "catalog.py", root / "_toc.yml"
-    row = re.search(r'    Architecture\(\n? *"cnn".+?\),\n', catalogue.read_text(), re.DOTALL)[0]
+    row = re.search(
+        r'    Architecture\(\n? *"cnn".+?\n    \),\n', catalogue.read_text(), re.DOTALL
+    )[0]
     planned = re.sub(r",?\n?\s*\),\n$", ",\n", row)
     catalogue.write_text(catalogue.read_text().replace(row, planned + COMPLETED))
     before = "      - file: chapters/sequence/index\n"
