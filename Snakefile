@@ -41,7 +41,7 @@ SITE, VENDOR = f"{WORK}/stamps/site", "_build/stamps/vendor"
 # would find what others are just writing.
 if not workflow.remote_exec:
     lost = [] if Path(f"{WORK}/html/index.html").exists() else [SITE]
-    if not browser_files.complete(Path("_extra/vendor"), browser_files.MANIFEST.read_text("utf8")):
+    if not browser_files.complete(Path("_extra/vendor"), browser_files.recipe()):
         lost += [VENDOR]
     for notebook in map(Path, (f"{WORK}/executed/chapters/{c}.ipynb" for c in CHAPTERS)):
         if not run_chapter.intact(notebook):
@@ -117,7 +117,7 @@ rule pairs:
 
 # Browser files of other projects, from npm once and from .cache afterwards.
 rule vendor:
-    input: "pipeline/site/vendor.py", "pipeline/site/vendor.json"
+    input: "pipeline/site/vendor.py", "pipeline/site/vendor.json", "pipeline/site/maths_font.py"
     output: touch(VENDOR)
     shell: "{PYTHON:q} -m pipeline.site.vendor"
 

@@ -237,9 +237,8 @@ def _folder_of(path: str | Path) -> Path:
         from huggingface_hub import snapshot_download
     try:
         return Path(snapshot_download(str(path), allow_patterns=list(_FILES)))
-    except (
-        Exception
-    ) as error:  # the hub's client fails in many ways; all mean the same here
+    # the hub's client fails in many ways; all mean the same here
+    except Exception as error:
         raise ConnectionError(
             f"model_or_path={str(path)!r} is no folder here and could not be fetched from the "
             f"Hugging Face hub ({type(error).__name__}); give a folder of a saved model"

@@ -40,9 +40,8 @@ def batch_norm(
     variance = (x - mean).square().mean(axes, keepdim=True)
     y = (x - mean) / (variance + eps).sqrt()  # eq. regularization-batchnorm-normalize
     along = (-1,) + (1,) * (x.ndim - 2)  # one number a feature, whatever follows it
-    y = (
-        y if weight is None else y * weight.view(along)
-    )  # eq. regularization-batchnorm-affine
+    # eq. regularization-batchnorm-affine
+    y = y if weight is None else y * weight.view(along)
     return y if bias is None else y + bias.view(along)
 
 
@@ -94,9 +93,8 @@ class _BatchNorm(nn.Module):
                 f"x must have shape {fits} with c = num_features={self.num_features}, "
                 f"got {tuple(x.shape)}"
             )
-        own = (
-            self.training or self.running_mean is None
-        )  # whose statistics: the batch's own?
+        # whose statistics: the batch's own?
+        own = self.training or self.running_mean is None
         if own and x.numel() <= self.num_features:
             raise ValueError(
                 f"x must hold two values a feature or more in training, got {tuple(x.shape)}: "

@@ -27,9 +27,8 @@ CUDNN_MODES: dict[Callable[..., Any] | None, str] = {  # what cuDNN calls torch'
 State = tuple[
     Tensor, ...
 ]  # h, or h and c; each b × features of one layer and direction
-Carried = (
-    Tensor | State
-)  # the same of all layers, each l b h: h alone, or a pair as in torch.nn
+# the same of all layers, each l b h: h alone, or a pair as in torch.nn
+Carried = Tensor | State
 
 
 class Recurrent(nn.Module):

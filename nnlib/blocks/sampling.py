@@ -86,9 +86,8 @@ def filtered(
         p = p / p.sum(-1, keepdim=True)
     if top_p is not None and top_p < 1:
         before = F.pad(p.cumsum(-1)[..., :-1], (1, 0))
-        p = p * (
-            before < top_p
-        )  # eq. gpt-top-p: a token stays while those before fall short
+        # eq. gpt-top-p: a token stays while those before fall short
+        p = p * (before < top_p)
         p = p / p.sum(-1, keepdim=True)
     if min_p is not None:
         p = p * (p >= min_p * p[..., :1])  # eq. gpt-min-p

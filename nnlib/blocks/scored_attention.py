@@ -56,9 +56,8 @@ def masked_softmax(
         scores = scores.masked_fill(~key_mask[:, None], -math.inf)
     if k == 0:
         return scores
-    blind = (
-        scores.amax(-1, keepdim=True) == -math.inf
-    )  # softmax would divide 0 by 0 there
+    # softmax would divide 0 by 0 there
+    blind = scores.amax(-1, keepdim=True) == -math.inf
     return scores.masked_fill(blind, 0.0).softmax(-1).masked_fill(blind, 0.0)
 
 

@@ -32,9 +32,8 @@ def shift_images(
     checks.tensor("down", down, shape=(len(x),), floating=False)
     checks.tensor("right", right, shape=(len(x),), floating=False)
     n, height, width = x.shape
-    rows = (
-        torch.arange(height, device=x.device) - down[:, None]
-    )  # where each pixel comes from
+    # where each pixel comes from
+    rows = torch.arange(height, device=x.device) - down[:, None]
     columns = torch.arange(width, device=x.device) - right[:, None]
     inside = ((rows >= 0) & (rows < height))[:, :, None] & (
         (columns >= 0) & (columns < width)

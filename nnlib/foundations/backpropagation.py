@@ -85,9 +85,8 @@ def backpropagate(
         weight_grads.append(delta.T @ a[layer])  # eq. backpropagation-weight-gradient
         bias_grads.append(delta.sum(0))  # eq. backpropagation-bias-gradient
         if layer:  # nobody asks for the error of the input
-            delta = (delta @ weights[layer]) * (
-                a[layer] > 0
-            )  # eq. backpropagation-delta
+            # eq. backpropagation-delta
+            delta = (delta @ weights[layer]) * (a[layer] > 0)
     return loss, weight_grads[::-1], bias_grads[::-1]
 
 

@@ -169,9 +169,8 @@ class Adagrad(Rule):
         lr = group["lr"] / (1 + state["step"].item() * group["lr_decay"])
         state["step"] += 1
         state["sum"] += g.square()  # eq. optimizers-adagrad-sum
-        theta -= (
-            lr * g / (state["sum"].sqrt() + group["eps"])
-        )  # eq. optimizers-adagrad-step
+        # eq. optimizers-adagrad-step
+        theta -= lr * g / (state["sum"].sqrt() + group["eps"])
 
     def _update_all(
         self, thetas: List, gs: List, states: list[Slots], group: Group
@@ -234,12 +233,10 @@ class RMSprop(Rule):
     def _update(self, theta: Values, g: Values, state: Slots, group: Group) -> None:
         rho, v = group["alpha"], state["square_avg"]
         state["step"] += 1
-        state["square_avg"] = v = (
-            rho * v + (1 - rho) * g.square()
-        )  # eq. optimizers-rmsprop-mean
-        theta -= (
-            group["lr"] * g / (v.sqrt() + group["eps"])
-        )  # eq. optimizers-rmsprop-step
+        # eq. optimizers-rmsprop-mean
+        state["square_avg"] = v = rho * v + (1 - rho) * g.square()
+        # eq. optimizers-rmsprop-step
+        theta -= group["lr"] * g / (v.sqrt() + group["eps"])
 
     def _update_all(
         self, thetas: List, gs: List, states: list[Slots], group: Group
@@ -314,20 +311,17 @@ class Adam(Rule):
         )  # t = 1, 2, …
         beta1, beta2 = group["betas"]
         if self._decoupled:
-            theta -= (
-                group["lr"] * group["weight_decay"] * theta
-            )  # eq. optimizers-adamw-step
+            # eq. optimizers-adamw-step
+            theta -= group["lr"] * group["weight_decay"] * theta
         state["exp_avg"] = m = beta1 * m + (1 - beta1) * g  # eq. optimizers-adam-first
-        state["exp_avg_sq"] = v = (
-            beta2 * v + (1 - beta2) * g.square()
-        )  # eq. optimizers-adam-second
+        # eq. optimizers-adam-second
+        state["exp_avg_sq"] = v = beta2 * v + (1 - beta2) * g.square()
         m_hat, v_hat = (
             m / (1 - beta1**t),
             v / (1 - beta2**t),
         )  # eq. optimizers-adam-correction
-        theta -= (
-            group["lr"] * m_hat / (v_hat.sqrt() + group["eps"])
-        )  # eq. optimizers-adam-step
+        # eq. optimizers-adam-step
+        theta -= group["lr"] * m_hat / (v_hat.sqrt() + group["eps"])
 
     def _update_all(
         self, thetas: List, gs: List, states: list[Slots], group: Group

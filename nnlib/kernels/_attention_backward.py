@@ -132,14 +132,12 @@ def key_walk(
         )
         lse = tl.load(lse_ptr + m + rows, mask=rows < t - m, other=float("inf"))
         delta = tl.load(delta_ptr + m + rows, mask=rows < t - m, other=0.0)
-        weights = (
-            tl.dot(k, tl.trans(q), input_precision=PRECISION) * scale
-        )  # keys × queries
+        # keys × queries
+        weights = tl.dot(k, tl.trans(q), input_precision=PRECISION) * scale
         weights = tl.exp2(weights - lse[None, :] * 1.4426950408889634)
         position = m + rows + (s - t)
-        if (
-            CAUSAL or WINDOW
-        ):  # a key past the last one may get anything: it is not stored
+        # a key past the last one may get anything: it is not stored
+        if CAUSAL or WINDOW:
             ahead = key[:, None] - position[None, :]
             weights = tl.where(seen_by(ahead, window, CAUSAL, WINDOW), weights, 0.0)
         if HIDDEN:
@@ -225,9 +223,8 @@ def launch_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Return the gradients of queries, keys and values."""
     (b, h, t, _), (g, s) = q.shape, k.shape[1:3]
-    dout = (
-        dout if dout.stride(-1) == 1 else dout.contiguous()
-    )  # a sum's is one number, expanded
+    # a sum's is one number, expanded
+    dout = dout if dout.stride(-1) == 1 else dout.contiguous()
     dq, dk, dv, delta = (torch.empty_like(x) for x in (q, k, v, lse))
     more = {"dropout": seed is not None, "padded": real is not None}
     numbers, flags = options.numbers(q, k), options.flags()

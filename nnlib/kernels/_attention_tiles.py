@@ -122,13 +122,11 @@ def tiles(kernel: str, x: Tensor, *, dropout: bool, padded: bool) -> dict[str, A
     elif (dropout or padded) and kernel != "keys":  # and a mask of keys
         t, s = (t // 2, s) if wide == 4 and t > 16 else (t, max(16, s // 2))
         stages = 1 if wide == 4 and kernel == "forward" else stages
-    if (
-        _triton.interpreting()
-    ):  # which takes its time over each step, not over each number
+    # which takes its time over each step, not over each number
+    if _triton.interpreting():
         t, s = 64, 64
-    precision = (
-        "tf32x3" if wide == 4 else "tf32"
-    )  # three products of the short form for float32
+    # three products of the short form for float32
+    precision = "tf32x3" if wide == 4 else "tf32"
     return {
         **({} if kernel == "keys" else {"SPLIT": wide == 2 and not padded}),
         "PRECISION": precision, "PADDED": d != block_d, "BLOCK_T": t, "BLOCK_S": s,

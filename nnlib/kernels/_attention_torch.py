@@ -19,9 +19,8 @@ def attention_torch(
 ) -> Tensor:  # fmt: skip
     """The fastest plain torch: one fused call, or one for each chunk of queries."""
     (b, h, t, d), (g, s) = q.shape, k.shape[1:3]
-    mask = (
-        None if mask is None else torch.atleast_2d(mask)
-    )  # a number, or one a key, is for all
+    # a number, or one a key, is for all
+    mask = None if mask is None else torch.atleast_2d(mask)
     if t == 1 and window is not None:
         k, v = k[:, :, -window:], v[:, :, -window:]
         mask = mask if mask is None or mask.shape[-1] == 1 else mask[..., -window:]

@@ -65,9 +65,8 @@ def _forward_kernel(
             here = tl.minimum(columns - before, BLOCK)
             middle = tl.sum(s, 0) / here
             away = tl.where(live, s - middle, 0.0)
-            middle_off = (
-                tl.sum(away, 0) / here
-            )  # what rounding left of the mean, about 0
+            # what rounding left of the mean, about 0
+            middle_off = tl.sum(away, 0) / here
             shift = middle + middle_off - mean
             squares += tl.sum(away * away, 0) - here * middle_off * middle_off
             squares += shift * shift * here * (before / (before + here))
@@ -100,9 +99,8 @@ def _backward_kernel(
     rows, columns, CENTER: tl.constexpr, BLOCK: tl.constexpr, BLOCKS: tl.constexpr,
 ):  # fmt: skip
     program = tl.program_id(0).to(tl.int64)
-    own = (
-        program * columns
-    )  # where this program's shares of the learned gradients stand
+    # where this program's shares of the learned gradients stand
+    own = program * columns
     cols = tl.arange(0, BLOCK)
     hat, dy = tl.zeros([BLOCK], tl.float32), tl.zeros([BLOCK], tl.float32)
     dweight, dbias = tl.zeros([BLOCK], tl.float32), tl.zeros([BLOCK], tl.float32)
@@ -340,9 +338,8 @@ def check(
 
 def _check_beside(x: Tensor, name: str, t: Tensor, shape: torch.Size) -> None:
     alike = isinstance(t, Tensor) and t.shape == shape
-    if (
-        alike and t.dtype == x.dtype and t.device == x.device
-    ):  # the usual case, without delay
+    # the usual case, without delay
+    if alike and t.dtype == x.dtype and t.device == x.device:
         return
     checks.tensor(name, t, shape=tuple(shape), floating=True)
     if t.dtype != x.dtype and not (t.dtype == torch.float32 and x.dtype in HALVES):

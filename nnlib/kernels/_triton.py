@@ -92,9 +92,8 @@ class Kernel:
                 _recording.append(Launch(self, grid, args, constants))
                 return
             kernel = self.build()
-            if (
-                not interpreting()
-            ):  # lets torch.compile see the kernel inside the operation
+            # lets torch.compile see the kernel inside the operation
+            if not interpreting():
                 kernel = torch.library.wrap_triton(kernel)
             kernel[grid](*args, **constants)
 

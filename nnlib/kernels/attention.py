@@ -223,9 +223,8 @@ def _with_lse(
         q, k, v = (F.pad(x, (0, -d % 16)) for x in (q, k, v))
         out, lse = _with_lse(q, k, v, is_causal, window, scale, *more)
         return out[..., :d], lse
-    if (
-        _triton.interpreting() and q.dtype == torch.bfloat16
-    ):  # its bfloat16 is silently wrong
+    # its bfloat16 is silently wrong
+    if _triton.interpreting() and q.dtype == torch.bfloat16:
         out, lse = _with_lse(
             q.float(), k.float(), v.float(), is_causal, window, scale, *more
         )
@@ -283,9 +282,8 @@ def attention(
     if mask is None and q.shape[-1] <= WIDEST and _dispatch.use_triton(q):
         seed = new_seed(q.device) if dropout and seed is None else seed
         return _with_lse(q, k, v, is_causal, window, scale, key_mask, dropout, seed)[0]
-    drawn = (
-        bool(dropout) and seed is not None
-    )  # torch's own generator knows nothing of a place
+    # torch's own generator knows nothing of a place
+    drawn = bool(dropout) and seed is not None
     if drawn or not (q.shape[2] and k.shape[2]):
         return attention_reference(
             q, k, v, is_causal=is_causal, window=window, scale=scale, mask=mask,
@@ -319,9 +317,8 @@ def attention_cost(
     """
     b, h, t, d = q_shape
     pairs = visible_pairs(t, k_shape[2], is_causal=is_causal, window=window)
-    flops = (
-        4 * b * h * pairs * d
-    )  # a multiplication and an addition, for q·k and for weight·v
+    # a multiplication and an addition, for q·k and for weight·v
+    flops = 4 * b * h * pairs * d
     queries, keys = math.prod(q_shape), math.prod(k_shape)
     if backward:  # five products instead of two; reads q k v o do, writes dq dk dv
         return Cost(flops * 5 // 2, (4 * queries + 4 * keys) * element_size)

@@ -71,9 +71,8 @@ def _forward_kernel(
             if SMOOTH:
                 mean += tl.sum(tl.where(live, x - near, 0.0), 0) / columns
         log_total = tl.log(total)
-        loss = log_total + (
-            m - near
-        )  # not (m + log_total) - near, which rounds at large m
+        # not (m + log_total) - near, which rounds at large m
+        loss = log_total + (m - near)
         if SMOOTH:
             loss -= (1 - smoothing) * (x_y - near) + smoothing * mean
         else:
@@ -304,8 +303,7 @@ def _check(
             f"target must be on {logits.device} like logits, got {target.device}"
         )
     checks.count("ignore_index", ignore_index, least=-(2**31))
-    if not (
-        isinstance(label_smoothing, float) and 0 <= label_smoothing <= 1
-    ):  # else compilable
+    # else compilable
+    if not (isinstance(label_smoothing, float) and 0 <= label_smoothing <= 1):
         checks.number("label_smoothing", label_smoothing, least=0, most=1)
     check_targets(target, v, ignore_index)

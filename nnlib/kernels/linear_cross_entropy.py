@@ -110,9 +110,8 @@ def _by_chunks(
         total += losses.sum()
         if wants_dx:
             torch.mm(logits, weight, out=dx[at : at + step])
-        if (
-            wants_dweight and x.is_cuda and x.dtype != wide
-        ):  # half precision in, float32 out
+        # half precision in, float32 out
+        if wants_dweight and x.is_cuda and x.dtype != wide:
             dweight += torch.mm(logits.T, part, out_dtype=wide)
         elif wants_dweight:
             dweight.addmm_(logits.T.to(wide), part.to(wide))
@@ -243,9 +242,8 @@ def linear_cross_entropy_cost(
         backward: whether to count the gradients instead.
     """
     products = 2 if backward else 1
-    moved = (
-        n * d + v * d
-    ) * element_size * products + 8 * n  # backwards: x, W and their gradients
+    # backwards: x, W and their gradients
+    moved = (n * d + v * d) * element_size * products + 8 * n
     return Cost(2 * n * v * d * products, moved)
 
 
@@ -269,8 +267,7 @@ def _check(
                 f"{name} must be on {x.device} like x, got {tensor.device}"
             )
     checks.count("ignore_index", ignore_index, least=-(2**31))
-    if not (
-        isinstance(label_smoothing, float) and 0 <= label_smoothing <= 1
-    ):  # else compilable
+    # else compilable
+    if not (isinstance(label_smoothing, float) and 0 <= label_smoothing <= 1):
         checks.number("label_smoothing", label_smoothing, least=0, most=1)
     check_targets(target, v, ignore_index)

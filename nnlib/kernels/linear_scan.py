@@ -81,9 +81,8 @@ def _backward_kernel(
     count = tl.minimum(chunk, steps - first)
     cols = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     live = cols < features
-    at = (
-        row // chunks * steps + first + count - 1
-    ) * features + cols  # the chunk's last step
+    # the chunk's last step
+    at = (row // chunks * steps + first + count - 1) * features + cols
     a_at, h_at, dh_at = a_ptr + at, h_ptr + at - features, dh_ptr + at
     da_at, db_at = da_ptr + at, db_ptr + at
     start = tl.zeros([BLOCK], tl.float32)  # the state before the first step of all

@@ -174,9 +174,8 @@ class _Explicit(torch.autograd.Function):
         products = dy * x
         dweight = (products.reshape(-1, c).mT @ scale.reshape(-1, 1))[:, 0]
         along = along + (products @ weight)[..., None]
-        dx = x * (
-            scale.square() * along / -c
-        )  # in place from here: memory is what takes the time
+        # in place from here: memory is what takes the time
+        dx = x * (scale.square() * along / -c)
         return dx.addcmul_(dy, weight).mul_(scale), dweight, None
 
 

@@ -189,8 +189,9 @@ def geglu(a: Float[Tensor, "..."], b: Float[Tensor, "..."]) -> Float[Tensor, "..
     Arguments and errors as for `swiglu`.
 
     Example:
-        >>> geglu(torch.tensor([-100.0, 0.0, 100.0]), torch.full((3,), 2.0)).tolist()
-        [-0.0, 0.0, 200.0]
+        >>> let = geglu(torch.tensor([-100.0, 0.0, 100.0]), torch.full((3,), 2.0))
+        >>> (let + 0).tolist()  # without the sign of a zero, which is not the same everywhere
+        [0.0, 0.0, 200.0]
 
     Source: Shazeer 2020; GELU: Hendrycks and Gimpel 2016.
     """

@@ -59,9 +59,8 @@ def curves(
         colors = dict(zip(series, colors, strict=True))
     cycle = iter(CYCLE * (1 + len(series) // len(CYCLE)))
     for name, y in series.items():
-        y = (
-            y if hasattr(y, "__getitem__") else list(y)
-        )  # the values of a dictionary, too
+        # the values of a dictionary, too
+        y = y if hasattr(y, "__getitem__") else list(y)
         at = range(len(y)) if x is None else x
         if len(y) != len(at):
             raise ValueError(f"series[{name!r}] has {len(y)} values, x has {len(at)}")

@@ -181,9 +181,8 @@ class GapFiller(nn.Module):
         x, known = self.token_embedding(tokens), []
         if self.left is not None:
             known.append(_before(self.left(x)[0]))
-        if (
-            self.right is not None
-        ):  # padding comes last in both walks, so none of them needs it
+        # padding comes last in both walks, so none of them needs it
+        if self.right is not None:
             known.append(reverse(_before(self.right(reverse(x, lengths))[0]), lengths))
         return self.readout(torch.cat(known, -1))  # eq. bidirectional-gap
 

@@ -221,9 +221,8 @@ class EchoStateNetwork(nn.Module):
 
     def _tick(self, driven: Tensor, h: Tensor) -> Tensor:
         new = torch.addmv(driven, self.recurrent, h).tanh_()
-        return (
-            new if self.leak == 1 else torch.lerp(h, new, self.leak)
-        )  # eq. echo-state-update
+        # eq. echo-state-update
+        return new if self.leak == 1 else torch.lerp(h, new, self.leak)
 
     def _features(self, seen: Tensor, x: Tensor) -> Tensor:
         one = torch.ones(len(seen), 1, dtype=seen.dtype, device=seen.device)
@@ -313,9 +312,8 @@ def _repaired(features: Tensor, wanted: Tensor, ridge: float) -> Tensor | None:
     if failed:
         return None
     found = torch.zeros(features.shape[1], wanted.shape[1]).to(features)
-    small = (
-        torch.finfo(found.dtype).eps ** 0.5
-    )  # the next would be smaller by a like factor
+    # the next would be smaller by a like factor
+    small = torch.finfo(found.dtype).eps ** 0.5
     for _ in range(1 + REPAIRS):
         slope = features.T @ (wanted - features @ found) - ridge * found
         change = torch.cholesky_solve(slope, factor)

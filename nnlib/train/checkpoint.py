@@ -116,9 +116,8 @@ def _packed(name: str, state: Any, tensors: dict[str, Tensor]) -> Any:
     if isinstance(state, Tensor):
         while name in tensors:  # {"a.b": …} beside {"a": {"b": …}}
             name += "'"
-        tensors[name] = (
-            state.detach().cpu().clone().contiguous()
-        )  # tied weights: once each
+        # tied weights: once each
+        tensors[name] = state.detach().cpu().clone().contiguous()
         return {"tensor": name}
     if isinstance(state, Mapping):
         pairs = [

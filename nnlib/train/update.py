@@ -88,8 +88,7 @@ def optimizer_of(
     if choice is not None and choice.default is None:
         try:
             return kind(parameters, lr=lr, fused=True)
-        except (
-            RuntimeError
-        ):  # torch's word for: not for this device, or not with another option
+        # torch's word for: not for this device, or not with another option
+        except RuntimeError:
             pass
     return kind(parameters, lr=lr)

@@ -15,7 +15,8 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -190,27 +191,32 @@ def _papermill(source: Path, target: Path, parameters: dict[str, Any], root: Pat
             with (folder / "kernel.log").open("ab") as log:
                 await super().start_kernel(**options, stdout=log, stderr=log)
 
-    _private_kernel(folder, root)
-    papermill.execute_notebook(
-        str(source),
-        str(target),
-        parameters=parameters,
-        kernel_name="python3",
-        cwd=str(source.parent),
-        progress_bar=False,
-        execution_timeout=None if parameters else CELL_SECONDS,
-        kernel_manager_class=Manager,
-    )
+    with _private_kernel(folder, root):
+        papermill.execute_notebook(
+            str(source),
+            str(target),
+            parameters=parameters,
+            kernel_name="python3",
+            cwd=str(source.parent),
+            progress_bar=False,
+            execution_timeout=None if parameters else CELL_SECONDS,
+            kernel_manager_class=Manager,
+        )
 
 
-def _private_kernel(folder: Path, root: Path) -> None:
-    """Make `python3` mean this interpreter, whatever kernels and profiles the user has."""
+@contextmanager
+def _private_kernel(folder: Path, root: Path) -> Iterator[None]:
+    """Make `python3` mean this interpreter, whatever kernels and profiles the user has.
+
+    Afterwards the environment is what it was: figures of this process have nobody to tell.
+    """
     kernel = folder / "kernels" / "python3" / "kernel.json"
     kernel.parent.mkdir(parents=True)
     argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     spec = {"argv": argv, "display_name": "Python 3", "language": "python"}
     kernel.write_text(json.dumps(spec), "utf8")
     path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
+    before = dict(os.environ)
     os.environ |= {
         "JUPYTER_PATH": str(folder),
         "JUPYTER_RUNTIME_DIR": str(folder),
@@ -222,6 +228,11 @@ def _private_kernel(folder: Path, root: Path) -> None:
         "MKL_NUM_THREADS": "1",
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
     }
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ |= before
 
 
 def _children_seconds() -> float:

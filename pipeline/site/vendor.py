@@ -45,10 +45,8 @@ def vendor(root: Path = ROOT, manifest: Path = MANIFEST) -> bool:
         VendorError: a package cannot be fetched, has another hash, or lacks a file. What stood in
             `_extra/vendor` before is then untouched.
     """
-    text = manifest.read_text("utf8")
-    packages = json.loads(text)["packages"]
-    text += Path(maths_font.__file__).read_text("utf8")  # the font is made anew where its rules are
-    target = root / "_extra" / "vendor"
+    packages = json.loads(manifest.read_text("utf8"))["packages"]
+    text, target = recipe(manifest), root / "_extra" / "vendor"
     if complete(target, text):
         return False
     cache = root / ".cache" / "vendor"
@@ -70,6 +68,11 @@ def vendor(root: Path = ROOT, manifest: Path = MANIFEST) -> bool:
             target.rename(Path(scratch) / "old")
         fresh.rename(target)
     return True
+
+
+def recipe(manifest: Path = MANIFEST) -> str:
+    """Return what the files are made from: the manifest, and the rules by which fonts are cut."""
+    return manifest.read_text("utf8") + Path(maths_font.__file__).read_text("utf8")
 
 
 def tarball(package: dict[str, Any], cache: Path) -> bytes:

@@ -106,7 +106,7 @@ def test_the_wheel_holds_the_whole_library_and_nothing_beside_it(wheel):
     source = {
         file.relative_to(ROOT).as_posix()
         for file in (ROOT / "nnlib").rglob("*")
-        if file.is_file() and "__pycache__" not in file.parts
+        if file.is_file() and "__pycache__" not in file.parts and file.name != "ruff.toml"
     }
     assert held == source
     assert wheel.name.startswith("executable_encyclopedia-")
