@@ -1,5 +1,6 @@
 """`make check` takes every step that proves a chapter, and ends with one sentence."""
 
+import os
 import shutil
 
 import pytest
@@ -125,7 +126,9 @@ def test_whether_a_run_is_fresh_is_asked_of_contents_not_of_times(book):
 
     (book / "nnlib/__init__.py").touch()
     (book / "nnlib/tiny/__init__.py").touch()
+    before = dict(os.environ)
     record = run_chapter.run("tiny/one", root=book)
+    assert dict(os.environ) == before, "a run must not leave this process with another environment"
     assert record["state"] and run_chapter.is_fresh("tiny/one", book)
     (book / "chapters/tiny/one.ipynb").touch()
     assert run_chapter.is_fresh("tiny/one", book)
