@@ -89,7 +89,7 @@ def test_the_tests_name_what_is_missing(scratch):
         "no test is marked with equation squint-forward",
         "vision/squint has no figure(…)",
         "vision/squint never calls ['show_source', 'check', 'band']",
-        "vision/squint needs 4–6 `**Question 1.** …`",
+        "vision/squint needs 4–7 `**Question 1.** …`",
         "vision/squint cites nothing",
         "vision/squint: Related architectures links to no chapter",
         "Origin and intuition: TODO",

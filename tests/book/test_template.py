@@ -24,9 +24,11 @@ CHAPTERS = sorted(
     if file.stem != "index"
 )
 SECTIONS = [
+    "In short",
     "Origin and intuition",
     "Inputs and outputs",
     "Architecture diagram",
+    "How it computes",
     "Training objective",
     "Variants and refinements",
     "Practical considerations",
@@ -35,6 +37,8 @@ SECTIONS = [
     "Check yourself",
     "References",
 ]
+LEAD = "In short"
+LEAD_ROWS = ["Use it when", "Think twice when", "Today instead", "To remember it"]
 PARAMETERS = ["seed", "device", "steps", "batch_size", "figures_dir", "strict"]
 SETUP = "setup(seed=seed, device=device, figures_dir=figures_dir, strict=strict)"
 PROMISES = {"check", "band", "verdict"}
@@ -119,11 +123,32 @@ def test_sections_stand_in_order(chapter):
 
 
 @every_chapter
-def test_it_opens_with_title_idea_and_memory_hook(chapter):
+def test_it_opens_with_title_and_idea(chapter):
     opening = text(chapter).split("\n## ")[0]
     assert len(re.findall(r"^# ", text(chapter), re.M)) == 1, f"{chapter} needs one `# Title`"
     assert re.search(r"^# .+\n+\*\*.+\*\*$", opening, re.M), f"{chapter}: **one-sentence idea**"
-    assert "*To remember it:*" in opening, f"{chapter} lacks its memory hook `*To remember it:*`"
+
+
+@every_chapter
+def test_its_lead_stands_alone(chapter):
+    lead = section(chapter, LEAD)
+    missing = [row for row in LEAD_ROWS if f"\n| **{row}** | " not in lead]
+    assert not missing, f"{chapter}: the table of `## {LEAD}` lacks the rows {missing}"
+    prose = re.sub(r"\$\$.*?\$\$(?: \([\w-]+\))?|^\|.*$", "", lead, flags=re.M | re.S)
+    words = len(prose.split())
+    assert 100 <= words <= 300, f"{chapter}: `## {LEAD}` has {words} words, an entry has 100–300"
+    assert "$$" in lead or "{eq}`" in lead, f"{chapter}: `## {LEAD}` has no defining equation"
+
+
+@every_chapter
+def test_its_lead_has_code_to_paste(chapter):
+    inside = [cell for cell in code(chapter) if cell.section == LEAD]
+    shown = [cell.source for cell in inside if "hide-input" not in cell.tags]
+    assert len(shown) == 1, f"{chapter}: `## {LEAD}` has {len(shown)} shown cells, not one"
+    lines = [line for line in shown[0].splitlines() if line.strip()]
+    assert 3 <= len(lines) <= 9, f"{chapter}: the lead's code has {len(lines)} lines, not 3–9"
+    imported = any(line.startswith(("import ", "from nnlib.")) for line in lines)
+    assert imported, f"{chapter}: the lead's code imports nothing, so it cannot be pasted"
 
 
 @every_chapter
@@ -150,6 +175,8 @@ def test_its_parameters_have_the_standard_names(chapter):
 def test_it_shows_its_card(chapter):
     shown = [ast.literal_eval(call.args[0]) for call in calls(chapter, "card")]
     assert shown == [chapter.split("/")[1]], f"{chapter} shows the cards {shown}"
+    [place] = [cell.section for cell in code(chapter) if cell.made("card")]
+    assert place == LEAD, f"{chapter}: card(…) stands at the end of `## {LEAD}`"
 
 
 @every_chapter
@@ -206,7 +233,7 @@ def test_questions_and_exercises_have_answers(chapter):
         elif "hide-input" in cell.tags and cell.made("check", "band"):
             events.append(("Solution", 0))
     for kind, answer, least, most in (
-        ("Question", "Answer", 4, 6),
+        ("Question", "Answer", 4, 7),
         ("Exercise", "Solution", 3, 6),
     ):
         numbers = [number for what, number in events if what == kind]

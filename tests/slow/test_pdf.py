@@ -129,7 +129,7 @@ def test_the_outline_is_the_table_of_contents(book, chapters):
     held = families[chapters["chapters/foundations/index"][0]]
     begin = chapters["chapters/foundations/perceptron"][0]
     [sections] = [[title for title, _, _ in inner] for _, page, inner in held if page == begin]
-    assert sections[:2] == ["Origin and intuition", "Inputs and outputs"]
+    assert sections[:2] == ["In short", "Origin and intuition"]
     assert sections[-2:] == ["References", "Answers"]
 
 
