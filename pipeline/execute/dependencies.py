@@ -56,11 +56,15 @@ class Graph:
 
     @cached_property
     def graph(self) -> grimp.ImportGraph:
-        sys.path.insert(0, str(self.root))  # the package at `root`, whatever is installed
+        # The package at `root`, whatever is installed or has been imported from elsewhere.
+        loaded = sys.modules.pop(PACKAGE, None)
+        sys.path.insert(0, str(self.root))
         try:
             return grimp.build_graph(PACKAGE, cache_dir=None)
         finally:
             sys.path.remove(str(self.root))
+            if loaded:
+                sys.modules[PACKAGE] = loaded
 
     def files(self, notebook: Path) -> list[str]:
         """Return the paths, relative to the root, of what the notebook imports in the end."""
@@ -70,11 +74,13 @@ class Graph:
         """Return the paths of what the named modules, and modules of functions, import."""
         if not (self.root / PACKAGE).is_dir():
             return []
-        modules = {PACKAGE}
-        for module in self._known(names):
-            for name in {module} | self.graph.find_upstream_modules(module):
-                parts = name.split(".")
-                modules |= {".".join(parts[:at]) for at in range(1, len(parts) + 1)}
+        modules, ahead = {PACKAGE}, self._known(names)
+        while ahead:
+            module = ahead.pop()
+            modules.add(module)
+            # Python runs the packages that a module lies in before it.
+            package = {module.rpartition(".")[0]} - {""}
+            ahead |= (package | self.graph.find_modules_directly_imported_by(module)) - modules
         return sorted({file for module in modules for file in self._files(module)})
 
     def _known(self, names: Iterable[str]) -> set[str]:

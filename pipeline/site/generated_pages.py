@@ -16,7 +16,7 @@ from pipeline.execute.dependencies import Graph, digest
 from pipeline.site import architecture_pages, changes, gallery_pages, truth_pages, ways_pages
 
 PAGES = Path("_build/pages")
-LOOSE = "notebook"  # the page of the modules that stand directly in nnlib
+LOOSE = "nnlib"  # the page of the modules that stand directly in nnlib
 
 
 def pages(root: Path = ROOT) -> dict[str, str]:

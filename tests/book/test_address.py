@@ -6,6 +6,7 @@ import re
 import pytest
 
 from nnlib import notebook
+from nnlib.notebook import words
 from pipeline import ROOT, address, project, site_address
 from pipeline.checks import bootstrap
 from pipeline.execute.dependencies import chapters
@@ -77,8 +78,8 @@ def test_a_chapter_without_that_cell_is_left_alone(book):
 
 def test_without_an_address_code_is_named_and_not_linked(monkeypatch):
     shown = []
-    monkeypatch.setattr(notebook, "REPOSITORY", "")
-    monkeypatch.setattr(notebook, "display", lambda thing: shown.append(thing.data))
+    monkeypatch.setattr(words, "REPOSITORY", "")
+    monkeypatch.setattr(words, "display", lambda thing: shown.append(thing.data))
     notebook.card("perceptron")
     notebook.show_source(bootstrap.filled)
     assert "<code>nnlib/foundations/perceptron.py</code>" in shown[0]

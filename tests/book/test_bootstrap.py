@@ -75,7 +75,7 @@ import shutil
 """
     program = installs + CELL + "from nnlib import notebook\nprint(notebook.__file__)"
     told = bare_kernel(program, tmp_path, tmp_path)
-    assert told.stdout.strip() == str(tmp_path / "nnlib" / "notebook.py"), told.stderr
+    assert told.stdout.strip() == str(tmp_path / "nnlib" / "notebook" / "__init__.py"), told.stderr
 
 
 def test_a_whole_chapter_runs_in_a_bare_kernel_of_a_clone(tmp_path):

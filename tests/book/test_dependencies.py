@@ -16,6 +16,9 @@ FILES = {
     "nnlib/data/iris.csv": "1,2\n",
     "nnlib/data/README.md": "What is here.\n",
     "nnlib/alone.py": "import numpy\n",
+    "nnlib/door/__init__.py": "from .often import often\n",
+    "nnlib/door/often.py": "from nnlib.alone import x\n",
+    "nnlib/door/seldom.py": "seldom = 1\n",
 }
 
 
@@ -57,6 +60,15 @@ def test_data_files_beside_a_module_count_and_notes_do_not(book):
     assert book("from nnlib.data import tables") == data | {"nnlib/__init__.py"}
 
 
+DOOR = {"nnlib/__init__.py", "nnlib/alone.py"}
+DOOR |= {f"nnlib/door/{f}.py" for f in ("__init__", "often")}
+
+
+def test_what_a_package_imports_counts_with_each_of_its_modules(book):
+    assert book("from nnlib.door import often") == DOOR
+    assert book("from nnlib.door.seldom import seldom") == DOOR | {"nnlib/door/seldom.py"}
+
+
 def test_a_chapter_without_imports_depends_on_the_package_alone(book):
     assert book("import numpy", "x = 1") == {"nnlib/__init__.py"}
 
@@ -70,5 +82,5 @@ def test_a_chapter_depends_on_its_own_module_and_on_no_other_family(chapter):
     graph = Graph()
     files = graph.files(graph.root / "chapters" / f"{chapter}.ipynb")
     assert f"nnlib/{chapter}.py" in files or not (graph.root / f"nnlib/{chapter}.py").exists()
-    assert "nnlib/notebook.py" in files
+    assert "nnlib/notebook/promises.py" in files
     assert all((graph.root / file).is_file() for file in files)

@@ -7,7 +7,7 @@ import pytest
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from nnlib.notebook import _figure_markup
+from nnlib.notebook.pictures import _figure_markup
 from nnlib.plot.colors import COLORS
 from nnlib.plot.curves import curves
 from nnlib.plot.diagram import Diagram

@@ -9,6 +9,7 @@ import pytest
 from ipywidgets import embed
 
 from nnlib import notebook
+from nnlib.notebook import pictures
 from nnlib.plot.style import subplots
 from pipeline import ROOT
 from pipeline.site import sliders
@@ -37,7 +38,7 @@ def slid():
     """A notebook with a slider over four figures, of which one is larger than the others."""
     shown = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(notebook, "display", shown.append)
+        patch.setattr(pictures, "display", shown.append)
         notebook.setup()
         notebook.scrub(
             [drawn(at, 2.4 if at == 2 else 2) for at in range(4)], "walk", label="scale & g",
