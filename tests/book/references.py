@@ -1,5 +1,6 @@
-"""Every work that the book may cite, whichever file it stands in."""
+"""Every work that the book may cite, whichever file it stands in, and who cites what."""
 
+import re
 from functools import cache
 from pathlib import Path
 
@@ -23,3 +24,9 @@ def references(root: Path = ROOT) -> dict[str, Entry]:
                 raise ValueError(f"{key} stands in {where[key]} and in {name}")
             found[key], where[key] = entry, name
     return found
+
+
+def cited(text: str) -> set[str]:
+    """Return the keys of the works that a page cites."""
+    found = re.findall(r"\{cite(?::\w+)?\}`([^`]+)`", text)
+    return {key.strip() for keys in found for key in keys.split(",")}

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from pipeline import ROOT, project
-from tests.book.references import references
 
 DECISIONS = sorted((ROOT / "decisions").glob("[0-9]*.md"))
 DOCUMENTS = [
@@ -80,21 +79,3 @@ def test_every_direct_dependency_is_explained():
     silent = {name for name in direct if not re.search(rf"\b{re.escape(name)}\b", told)}
     plumbing = {"ipykernel", "setuptools"}  # what the others need to run at all
     assert silent <= plumbing, f"decisions/0005-dependencies.md says nothing of {silent - plumbing}"
-
-
-def test_the_bibliography_is_complete_and_its_keys_follow_one_form():
-    for key, entry in references().items():
-        assert re.fullmatch(r"[a-z]+\d{4}[a-z][a-z0-9]*", key), key
-        assert entry.persons.get("author"), key
-        assert {"title", "year"} <= set(entry.fields), key
-        year = int(re.search(r"\d{4}", key)[0])
-        assert abs(int(entry.fields["year"]) - year) <= 2, f"{key} was published in another year"
-
-
-def test_a_work_stands_in_one_file_of_references(tmp_path):
-    entry = "@misc{lecun1989backpropagation, author = {LeCun, Yann}, title = {T}, year = {1989}}"
-    (tmp_path / "chapters" / "vision").mkdir(parents=True)
-    for folder in ("", "chapters/vision"):
-        (tmp_path / folder / "references.bib").write_text(entry)
-    with pytest.raises(ValueError, match=r"propagation stands in references\.bib and in chapters"):
-        references(tmp_path)

@@ -16,7 +16,7 @@ from pipeline import ROOT
 from pipeline.checks import bootstrap
 from pipeline.checks import equations as truth
 from pipeline.execute import presets
-from tests.book.references import references
+from tests.book.references import cited, references
 
 CHAPTERS = sorted(
     file.relative_to(ROOT / "chapters").with_suffix("").as_posix()
@@ -261,13 +261,9 @@ def test_it_states_equations(chapter):
 
 @every_chapter
 def test_citations_stand_in_the_bibliography(chapter):
-    cited = {
-        key.strip()
-        for keys in re.findall(r"\{cite(?::\w+)?\}`([^`]+)`", text(chapter))
-        for key in keys.split(",")
-    }
-    assert cited, f"{chapter} cites nothing"
-    lost = sorted(cited - references().keys())
+    works = cited(text(chapter))
+    assert works, f"{chapter} cites nothing"
+    lost = sorted(works - references().keys())
     assert not lost, f"{chapter} cites {lost}, which no references.bib has"
     deployments = section(chapter, "Real-world deployments")
     assert "{cite" in deployments, f"{chapter}: Real-world deployments name no source"
