@@ -42,6 +42,7 @@ LEAD_ROWS = ["Use it when", "Think twice when", "Today instead", "To remember it
 PARAMETERS = ["seed", "device", "steps", "batch_size", "figures_dir", "strict"]
 SETUP = "setup(seed=seed, device=device, figures_dir=figures_dir, strict=strict)"
 PROMISES = {"check", "band", "verdict"}
+COLUMNS = 82  # what the box of a page holds, with room to spare
 
 
 @dataclass(frozen=True)
@@ -291,6 +292,14 @@ def test_code_cells_are_short(chapter):
     lengths = [len([line for line in c.source.splitlines() if line.strip()]) for c in code(chapter)]
     median = statistics.median(lengths)
     assert median <= 10, f"{chapter}: the median code cell has {median} lines, at most 10"
+
+
+@every_chapter
+def test_code_shows_whole(chapter):
+    """The first cell is the bootstrap, which the page leaves out."""
+    lines = [line for cell in code(chapter)[1:] for line in cell.source.splitlines()]
+    long = [f"{len(line)} columns: {line.strip()}" for line in lines if len(line) > COLUMNS]
+    assert not long, f"{chapter} has code over {COLUMNS} columns\n" + "\n".join(long)
 
 
 @every_chapter
