@@ -202,7 +202,9 @@ def test_a_chapter_edits_two_shared_files_and_else_makes_its_own(grown):
     files = ["tests/test_layout.py", "tests/test_contract.py", "tests/test_catalog.py"]
     files += ["tests/vision", "tests/book/test_equations.py", "tests/book/test_template.py"]
     files += ["tests/book/test_presets.py", "tests/book/test_pairs.py"]
-    chosen = ["-k", "cnn or vision or family or families", "-q", "-p", "no:cacheprovider"]
+    files += ["tests/book/test_references.py"]
+    wanted = "cnn or vision or family or families or references"
+    chosen = ["-k", wanted, "-q", "-p", "no:cacheprovider"]
     held = _python(grown, "-m", "pytest", *files, *chosen)
     assert held.returncode == 0, held.stdout[-5000:]
     assert _python(grown, "-m", "ruff", "check", ".").returncode == 0
