@@ -64,7 +64,7 @@ class RNN(Recurrent):
     def cell(
         self, projected: Tensor, state: State, weights: dict[str, Tensor]
     ) -> State:
-        """One tick: mix the input's part with the state, and bend."""
+        """One tick: mix the input's part with the state, and apply the nonlinearity."""
         (h,) = state
         mixed = projected + F.linear(h, weights["weight_hh"], weights.get("bias_hh"))
         return (activation(self.nonlinearity)(mixed),)  # eq. rnn-state
@@ -73,7 +73,7 @@ class RNN(Recurrent):
 def jacobians(layer: RNN, states: Float[Tensor, "b t h"]) -> Float[Tensor, "b t h h"]:
     r"""Return $\partial h_t / \partial h_{t-1} = \mathrm{diag}(f'(z_t))\,W_{hh}$ at every step.
 
-    Equation `rnn-jacobian`. The bend's slope is read off the state itself: $1 - h_t^2$ for tanh.
+    Equation `rnn-jacobian`. Its slope is read off the state itself: $1 - h_t^2$ for tanh.
 
     Args:
         layer: of one layer and one direction.
@@ -91,7 +91,7 @@ def jacobians(layer: RNN, states: Float[Tensor, "b t h"]) -> Float[Tensor, "b t 
     """
     _one_walk(layer)
     checks.tensor("states", states, shape=("b", "t", layer.hidden_size), floating=True)
-    return _bend_slope(layer, states)[..., None] * _recurrent_weight(
+    return _activation_slope(layer, states)[..., None] * _recurrent_weight(
         layer
     )  # eq. rnn-jacobian
 
@@ -103,7 +103,7 @@ def backpropagate_through_time(
     r"""Return the gradient of every parameter by one walk back through time.
 
     $\delta_t = f'(z_t) \odot (\partial\mathcal{L}_t/\partial h_t + W_{hh}^\top \delta_{t+1})$
-    carries the blame backwards, and each step adds its immediate share, such as
+    carries the error backwards, and each step adds its immediate share, such as
     $\delta_t h_{t-1}^\top$ for $W_{hh}$ (equations `rnn-walk`, `rnn-share`). It is what automatic
     differentiation does, written out. The state before the first step is zero.
 
@@ -122,11 +122,11 @@ def backpropagate_through_time(
 
     Source: Werbos 1990.
     """
-    before, bend = _recorded(layer, x, slopes)
+    before, slope = _recorded(layer, x, slopes)
     delta = torch.zeros_like(slopes)
     pulled = torch.zeros_like(slopes[:, 0])
     for t in reversed(range(x.shape[1])):
-        delta[:, t] = bend[:, t] * (slopes[:, t] + pulled)  # eq. rnn-walk
+        delta[:, t] = slope[:, t] * (slopes[:, t] + pulled)  # eq. rnn-walk
         pulled = delta[:, t] @ _recurrent_weight(layer)
     shares = {  # eq. rnn-share
         "weight_ih_l0": torch.einsum("bth,btd->hd", delta, x),
@@ -163,13 +163,13 @@ def gradient_by_lag(
 
     Source: Werbos 1990; Pascanu, Mikolov and Bengio 2013.
     """
-    before, bend = _recorded(layer, x, slopes)
+    before, slope = _recorded(layer, x, slopes)
     time = x.shape[1]
     lags = time if lags is None else checks.count("lags", lags)
     checks.number("lags", lags, most=time)
     parts, pulled = [], slopes
     for s in range(lags):
-        delta = bend[:, : time - s] * pulled  # row k holds what came from step k + s
+        delta = slope[:, : time - s] * pulled  # row k holds what came from step k + s
         parts.append(
             torch.einsum("bth,btk->hk", delta, before[:, : time - s])
         )  # eq. rnn-lag
@@ -178,20 +178,20 @@ def gradient_by_lag(
 
 
 def _recorded(layer: RNN, x: Tensor, slopes: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the states before each step, and the bend's slope at it."""
+    """Return the states before each step, and the nonlinearity's slope at it."""
     _one_walk(layer)
     if not layer.batch_first:
         raise ValueError("layer must have batch_first=True")
     states, _ = layer(x)
     checks.tensor("slopes", slopes, shape=tuple(states.shape), floating=True)
-    return F.pad(states[:, :-1], (0, 0, 1, 0)), _bend_slope(layer, states)
+    return F.pad(states[:, :-1], (0, 0, 1, 0)), _activation_slope(layer, states)
 
 
 def _recurrent_weight(layer: RNN) -> Tensor:
     return layer.weights_of("_l0")["weight_hh"]
 
 
-def _bend_slope(layer: RNN, states: Tensor) -> Tensor:
+def _activation_slope(layer: RNN, states: Tensor) -> Tensor:
     return 1 - states**2 if layer.nonlinearity == "tanh" else (states > 0).to(states)
 
 

@@ -23,8 +23,8 @@ def example() -> Example:
     )
 
 
-BENDS = {"tanh": np.tanh, "relu": lambda z: np.maximum(z, 0)}
-bends = pytest.mark.parametrize("bend", BENDS)
+NONLINEARITIES = {"tanh": np.tanh, "relu": lambda z: np.maximum(z, 0)}
+each_nonlinearity = pytest.mark.parametrize("nonlinearity", NONLINEARITIES)
 
 
 def noise(*shape, seed=0):
@@ -56,20 +56,30 @@ def by_numpy(layer, x):
             + w["bias_hh_l0"][i]
             for i in range(len(h))
         ]
-        h = BENDS[layer.nonlinearity](np.array(z))
+        h = NONLINEARITIES[layer.nonlinearity](np.array(z))
         states.append(h)
     return np.array(states)
 
 
 @pytest.mark.equation("rnn-state")
-@bends
-def test_each_state_mixes_input_and_state_and_bends(bend):
-    layer, x = build(nonlinearity=bend), noise(2, 6, 3)
-    theirs = nn.RNN(3, 5, nonlinearity=bend, batch_first=True).double()
+@each_nonlinearity
+def test_each_state_mixes_input_and_state_and_applies_its_nonlinearity(nonlinearity):
+    layer, x = build(nonlinearity=nonlinearity), noise(2, 6, 3)
+    theirs = nn.RNN(3, 5, nonlinearity=nonlinearity, batch_first=True).double()
     theirs.load_state_dict(layer.state_dict())
     same(layer(x)[0], theirs(x)[0])
     for form in (layer.forward, layer.loop):
         same(form(x)[0].detach()[1], by_numpy(layer, x[1].numpy()))
+
+
+@pytest.mark.equation("rnn-recurrence")
+def test_the_two_biases_act_as_their_sum():
+    layer, x = build(), noise(1, 6, 3)
+    w, h = numbers(layer), np.zeros(5)
+    b = w["bias_ih_l0"] + w["bias_hh_l0"]
+    for now, state in zip(x[0].numpy(), layer(x)[0][0].detach(), strict=True):
+        h = np.tanh(w["weight_ih_l0"] @ now + w["weight_hh_l0"] @ h + b)
+        same(h, state)
 
 
 @pytest.mark.equation("rnn-output")
@@ -92,11 +102,11 @@ def test_one_unit_holds_the_last_bracket_for_ever():
             assert (out[start:end] * sign > 0.99).all()
 
 
-@given(seed=st.integers(0, 99), bend=st.sampled_from([*BENDS]))
+@given(seed=st.integers(0, 99), nonlinearity=st.sampled_from([*NONLINEARITIES]))
 @settings(max_examples=15, deadline=None)
 @pytest.mark.equation("rnn-jacobian")
-def test_jacobians_are_those_of_automatic_differentiation(seed, bend):
-    layer, x = build(nonlinearity=bend, seed=seed), noise(2, 4, 3, seed=seed)
+def test_jacobians_are_those_of_automatic_differentiation(seed, nonlinearity):
+    layer, x = build(nonlinearity=nonlinearity, seed=seed), noise(2, 4, 3, seed=seed)
     states = layer(x)[0].detach()
     got = jacobians(layer, states)
     for row, t in itertools.product(range(2), range(1, 4)):
@@ -109,12 +119,12 @@ def test_jacobians_are_those_of_automatic_differentiation(seed, bend):
 
 @given(
     d=st.integers(1, 4), h=st.integers(1, 5), b=st.integers(1, 3), t=st.integers(1, 6),
-    bias=st.booleans(), bend=st.sampled_from([*BENDS]), seed=st.integers(0, 999),
+    bias=st.booleans(), nonlinearity=st.sampled_from([*NONLINEARITIES]), seed=st.integers(0, 999),
 )  # fmt: skip
 @settings(max_examples=25, deadline=None)
 @pytest.mark.equation("rnn-walk", "rnn-share", "rnn-loss")
-def test_the_walk_back_is_automatic_differentiation(d, h, b, t, bias, bend, seed):
-    layer = build(d, h, seed, bias=bias, nonlinearity=bend)
+def test_the_walk_back_is_automatic_differentiation(d, h, b, t, bias, nonlinearity, seed):
+    layer = build(d, h, seed, bias=bias, nonlinearity=nonlinearity)
     x, read = noise(b, t, d, seed=seed), noise(h, seed=seed + 1)
     out = layer(x)[0]
     # A loss at every step: its slope in each state, were that the only use of the state.
@@ -190,16 +200,16 @@ def cut(layer, x, slopes, reach):
 
 
 @pytest.mark.equation("rnn-lag", "rnn-truncated")
-@bends
-def test_the_first_lags_are_the_gradient_truncated_there(bend):
-    layer, x, slopes = build(nonlinearity=bend), noise(2, 7, 3), noise(2, 7, 5, seed=1)
+@each_nonlinearity
+def test_the_first_lags_are_the_gradient_truncated_there(nonlinearity):
+    layer, x, slopes = build(nonlinearity=nonlinearity), noise(2, 7, 3), noise(2, 7, 5, seed=1)
     parts = gradient_by_lag(layer, x, slopes)
     for reach in range(1, 8):
         same(parts[:reach].sum(0), cut(layer, x, slopes, reach))
         same(gradient_by_lag(layer, x, slopes, reach), parts[:reach])
 
 
-@pytest.mark.equation("rnn-pencil")
+@pytest.mark.equation("rnn-pencil", "rnn-pencil-forward")
 def test_the_pencil_example():
     h1 = math.tanh(1)
     h2 = math.tanh(0.5 * h1 + 1)
