@@ -15,6 +15,7 @@ with distribution.extra("notebook"):
     from matplotlib.figure import Figure
 
     from nnlib.plot import preview
+    from nnlib.plot.picture import frames as draw_frames
     from nnlib.plot.picture import picture
     from nnlib.plot.svg import share_glyphs
 
@@ -88,23 +89,23 @@ def scrub(
 
     _claim(name)
     options = None if values is None else [str(value) for value in values]
-    pictures, card = [], None
+    figures, alts, card = [], [], None
     for at, fig in enumerate(frames):
         value = str(at + 1) if options is None else "".join(options[at : at + 1])
         if at == 0:
             _write(fig, name)
             card = preview.png(fig) if hero else None
-        words = f"{alt} ({label}: {value})"
-        pictures.append(picture(fig, f"{name}-{at}", words, frame=True))
+        figures.append(fig)
+        alts.append(f"{alt} ({label}: {value})")
         plt.close(fig)
     if options is None:
-        options = [str(number) for number in range(1, len(pictures) + 1)]
-    if len(pictures) < 2 or len(options) != len(pictures):
+        options = [str(number) for number in range(1, len(figures) + 1)]
+    if len(figures) < 2 or len(options) != len(figures):
         raise ValueError(
             f"scrub {name!r} needs two frames or more and one value for each, "
-            f"got {len(pictures)} frames and {len(options)} values"
+            f"got {len(figures)} frames and {len(options)} values"
         )
-    letters, pictures = share_glyphs(pictures, name)
+    letters, pictures = share_glyphs(draw_frames(figures, name, alts), name)
     # In the page they stand within JSON, which would spell every double quote with two characters.
     pictures = [picture.replace('"', "'") for picture in pictures]
     size = len(letters) + sum(len(p.encode()) for p in pictures)

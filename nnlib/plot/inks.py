@@ -1,11 +1,12 @@
 """A colour as the page shows it: of a word or of a line, in light mode and in dark.
 
 A figure is drawn once, and read on two grounds. So a colour with a meaning is written into the SVG
-as one of the page's variables, `var(--nn-learned-ink, #c0354a)`, which `_static/figures.css`
+as one of the page's variables, `var(--nn-learned-ink, #c0354a)`, which `_static/book.css`
 defines for both modes; the colour behind the comma is what a notebook shows, where they are
 unknown. Any other colour that does not stand out in a mode is made darker or lighter there.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -40,6 +41,7 @@ LINES: dict[str, Mode] = {
 """Colours of lines, markers and bars, at least 3 : 1."""
 
 WORD, LINE = 4.5, 3.0
+FAINT = 0.8  # opacity of what stands behind on purpose: single runs, trails, grids
 _MEANINGS = {tone.lower(): name for name, tone in COLORS.items() if name != "target"}
 
 
@@ -97,23 +99,50 @@ def word(color: str) -> Tone:
     return _tone(color, "ink", WORDS, WORD)
 
 
-def word_on(color: str, grounds: Mode) -> Tone:
+def word_on(color: str, grounds: Sequence[Mode]) -> Tone:
     """Return how words are written on these grounds: in their colour, if one can read it there.
 
     Args:
         color: the colour that was asked for.
-        grounds: what lies behind the words, in light mode and in dark.
+        grounds: what lies behind the words at some places, in light mode and in dark.
     """
+
+    def least(ink: str, mode: int) -> float:
+        return min(contrast(ink, ground[mode]) for ground in grounds)
+
     for tone in (word(color), PLAIN):
-        if all(
-            contrast(c, g) >= WORD for c, g in zip(tone.modes, grounds, strict=True)
-        ):
+        if all(least(ink, mode) >= WORD for mode, ink in enumerate(tone.modes)):
             return tone
     light, dark = (
-        max(("#000000", "#ffffff"), key=lambda end: contrast(end, ground))
-        for ground in grounds
+        max(("#000000", "#ffffff"), key=lambda end: least(end, mode)) for mode in (0, 1)
     )
     return _pair(light, dark)
+
+
+def casing(color: str, grounds: Sequence[Sequence[Mode]]) -> str:
+    """Return the colour of a casing that sets a line off from its ground; empty if it needs none.
+
+    A line stands out if it does along two thirds of its length, from what lies on one side of it:
+    many an edge is seen from one side only. The casing is of the page's colour, where that helps.
+
+    Args:
+        color: the colour that the line was given.
+        grounds: what lies on either side of it, in light mode and in dark, at some places.
+    """
+    if not grounds:
+        return ""
+    edges = []
+    for mode, ink in enumerate(line(color).modes):
+        seen = sum(
+            max(contrast(ink, side[mode]) for side in sides) >= LINE
+            for sides in grounds
+        )
+        if 3 * seen >= 2 * len(grounds):
+            edges.append("transparent")
+        else:
+            page = contrast(ink, GROUND[mode]) >= LINE
+            edges.append(GROUND[mode] if page else TEXT[mode])
+    return "" if set(edges) == {"transparent"} else f"light-dark({','.join(edges)})"
 
 
 def _pair(light: str, dark: str) -> Tone:

@@ -213,7 +213,7 @@ def decision(
         aspect="auto",
         interpolation="bilinear",
     )
-    ax.contour(
-        x, y, z, levels=[0.0], colors=[ax.xaxis.label.get_color()], linewidths=1.6
-    )
+    ink = ax.xaxis.label.get_color()
+    zero = ax.contour(x, y, z, levels=[0.0], colors=[ink], linewidths=1.6)
+    zero.set_gid("boundary")  # ink, and no colour that says a number
     return image

@@ -26,9 +26,14 @@ ROOM = 3.0  # inches that a panel with axes may ask for
 _WORD = re.compile(r"(?:\$[^$]*\$|[^\s$])+")
 
 
-def shown(drawing: Drawing) -> float:
-    """Return the size of the smallest words in a phone's column, in CSS pixels."""
-    return drawing.smallest * min(1.0, COLUMN / drawing.width)
+def shown(drawing: Drawing, width: float) -> float:
+    """Return the size of the smallest words in a phone's column, in CSS pixels.
+
+    Args:
+        drawing: the drawing.
+        width: CSS pixels of the canvas that it is shown on where there is room for it.
+    """
+    return drawing.smallest * min(1.0, COLUMN / width)
 
 
 def canvas_width(drawing: Drawing) -> float:
@@ -49,24 +54,30 @@ def restack(figure: Figure, width: float) -> bool:
         slimmer.
     """
     panels = [ax for ax in figure.axes if ax.get_subplotspec() is not None]
-    specs = {ax.get_subplotspec().get_topmost_subplotspec() for ax in panels}  # type: ignore[union-attr]
+    places = filter(None, (ax.get_subplotspec() for ax in panels))
+    specs = {place.get_topmost_subplotspec() for place in places}
     grids = {id(ax.get_gridspec()) for ax in panels}
     if not panels or len(grids) != 1 or any(_spans(spec) for spec in specs):
         return False
     grid = panels[0].get_gridspec()
     assert grid is not None
-    _rows, columns = grid.nrows, grid.ncols
+    rows, columns = grid.nrows, grid.ncols
     old_width, _height = figure.get_size_inches()
     kept = min(columns, max(1, int(width / max(_need(ax, old_width) for ax in panels))))
-    if kept < columns and columns % kept and columns < 5:
+    turned = 1 < rows <= kept < columns and columns % kept > 0
+    if turned:
+        kept = rows
+    elif kept < columns and columns % kept and columns < 5:
         kept = kept if columns == 3 and kept == 2 else 1
     _grow_words(figure)
     if kept == columns:
         _squeeze(figure, width, panels)
+    elif turned:
+        _turn(figure, width, panels, grid)
     else:
         _regrid(figure, width, panels, grid, kept)
     for ax in panels:
-        _show_labels(ax, kept)
+        _show_labels(ax)
     return True
 
 
@@ -120,22 +131,12 @@ def _hold_margins(figure: Figure, panels: Iterable[Axes], share: float) -> None:
 def _regrid(
     figure: Figure, width: float, panels: list[Axes], grid: Any, kept: int
 ) -> None:
-    old, height = figure.get_size_inches()
+    height = figure.get_size_inches()[1]
     ratios = grid.get_height_ratios() or [1] * grid.nrows
     tall = [height * ratio / sum(ratios) for ratio in ratios]
     folds = -(-grid.ncols // kept)
     heights = [inches for inches in tall for _ in range(folds)]
-    sides = {}
-    if figure.get_layout_engine() is None:
-        place = grid.get_subplot_params(figure)
-        sides = {
-            "left": min(place.left * old / width, 0.3),
-            "right": 1 - min((1 - place.right) * old / width, 0.3),
-            "top": 1 - (1 - place.top) * height / sum(heights),
-            "bottom": place.bottom * height / sum(heights),
-            "hspace": 0.45,
-        }
-    new = GridSpec(len(heights), kept, figure=figure, height_ratios=heights, **sides)
+    new = _new_grid(figure, width, grid, heights, kept)
     for ax in panels:
         spec = ax.get_subplotspec()
         assert spec is not None
@@ -147,17 +148,61 @@ def _regrid(
     figure.set_size_inches(width, sum(heights))
 
 
-def _show_labels(ax: Axes, kept: int) -> None:
+def _turn(figure: Figure, width: float, panels: list[Axes], grid: Any) -> None:
+    """Let each column of panels become a row."""
+    old, height = figure.get_size_inches()
+    share = 1.0
+    if all(_is_bare(ax) for ax in panels):
+        share = min(1.0, width / grid.nrows / (old / grid.ncols))
+    heights = [share * height / grid.nrows] * grid.ncols
+    new = _new_grid(figure, width, grid, heights, grid.nrows)
+    for ax in panels:
+        spec = ax.get_subplotspec()
+        assert spec is not None
+        ax.set_subplotspec(new[spec.colspan.start, spec.rowspan.start])
+    figure.set_size_inches(width, sum(heights))
+
+
+def _new_grid(
+    figure: Figure, width: float, grid: Any, heights: list[float], columns: int
+) -> GridSpec:
+    """Return a grid of panels in a figure of another width, with the room for labels as it was."""
+    old, height = figure.get_size_inches()
+    sides = {}
+    if figure.get_layout_engine() is None:
+        place = grid.get_subplot_params(figure)
+        sides = {
+            "left": min(place.left * old / width, 0.3),
+            "right": 1 - min((1 - place.right) * old / width, 0.3),
+            "top": 1 - (1 - place.top) * height / sum(heights),
+            "bottom": place.bottom * height / sum(heights),
+            "hspace": 0.45,
+        }
+    return GridSpec(
+        len(heights), columns, figure=figure, height_ratios=heights, **sides
+    )
+
+
+def _show_labels(ax: Axes) -> None:
     """Bring back the labels of ticks that a neighbour had, if it is one no more."""
     spec = ax.get_subplotspec()
     assert spec is not None
-    if spec.colspan.start == 0:
-        group = ax.get_shared_y_axes().get_siblings(ax)
-        if len(group) > 1:
-            ax.tick_params(axis="y", labelleft=any(_labelled(other) for other in group))
-            named = next((o.get_ylabel() for o in group if o.get_ylabel()), "")
-            if named and not ax.get_ylabel():
-                ax.set_ylabel(named)
+    group = ax.get_shared_y_axes().get_siblings(ax)
+    if len(group) > 1 and not _has_neighbour(spec, group):
+        ax.tick_params(axis="y", labelleft=any(_labelled(other) for other in group))
+        named = next((o.get_ylabel() for o in group if o.get_ylabel()), "")
+        if named and not ax.get_ylabel():
+            ax.set_ylabel(named)
+
+
+def _has_neighbour(spec: Any, group: Iterable[Axes]) -> bool:
+    """Tell whether one of these panels stands to the left in the same row."""
+    others = [other for ax in group if (other := ax.get_subplotspec()) is not None]
+    return any(
+        other.rowspan.start == spec.rowspan.start
+        and other.colspan.start < spec.colspan.start
+        for other in others
+    )
 
 
 def _labelled(ax: Axes) -> bool:
@@ -178,10 +223,12 @@ def fit(figure: Figure) -> bool:
     """
     changed = False
     with at_72_dpi(figure):
-        pen: Any = figure.canvas.get_renderer()  # type: ignore[attr-defined]
+        canvas: Any = figure.canvas  # its type has no renderer; that of this class has
+        pen = canvas.get_renderer()
         right = figure.get_size_inches()[0] * 72 - 2
-        if figure._suptitle is not None:  # type: ignore[attr-defined]
-            changed |= _wrap(figure._suptitle, pen, 0.96 * right)  # type: ignore[attr-defined]
+        title: Any = getattr(figure, "_suptitle", None)  # which has no public name
+        if title is not None:
+            changed |= _wrap(title, pen, 0.96 * right)
         for ax in figure.axes:
             box = ax.get_window_extent(pen)
             beyond = [
@@ -195,8 +242,8 @@ def fit(figure: Figure) -> bool:
             limit = min([right, *beyond])
             changed |= _wrap(ax._left_title, pen, limit - box.x0)  # type: ignore[attr-defined]
             around = 2 * min(limit - (box.x0 + box.x1) / 2, (box.x0 + box.x1) / 2)
-            for title in (ax.title, ax.xaxis.label):
-                changed |= _wrap(title, pen, around)
+            for words in (ax.title, ax.xaxis.label):
+                changed |= _wrap(words, pen, around)
             changed |= _wrap(ax.yaxis.label, pen, max(box.height * 1.15, 60))
             for name in ax.texts:
                 if isinstance(name, _EndLabel):
@@ -210,9 +257,10 @@ def _wrap(words: Text, pen: Any, width: float) -> bool:
     text = words.get_text()
     if not text.strip() or width <= 20:
         return False
+    unnamed: Any = words  # matplotlib's types leave out what is not public
 
     def long(part: str) -> float:
-        clean, maths = words._preprocess_math(part)  # type: ignore[attr-defined]
+        clean, maths = unnamed._preprocess_math(part)
         font = words.get_fontproperties()
         return float(pen.get_text_width_height_descent(clean, font, maths)[0])
 

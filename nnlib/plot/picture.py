@@ -4,23 +4,17 @@ import json
 import math
 import os
 import warnings
+from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
 from nnlib.plot import narrow as phone
-from nnlib.plot.svg import Drawing, check_names, draw, element
+from nnlib.plot.svg import PIXELS, Drawing, check_names, draw, element
 
 REPORT = "NNLIB_FIGURES"  # names a file that is told about every picture
 
 
-def picture(
-    figure: Figure,
-    name: str,
-    alt: str,
-    narrow: Figure | None = None,
-    *,
-    frame: bool = False,
-) -> str:
+def picture(figure: Figure, name: str, alt: str, narrow: Figure | None = None) -> str:
     """Return the markup of a figure: one `<svg>`, or a wide one and one for narrow columns.
 
     Args:
@@ -29,18 +23,59 @@ def picture(
         alt: the picture in words.
         narrow: another drawing of the same for a phone's column, 5 inches wide or less. None: the
             figure's own panels restack, where that is needed and can be done.
-        frame: whether it is one of a slider's, which should be alike.
     """
+    wide = _wide(figure, name, alt)
+    slim = None
+    if narrow is not None:
+        slim = draw(narrow, f"{name}-narrow")
+    elif phone.shown(wide, wide.width) < phone.READABLE:
+        slim = _slim(figure, f"{name}-narrow", wide)
+    return _markup(wide, slim, wide.width, name, alt)
+
+
+def frames(figures: Sequence[Figure], name: str, alts: Sequence[str]) -> list[str]:
+    """Return the markup of each frame of a slider.
+
+    They are shown on one canvas, which is as wide as all of them together, so they have narrow
+    variants together, too.
+
+    Args:
+        figures: the frames; they may be changed.
+        name: `{name}-0`, `{name}-1`, … are their names, as for `picture`.
+        alts: each in words.
+    """
+    names = [f"{name}-{at}" for at in range(len(figures))]
+    wides = [_wide(*each) for each in zip(figures, names, alts, strict=True)]
+    left, right = min(it.box[0] for it in wides), max(it.box[2] for it in wides)
+    canvas = (right - left) * PIXELS
+    slims: list[Drawing | None] = [None] * len(wides)
+    if min(phone.shown(wide, canvas) for wide in wides) < phone.READABLE:
+        slims = [
+            _slim(figure, f"{own}-narrow", wide, worse=2)
+            for figure, own, wide in zip(figures, names, wides, strict=True)
+        ]
+    return [
+        _markup(wide, slim, canvas, own, alt)
+        for wide, slim, own, alt in zip(wides, slims, names, alts, strict=True)
+    ]
+
+
+def _wide(figure: Figure, name: str, alt: str) -> Drawing:
     check_names(name, alt)
     wide = draw(figure, name)
     if phone.fit(figure):
         wide = draw(figure, name)
     _report(name, "wide", wide)
-    slim = _slim(figure, f"{name}-narrow", wide, narrow, frame)
+    return wide
+
+
+def _markup(
+    wide: Drawing, slim: Drawing | None, canvas: float, name: str, alt: str
+) -> str:
     if slim is None:
         hold = ""
-        if phone.shown(wide) < phone.READABLE:
-            least = wide.width * phone.READABLE / wide.smallest
+        if phone.shown(wide, canvas) < phone.READABLE:
+            least = canvas * phone.READABLE / wide.smallest
             hold = f";min-width:{math.ceil(least)}px"
         return _box(
             element(wide, name, alt, 'class="nn-wide"', hold), scrolls=bool(hold)
@@ -52,22 +87,17 @@ def picture(
     )
 
 
-def _slim(
-    figure: Figure, name: str, wide: Drawing, given: Figure | None, frame: bool
-) -> Drawing | None:
-    if given is not None:
-        return draw(given, name)
-    if phone.shown(wide) >= phone.READABLE:
-        return None
+def _slim(figure: Figure, name: str, wide: Drawing, worse: int = 0) -> Drawing | None:
+    """Return the restacked figure, unless it has more collisions than so many more than before."""
     with warnings.catch_warnings():
         warnings.filterwarnings("error", "constrained_layout not applied")
         try:
-            return _restacked(figure, name, wide, frame)
+            return _restacked(figure, name, wide, worse)
         except UserWarning:  # no room is left for the panels
             return None
 
 
-def _restacked(figure: Figure, name: str, wide: Drawing, frame: bool) -> Drawing | None:
+def _restacked(figure: Figure, name: str, wide: Drawing, worse: int) -> Drawing | None:
     width = phone.canvas_width(wide)
     if not phone.restack(figure, width):
         return None
@@ -81,14 +111,9 @@ def _restacked(figure: Figure, name: str, wide: Drawing, frame: bool) -> Drawing
         elif not changed:
             break
         slim = draw(figure, name)
-    if phone.shown(slim) < phone.READABLE or _worse(slim, wide, frame):
+    if phone.shown(slim, slim.width) < phone.READABLE:
         return None
-    return slim
-
-
-def _worse(slim: Drawing, wide: Drawing, frame: bool) -> bool:
-    """Tell whether a picture got too slim for its words; the frames of a slider stay alike."""
-    return len(slim.collisions) > len(wide.collisions) + (2 if frame else 0)
+    return slim if len(slim.collisions) <= len(wide.collisions) + worse else None
 
 
 def _box(pictures: str, *, scrolls: bool = False) -> str:
@@ -103,7 +128,7 @@ def _report(name: str, variant: str, drawing: Drawing) -> None:
             "name": name,
             "variant": variant,
             "width": round(drawing.width),
-            "smallest": round(phone.shown(drawing), 2),
+            "smallest": round(phone.shown(drawing, drawing.width), 2),
             "collisions": drawing.collisions,
         }
         with open(file, "a", encoding="utf8") as lines:

@@ -4,6 +4,7 @@
 collides, and how large the picture is. All places are points from the left and from the top.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,9 @@ from matplotlib.colors import to_hex
 from matplotlib.path import Path
 
 from nnlib.plot import inks
+
+EPS = 0.01  # points: what runs along the edge of its window is half hidden
+PLACES = (np.arange(9) + 0.5) / 9  # along a line: where one looks what lies beside it
 
 
 @dataclass
@@ -81,9 +85,57 @@ class Record:
 
     def grounds(self, x: float, y: float) -> inks.Mode:
         """Return the colour behind a point, in light mode and in dark."""
-        light, dark = inks.GROUND
-        for area in self.areas:
-            if area.covers(x, y):
-                (a, b), alpha = area.at(x, y)
-                light, dark = inks.over(a, alpha, light), inks.over(b, alpha, dark)
-        return light, dark
+        return _seen(self.areas, x, y)
+
+    def beside(
+        self, parts: Sequence[np.ndarray], away: float, clip: np.ndarray | None
+    ) -> list[tuple[inks.Mode, inks.Mode]]:
+        """Return what lies on either side of a line, at places along it that are seen.
+
+        Args:
+            parts: the line's pieces, as points of the picture.
+            away: points from its middle to where one looks.
+            clip: left, top, right and bottom of what is shown of it; None: all.
+        """
+        near = self._near(parts, away)
+        if not near:
+            return []
+        starts = np.concatenate([part[:-1] for part in parts])
+        steps = np.concatenate([np.diff(part, axis=0) for part in parts])
+        lengths = np.hypot(*steps.T)
+        ends = lengths.cumsum()
+        found = []
+        for share in PLACES if ends[-1:].sum() else ():
+            at = int(np.searchsorted(ends, share * ends[-1]))
+            step = steps[at] / lengths[at]
+            x, y = starts[at] + step * (share * ends[-1] - ends[at] + lengths[at])
+            if clip is not None and not (
+                clip[0] < x - EPS
+                and x + EPS < clip[2]
+                and clip[1] < y - EPS
+                and y + EPS < clip[3]
+            ):
+                continue
+            over, up = away * step
+            found.append((_seen(near, x - up, y + over), _seen(near, x + up, y - over)))
+        return found
+
+    def _near(self, parts: Sequence[np.ndarray], away: float) -> list[Area]:
+        """Return the areas that a line may lie on."""
+        if not self.areas or not parts:
+            return []
+        points = np.concatenate(parts)
+        low, high = points.min(axis=0) - away, points.max(axis=0) + away
+        boxes = np.array([area.box for area in self.areas])
+        meets = ((boxes[:, :2] <= high) & (boxes[:, 2:] >= low)).all(axis=1)
+        return [self.areas[at] for at in np.flatnonzero(meets)]
+
+
+def _seen(areas: Sequence[Area], x: float, y: float) -> inks.Mode:
+    """Return the colour at a point, in light mode and in dark."""
+    light, dark = inks.GROUND
+    for area in areas:
+        if area.covers(x, y):
+            (a, b), alpha = area.at(x, y)
+            light, dark = inks.over(a, alpha, light), inks.over(b, alpha, dark)
+    return light, dark

@@ -19,6 +19,9 @@ from nnlib.plot import inks
 from nnlib.plot.record import Area, Record, Stroke, Words
 
 KEEP = "nn-keep"  # the group of what is coloured by a map, whose colours say a number
+AXIS = "nn-axis"  # the group of an axis: its line, its ticks, its grid
+CASING = "nn-casing"  # the group of a broader line that sets off the one upon it
+EDGE = 1.0  # points of a casing on either side of its line
 MANY = 400  # shapes of one collection beyond which only their extent is remembered
 
 
@@ -33,11 +36,17 @@ class Pen(RendererSVG):
         self.record = Record()
         self.place: tuple[str, ...] = ()
         self._asleep = False
+        self._casing = ""
 
     def open_group(self, s: str, gid: str | None = None) -> None:
         """Begin an artist's group and remember where we are."""
+        if s.startswith("matplotlib.axis"):
+            gid = AXIS
         self.place += (gid or s,)
-        super().open_group(s, gid)
+        if gid == AXIS:
+            self.writer.start("g", attrib={"class": AXIS})
+        else:
+            super().open_group(s, gid)
 
     def close_group(self, s: str) -> None:
         """End an artist's group."""
@@ -52,12 +61,16 @@ class Pen(RendererSVG):
             color = style.get(name, "")
             if color.startswith("#") and KEEP not in self.place:
                 style[name] = _paint(color, name)
+        if self._casing:
+            style["stroke"] = self._casing
         return style
 
     def draw_path(
         self, gc: Any, path: Path, transform: Any, rgbFace: Any = None
     ) -> None:
-        """Draw a line or a filled shape."""
+        """Draw a line, set off from what it lies on where it must be, or a filled shape."""
+        if rgbFace is None:
+            self._set_off(gc, path, transform)
         super().draw_path(gc, path, transform, rgbFace)
         self._remember(gc, path, transform, rgbFace)
 
@@ -106,15 +119,17 @@ class Pen(RendererSVG):
         height, width = im.shape[:2]
         if not (height and width):
             return
+        alpha = 1.0  # which its pixels have already
         if transform is None:
             size = Affine2D().scale(72 / self.image_dpi)
         else:
+            alpha = gc.get_alpha()
             size = Affine2D().scale(1 / width, 1 / height) + transform
         place: Any = (size + Affine2D().translate(x, y) + self._flip()).frozen()
         corners = place.transform([(0, 0), (width, 0), (width, height), (0, height)])
         box = self._clipped(gc, _box(corners))
         area = Area(
-            None, box, ("", ""), gc.get_alpha(), self.record.next(),
+            None, box, ("", ""), alpha, self.record.next(),
             (np.asarray(im), place.inverted()),
         )  # fmt: skip
         self.record.areas.append(area)
@@ -145,8 +160,10 @@ class Pen(RendererSVG):
         known = Words(s, size, corners, self.record.next(), self.place)
         self.record.words.append(known)
         rgb = gc.get_rgb()
-        middle = corners.mean(axis=0)
-        tone = inks.word_on(to_hex(rgb[:3]), self.record.grounds(*middle))
+        left, right = corners[[0, 3]].mean(axis=0), corners[[1, 2]].mean(axis=0)
+        across = (left + (right - left) * share for share in (1 / 6, 1 / 2, 5 / 6))
+        grounds = [self.record.grounds(*place) for place in across]
+        tone = inks.word_on(to_hex(rgb[:3]), grounds)
         alpha = gc.get_alpha() if gc.get_forced_alpha() else rgb[3]
         look = {"fill": tone.css, "font-size": f"{size:g}"}
         if alpha != 1:
@@ -175,6 +192,27 @@ class Pen(RendererSVG):
             words = s.replace("  ", "\u00a0 ")
             self.writer.element("text", words, attrib=place | fit | _styled(look))
 
+    def _set_off(self, gc: Any, path: Path, transform: Any) -> None:
+        """Draw what a line needs beneath it, if it does not stand out from its ground."""
+        alpha = gc.get_alpha() if gc.get_forced_alpha() else gc.get_rgb()[3]
+        width = gc.get_linewidth()
+        if not width or alpha < inks.FAINT or {AXIS, KEEP} & set(self.place):
+            return
+        parts = _parts(path.transformed(transform + self._flip()))
+        grounds = self.record.beside(parts, width / 2 + 0.4, self._clip_box(gc))
+        casing = inks.casing(to_hex(gc.get_rgb()[:3]), grounds)
+        if not casing:
+            return
+        broad = self.new_gc()
+        broad.copy_properties(gc)
+        broad.set_linewidth(width + 2 * EDGE)
+        broad.set_dashes(0, None)
+        self._casing = casing
+        self.writer.start("g", attrib={"class": CASING})
+        super().draw_path(broad, path, transform)
+        self.writer.end("g")
+        self._casing = ""
+
     def _flip(self) -> Affine2D:
         return Affine2D().scale(1, -1).translate(0, self.height)
 
@@ -187,8 +225,7 @@ class Pen(RendererSVG):
         if not (drawn or filled):
             return
         path = path.transformed(transform + self._flip())
-        parts = [np.asarray(part) for part in path.to_polygons(closed_only=False)]
-        parts = [part for part in parts if len(part) and np.isfinite(part).all()]
+        parts = _parts(path)
         if not parts:
             return
         if drawn:
@@ -238,6 +275,12 @@ def _measured(
 ) -> tuple[float, float, float]:
     font = FontProperties(family=family, style=style, weight=weight, size=size)
     return text_to_path.get_text_width_height_descent(words, font, maths)
+
+
+def _parts(path: Path) -> list[np.ndarray]:
+    """Return the pieces of an outline, as points."""
+    parts = [np.asarray(part) for part in path.to_polygons(closed_only=False)]
+    return [part for part in parts if len(part) and np.isfinite(part).all()]
 
 
 def _box(points: Any) -> np.ndarray:

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from nnlib.plot import faces
 from nnlib.plot.collisions import collisions
 from nnlib.plot.record import Record
-from nnlib.plot.renderer import KEEP, Pen
+from nnlib.plot.renderer import AXIS, KEEP, Pen
 
 _STYLE_RULE = re.compile(
     r"<defs>\s*<style type=\"text/css\">.*?</style>\s*</defs>", re.DOTALL
@@ -90,8 +90,10 @@ def at_72_dpi(figure: Figure) -> Iterator[None]:
 def draw(figure: Figure, name: str) -> Drawing:
     """Draw a figure; `name` makes its ids."""
     for ax in figure.axes:
+        for spine in ax.spines.values():
+            spine.set_gid(AXIS)
         for mapped in ax.collections:
-            if mapped.get_array() is not None:
+            if mapped.get_array() is not None and mapped.get_gid() is None:
                 mapped.set_gid(KEEP)
     with (
         mpl.rc_context({"svg.hashsalt": name, "svg.fonttype": "path"}),

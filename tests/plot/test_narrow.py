@@ -55,6 +55,21 @@ def test_three_small_panels_take_two_columns_and_the_last_the_whole_row():
     assert third.width > 1.5 * first.width
 
 
+def test_two_rows_of_three_panels_become_three_rows_of_two():
+    fig, axes = subplots(2, 3, height=4.2, sharex=True, sharey="row", xticks=[])
+    for row, name in zip(axes, "ab", strict=True):
+        row[0].set_ylabel(name)
+        for ax in row:
+            ax.plot([0, 1, 4])
+    assert phone.restack(fig, 5.0)
+    fig.canvas.draw()
+    places = [[ax.get_position() for ax in row] for row in axes]
+    for first, second in zip(*places, strict=True):
+        assert first.y0 == pytest.approx(second.y0, abs=0.02) and first.x1 < second.x0
+    assert places[0][0].y0 > places[0][1].y1 and places[0][1].y0 > places[0][2].y1
+    assert [[ax.get_ylabel() for ax in row] for row in axes] == [["a"] * 3, ["b"] * 3]
+
+
 def test_labels_that_a_neighbour_had_are_shown_again():
     fig, (left, right) = panels(sharey=True)
     assert phone.restack(fig, 5.0)

@@ -7,7 +7,7 @@ import pytest
 
 from nnlib.plot.curves import curves
 from nnlib.plot.diagram import Diagram
-from nnlib.plot.picture import REPORT, picture
+from nnlib.plot.picture import REPORT, frames, picture
 from nnlib.plot.style import subplots
 
 
@@ -38,6 +38,22 @@ def test_another_drawing_may_be_given_for_a_phone():
         drawn.box(1, 0.7, "name")
     shown = sizes(picture(canvas.figure, "chain", "x", down.figure))
     assert set(shown) == {"wide", "narrow"}
+
+
+def test_frames_have_narrow_variants_together():
+    """One frame is wider than the rest, and all are shown on its canvas."""
+
+    def frame(word):
+        fig, axes = subplots(1, 2, margins=(0.1, 0.2, 0.65, 0.9), height=2)
+        for ax in axes:
+            ax.plot([0, 1])
+            ax.set(xlim=(0, 1), ylim=(0, 1))
+        axes[1].text(1.05, 0.5, word)
+        return fig
+
+    few, many = ["a", "b"], ["a", "a name, wider than others"]
+    assert ["nn-narrow" in it for it in frames([frame(w) for w in few], "f", few)] == [False] * 2
+    assert ["nn-narrow" in it for it in frames([frame(w) for w in many], "f", few)] == [True] * 2
 
 
 def test_a_run_is_told_what_lies_on_what(monkeypatch, tmp_path):

@@ -40,3 +40,15 @@ def test_an_image_has_the_colour_of_the_pixel_that_is_asked_for():
 def test_things_are_counted_in_the_order_of_drawing():
     record = Record()
     assert [record.next(), record.next()] == [1, 2]
+
+
+def test_what_lies_beside_a_line_is_seen_on_either_side_and_within_its_window():
+    record = Record(areas=[square(10, RED)])
+    along_the_edge = [np.array([[10.0, 0.0], [10.0, 10.0]])]
+    sides = record.beside(along_the_edge, 1.0, None)
+    assert len(sides) == 9 and all(set(pair) == {RED, inks.GROUND} for pair in sides)
+    out_of_it = [np.array([[5.0, 5.0], [14.0, 5.0]])]  # five of nine places on the square
+    seen = [first == second == RED for first, second in record.beside(out_of_it, 1.0, None)]
+    assert seen == [True] * 5 + [False] * 4
+    assert len(record.beside(out_of_it, 1.0, np.array([0.0, 0.0, 8.0, 9.0]))) == 3
+    assert record.beside([np.array([[20.0, 20.0], [30.0, 20.0]])], 1.0, None) == []

@@ -1,5 +1,6 @@
 """Words and colours as they stand in the SVG, and what the drawing remembers."""
 
+import re
 import xml.etree.ElementTree as ET
 
 import numpy as np
@@ -78,11 +79,55 @@ def test_words_on_a_filled_box_can_be_read_in_both_modes(color):
     drawing = draw(fig, "words")
     (word,) = drawing.record.words
     grounds = drawing.record.grounds(*word.corners.mean(axis=0))
-    tone = inks.word_on("#1b1f24", grounds)
+    tone = inks.word_on("#1b1f24", [grounds])
     assert grounds == inks.line(to_hex(color)).modes
     assert all(inks.contrast(*pair) >= inks.WORD for pair in zip(tone.modes, grounds, strict=True))
     (text,) = texts(fig)
     assert tone.css in f"{text.get('fill')} {text.get('style')}"
+
+
+def cased(draw_line):
+    """Return the markup of a red square with a line upon it."""
+    fig, ax = subplots()
+    bare(ax).add_patch(Rectangle((0, 0), 1, 1, facecolor="learned"))
+    draw_line(ax)
+    return inline_svg(fig, "cased", "x")
+
+
+def test_a_line_on_a_patch_of_its_own_brightness_is_set_off():
+    svg = cased(lambda ax: ax.plot([0.1, 0.9], [0.5, 0.5], color="baseline", linewidth=2))
+    (casing,) = re.findall(r'<g class="nn-casing"><path ([^>]*)/></g>', svg)
+    assert "stroke-width:4" in casing
+    assert f"light-dark({inks.GROUND[0]},{inks.GROUND[1]})" in casing
+
+
+@pytest.mark.parametrize(
+    "draw_line",
+    [
+        lambda ax: ax.plot([2, 3], [0.5, 0.5], color="baseline"),  # on the page
+        lambda ax: ax.plot([0.1, 0.9], [0.5, 0.5], color="baseline", alpha=0.5),  # faint
+        lambda ax: ax.grid(alpha=1),
+    ],
+    ids=["beside", "faint", "grid"],
+)
+def test_other_lines_are_not(draw_line):
+    assert "nn-casing" not in cased(draw_line)
+
+
+def test_axes_are_named_as_such():
+    fig, ax = subplots()
+    ax.plot([0, 1])
+    ax.grid()
+    svg = inline_svg(fig, "axes", "x")
+    assert svg.count('<g class="nn-axis">') == 2 + 2  # what has ticks, and the lines at the edges
+
+
+def test_pixels_have_their_opacity_once():
+    fig, ax = subplots()
+    bare(ax).imshow([[0.0, 1.0]], cmap="gray", alpha=0.5, interpolation="bilinear")
+    (image,) = [area for area in draw(fig, "half").record.areas if area.image]
+    middle = image.box[:2] + (image.box[2:] - image.box[:2]) / 2
+    assert image.at(*middle)[1] == pytest.approx(0.5, abs=0.01)
 
 
 def test_words_on_the_cells_of_an_image_can_be_read():
