@@ -5,6 +5,9 @@
   const LENT = /^s[0-9a-f]+-\d+$/;
   const EM = 100; // units of an outlined letter to the size of its font
   const ASIDE = "defs, clipPath, marker, symbol, mask, pattern";
+  const FRAME = ".nn-axis, .nn-casing"; // axes, ticks, grids; what only sets a line off
+  const FAINT = 0.8; // opacity of what stands behind on purpose, as nnlib.plot.inks has it
+  const PLACES = [...Array(9).keys()].map((at) => (at + 0.5) / 9); // along a line
 
   const name = (element) => {
     const figure = element.closest("[id^=figure-], .nn-figure, .nn-slider");
@@ -63,15 +66,17 @@
     }
   };
 
-  /** What a picture fills with colour, in the order of painting. */
+  /** What a picture fills with colour or sets a line off with, in the order of painting. */
   const painted = (picture) =>
     [...picture.querySelectorAll("path, rect, circle, ellipse, polygon, polyline, use, image")]
       .filter((e) => !e.closest(ASIDE) && !(e.localName === "use" && GLYPH.test(target(e))))
       .map((e) => ({ e, style: getComputedStyle(e), box: e.getBoundingClientRect() }))
-      .filter(({ e, style }) => e.localName === "image" || style.fill !== "none");
+      .map((shape) => ({ ...shape, casing: shape.e.matches(".nn-casing *") }))
+      .filter(({ e, style, casing }) => e.localName === "image" || casing || style.fill !== "none");
 
-  const within = (shape, x, y) => {
+  const within = ({ e: shape, casing }, x, y) => {
     let point = new DOMPoint(x, y).matrixTransform(shape.getScreenCTM().inverse());
+    if (casing) return shape.isPointInStroke(point);
     let outline = shape;
     if (shape.localName === "use") {
       outline = document.getElementById(target(shape));
@@ -80,12 +85,16 @@
     }
     return outline?.isPointInFill ? outline.isPointInFill(point) : true;
   };
-  const clipped = ({ e, style }, x, y) => {
-    const id = style.clipPath.match(/#([^")]+)/)?.[1];
-    const window = id && document.getElementById(id)?.firstElementChild;
-    if (!window?.isPointInFill) return false;
-    const space = e.getScreenCTM().inverse();
-    return !window.isPointInFill(new DOMPoint(x, y).matrixTransform(space));
+  /** Whether the window of an element, or of a group around it, hides a point of it. */
+  const clipped = ({ e }, x, y) => {
+    for (let part = e; part.localName !== "svg"; part = part.parentElement) {
+      const id = part.getAttribute("clip-path")?.match(/#([^")]+)/)?.[1];
+      const window = id && document.getElementById(id)?.firstElementChild;
+      if (!window?.isPointInFill) continue;
+      const point = new DOMPoint(x, y).matrixTransform(part.getScreenCTM().inverse());
+      if (!window.isPointInFill(point)) return true;
+    }
+    return false;
   };
   const pixels = new Map();
   const pixel = (image, x, y) => {
@@ -118,13 +127,16 @@
     const layers = [];
     for (let at = shapes.length - 1; at >= 0; at--) {
       const shape = shapes[at];
-      const { e, style, box } = shape;
-      if (e === element || x < box.left || x > box.right || y < box.top || y > box.bottom) continue;
+      const { e, style, box, casing } = shape;
+      const edge = casing ? parseFloat(style.strokeWidth) * scale(e) : 0;
+      if (e === element || x < box.left - edge || x > box.right + edge) continue;
+      if (y < box.top - edge || y > box.bottom + edge) continue;
       if (!(e.compareDocumentPosition(element) & Node.DOCUMENT_POSITION_FOLLOWING)) continue;
-      if ((e.localName !== "image" && !within(e, x, y)) || clipped(shape, x, y)) continue;
-      const paint = e.localName === "image" ? pixel(e, x, y) : rgba(style.fill).slice();
+      if ((e.localName !== "image" && !within(shape, x, y)) || clipped(shape, x, y)) continue;
+      const kind = casing ? "stroke" : "fill";
+      const paint = e.localName === "image" ? pixel(e, x, y) : rgba(style[kind]).slice();
       if (!paint) continue;
-      paint[3] *= opacity(e) * (e.localName === "image" ? 1 : +style.fillOpacity);
+      paint[3] *= opacity(e) * (e.localName === "image" ? 1 : +style[`${kind}Opacity`]);
       layers.push(paint);
       if (paint[3] > 0.99) break;
     }
@@ -152,29 +164,43 @@
     return { worst, least: large ? 3 : 4.5, what: `${paint} on ${below} “${words.trim().slice(0, 30)}”` };
   };
 
-  /** A line that carries meaning: opaque, unfilled, broad enough to have a colour. */
+  /** Lines that carry meaning: unfilled, broad enough to have a colour, no part of an axis. */
   const lines = (picture) =>
     [...picture.querySelectorAll("path, line, polyline, rect, circle, ellipse")]
-      .filter((e) => !e.closest(ASIDE))
+      .filter((e) => !e.closest(ASIDE) && !e.closest(FRAME))
       .map((e) => ({ e, style: getComputedStyle(e) }))
       .filter(({ e, style }) => {
         const empty = style.fill === "none" || rgba(style.fill)[3] * style.fillOpacity < 0.01;
         if (!empty || style.stroke === "none") return false;
         const drawn = rgba(style.stroke)[3] * +style.strokeOpacity * opacity(e);
-        return drawn > 0.8 && parseFloat(style.strokeWidth) * scale(e) >= 0.75;
+        return drawn > FAINT && parseFloat(style.strokeWidth) * scale(e) >= 0.75;
       });
 
+  /** How far a line stands out from what lies a pixel beside it, along half of its length. */
   const line = ({ e, style }, shapes, page) => {
     const length = e.getTotalLength();
-    if (!length) return null;
-    const ratios = [0.2, 0.5, 0.8].map((share) => {
-      const point = e.getPointAtLength(length * share).matrixTransform(e.getScreenCTM());
-      const below = under(e, shapes, point.x, point.y, page);
-      return [ratio(over(rgba(style.stroke), below), below), hex(below)];
-    });
-    // A curve may run over a dark patch for a while; it is seen where it lies on the ground.
-    const [best, below] = ratios.sort((a, b) => b[0] - a[0])[0];
-    return { worst: best, least: 3, what: `${hex(rgba(style.stroke))} on ${below}` };
+    const place = e.getScreenCTM();
+    const away = (parseFloat(style.strokeWidth) * scale(e)) / 2 + 0.5;
+    const ink = rgba(style.stroke).slice();
+    ink[3] *= opacity(e) * +style.strokeOpacity;
+    const at = (where) => e.getPointAtLength(where).matrixTransform(place);
+    const beside = ({ x, y }) => {
+      const below = under(e, shapes, x, y, page);
+      return [ratio(over(ink, below), below), hex(below)];
+    };
+    const ratios = [];
+    for (const share of length ? PLACES : []) {
+      const middle = at(length * share);
+      if (clipped({ e }, middle.x, middle.y)) continue;
+      const [back, on] = [at(length * (share - 0.01)), at(length * (share + 0.01))];
+      const step = Math.hypot(on.x - back.x, on.y - back.y) || 1;
+      const [x, y] = [((back.y - on.y) / step) * away, ((on.x - back.x) / step) * away];
+      const sides = [1, -1].map((to) => beside({ x: middle.x + to * x, y: middle.y + to * y }));
+      ratios.push(sides[0][0] > sides[1][0] ? sides[0] : sides[1]);
+    }
+    if (!ratios.length) return null;
+    const [worst, below] = ratios.sort((a, b) => b[0] - a[0])[Math.floor(ratios.length / 2)];
+    return { worst, least: 3, what: `${hex(rgba(style.stroke))} on ${below}` };
   };
 
   /** The words below 4.5 : 1 and the lines below 3 : 1, each kind of them once a figure. */
@@ -195,5 +221,16 @@
     return { words: [...found.words.values()], lines: [...found.lines.values()] };
   };
 
-  Object.assign(window.nnMeasure, { types, pale });
+  /** Show every frame of the sliders, one below the other. */
+  const lay_out = () => {
+    for (const packed of document.querySelectorAll("template.nn-frame")) {
+      const frame = document.createElement("div");
+      frame.className = packed.className;
+      frame.append(packed.content);
+      packed.replaceWith(frame);
+    }
+    for (const frame of document.querySelectorAll(".nn-frame")) frame.hidden = false;
+  };
+
+  Object.assign(window.nnMeasure, { lay_out, types, pale });
 })();

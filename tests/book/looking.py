@@ -45,8 +45,8 @@ class Looks:
             seen["shift"][width], seen["shifts"][width] = watched["shift"], watched["shifts"]
             instrument(visit.page)
             seen["wide"][width] = visit.page.evaluate("nnMeasure.wide()")
-            seen["types"][width] = visit.page.evaluate("nnMeasure.types()")
             seen |= look(visit)
+            seen["types"][width] = visit.page.evaluate("nnMeasure.types()")
             for name in ("foreign", "failed", "complaints"):
                 seen[name] += getattr(visit, name)
         return seen
@@ -61,11 +61,12 @@ def _on_a_phone(visit: Visit) -> dict[str, Any]:
     tab = visit.page
     seen: dict[str, Any] = {"mathematics": tab.evaluate("nnMeasure.mathematics()"), "pale": {}}
     seen["scrolled"] = tab.evaluate("nnMeasure.scrolled()")
+    seen["sliders"] = [_steps(tab, slider) for slider in tab.locator(".nn-slider").all()]
+    tab.evaluate("nnMeasure.unfold(), nnMeasure.lay_out()")
     for theme in ("light", "dark"):
         visit.set_theme(theme)
         seen[theme] = tab.evaluate("nnMeasure.faint()")
         seen["pale"][theme] = tab.evaluate("nnMeasure.pale()")
-    seen["sliders"] = [_steps(tab, slider) for slider in tab.locator(".nn-slider").all()]
     return seen
 
 

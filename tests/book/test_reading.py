@@ -1,10 +1,10 @@
-"""What a page costs its reader: bytes, jumps, code, stops for the keyboard."""
+"""What a page costs its reader: bytes, jumps, type, code, colours, stops for the keyboard."""
 
 from urllib.parse import urlsplit
 
 import pytest
 
-from pipeline.checks.measuring import KILOBYTES, LATENCY
+from pipeline.checks.measuring import KILOBYTES, LATENCY, SMALLEST
 from tests.book.looking import CHAPTERS, PAGES, REASON
 
 LANDING = PAGES[0]
@@ -45,6 +45,34 @@ def test_a_page_asks_for_no_script_that_it_does_not_use(page, looks):
 def test_nothing_jumps_while_a_page_comes(page, width, looks):
     seen = looks(page)
     assert seen["shift"][width] <= SHIFT, seen["shifts"][width]
+
+
+@pytest.mark.parametrize("width", SMALLEST)
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_type_in_figures_is_large_enough_to_read(page, width, looks):
+    found = looks(page)["types"][width]
+    assert found, "a chapter's figures have words"
+    assert [label for label in found if label[0] < SMALLEST[width] - 0.01] == []
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("kind", ["words", "lines"])
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_figures_stand_out_from_their_ground(page, kind, theme, looks):
+    """Words have 4.5 : 1 (large ones 3 : 1), lines 3 : 1, against what surrounds them.
+
+    Words are held to the worst of three places under them. A line is held to what lies a pixel
+    beside it, on the side from which it is seen best: the page, a patch that it lies on, or its
+    casing. It must stand out for most of its length, so it may cross a patch of its own brightness,
+    and may not lie on one. Exempt are
+
+    * `nn-axis`: what an axis consists of, its line, ticks and grid, which only help to read off;
+    * `nn-casing`: what sets off another line;
+    * edges of filled shapes, which differ by their fill;
+    * what is drawn faint, with an opacity of 0.8 or less, as context of something that is not:
+      single runs behind their mean, a trail, contours of a map.
+    """
+    assert looks(page)["pale"][theme][kind] == []
 
 
 @pytest.mark.parametrize("page", PAGES)
