@@ -51,10 +51,7 @@ class Area:
     image: tuple[np.ndarray, Any] | None = None
 
     def covers(self, x: float, y: float) -> bool:
-        """Tell whether a point lies on it."""
-        left, top, right, bottom = self.box
-        if not (left <= x <= right and top <= y <= bottom):
-            return False
+        """Tell whether a point within its box lies on it."""
         return self.shape is None or self.shape.contains_point((x, y))
 
     def at(self, x: float, y: float) -> tuple[inks.Mode, float]:
@@ -77,6 +74,7 @@ class Record:
     strokes: list[Stroke] = field(default_factory=list)
     areas: list[Area] = field(default_factory=list)
     count: int = 0
+    _known: np.ndarray = field(default_factory=lambda: np.empty((0, 4)), repr=False)
 
     def next(self) -> int:
         """Return the place of the next thing in the order of drawing."""
@@ -85,7 +83,7 @@ class Record:
 
     def grounds(self, x: float, y: float) -> inks.Mode:
         """Return the colour behind a point, in light mode and in dark."""
-        return _seen(self.areas, x, y)
+        return _seen(self.areas, self._boxes(), x, y)
 
     def beside(
         self, parts: Sequence[np.ndarray], away: float, clip: np.ndarray | None
@@ -100,6 +98,7 @@ class Record:
         near = self._near(parts, away)
         if not near:
             return []
+        boxes = np.array([area.box for area in near])
         starts = np.concatenate([part[:-1] for part in parts])
         steps = np.concatenate([np.diff(part, axis=0) for part in parts])
         lengths = np.hypot(*steps.T)
@@ -117,8 +116,19 @@ class Record:
             ):
                 continue
             over, up = away * step
-            found.append((_seen(near, x - up, y + over), _seen(near, x + up, y - over)))
+            found.append(
+                (
+                    _seen(near, boxes, x - up, y + over),
+                    _seen(near, boxes, x + up, y - over),
+                )
+            )
         return found
+
+    def _boxes(self) -> np.ndarray:
+        """Return the boxes of all areas, a row each."""
+        if len(self._known) != len(self.areas):
+            self._known = np.array([area.box for area in self.areas])
+        return self._known
 
     def _near(self, parts: Sequence[np.ndarray], away: float) -> list[Area]:
         """Return the areas that a line may lie on."""
@@ -126,15 +136,18 @@ class Record:
             return []
         points = np.concatenate(parts)
         low, high = points.min(axis=0) - away, points.max(axis=0) + away
-        boxes = np.array([area.box for area in self.areas])
+        boxes = self._boxes()
         meets = ((boxes[:, :2] <= high) & (boxes[:, 2:] >= low)).all(axis=1)
         return [self.areas[at] for at in np.flatnonzero(meets)]
 
 
-def _seen(areas: Sequence[Area], x: float, y: float) -> inks.Mode:
-    """Return the colour at a point, in light mode and in dark."""
+def _seen(areas: Sequence[Area], boxes: np.ndarray, x: float, y: float) -> inks.Mode:
+    """Return the colour at a point of areas with these boxes, in light mode and in dark."""
     light, dark = inks.GROUND
-    for area in areas:
+    place = np.array([x, y])
+    around = ((boxes[:, :2] <= place) & (boxes[:, 2:] >= place)).all(axis=1)
+    for number in np.flatnonzero(around).tolist():
+        area = areas[number]
         if area.covers(x, y):
             (a, b), alpha = area.at(x, y)
             light, dark = inks.over(a, alpha, light), inks.over(b, alpha, dark)

@@ -18,7 +18,9 @@ def test_an_area_covers_its_shape_and_not_the_corners_of_its_box():
     shape = Circle((5, 5), 5)
     disc = Area(shape.get_patch_transform().transform_path(shape.get_path()),
                 np.array([0, 0, 10, 10]), RED, 1.0, 0)  # fmt: skip
-    assert disc.covers(5, 5) and not disc.covers(0.5, 0.5) and not disc.covers(11, 5)
+    record = Record(areas=[disc])
+    seen = [record.grounds(*place) for place in ((5, 5), (0.5, 0.5), (11, 5))]
+    assert seen == [RED, inks.GROUND, inks.GROUND]
 
 
 def test_the_ground_of_a_point_is_what_was_drawn_last_over_what_lies_below():
