@@ -117,7 +117,7 @@ rule pairs:
 
 # Browser files of other projects, from npm once and from .cache afterwards.
 rule vendor:
-    input: "pipeline/site/vendor.py", "pipeline/site/vendor.json", "pipeline/site/maths_font.py"
+    input: "pipeline/site/vendor.py", "pipeline/site/vendor.json", "pipeline/site/maths_font.py", "pipeline/site/live_engine.py"
     output: touch(VENDOR)
     shell: "{PYTHON:q} -m pipeline.site.vendor"
 

@@ -223,6 +223,7 @@ def _private_kernel(folder: Path, root: Path) -> Iterator[None]:
         "IPYTHONDIR": str(folder / "ipython"),
         "NNLIB_SCALARS": str(folder / SCALARS),
         "NNLIB_FIGURES": str(folder / FIGURES),
+        "NNLIB_LIVE": "page",
         "PYTHONPATH": path,  # nnlib of this tree, not of another that may be installed
         "OMP_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",

@@ -25,7 +25,7 @@ from pipeline import ROOT, address, site_address
 from pipeline.execute import presets
 from pipeline.forms import downloads as forms
 from pipeline.forms import notebooks_zip as bundle
-from pipeline.site import about, landing, notebooks, search_index, sliders
+from pipeline.site import about, landing, live, notebooks, search_index, sliders
 
 PAGES = Path("_build/pages")  # generated pages
 # What shapes every page but stands in no page: a change of it makes Sphinx read the whole book.
@@ -175,7 +175,7 @@ def stage(
         )
     try:
         published = notebooks.publish(ran, source.with_name("published"), _code(root).digest())
-    except sliders.WidgetError as error:
+    except (live.LiveError, sliders.WidgetError) as error:
         raise SiteError(str(error)) from None
     for made in published.values():
         wanted |= made.files

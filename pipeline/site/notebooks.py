@@ -1,4 +1,4 @@
-"""An executed notebook as the source of its page: plain sliders, light pictures, its hero's cards.
+"""An executed notebook as the source of its page: models, sliders, light pictures, its cards.
 
 Making pictures light takes a second for a chapter, so what was made is kept by content.
 """
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.site import heroes, light, sliders
+from pipeline.site import heroes, light, live, sliders
 
 _PHOTO = "photo"  # the name of an empty file: the hero is no drawing
 
@@ -69,9 +69,11 @@ def make(notebook: bytes, doc: str) -> Published:
 
     Raises:
         sliders.WidgetError: a cell shows a widget that is no slider.
+        live.LiveError: two live models have one name.
     """
     content = json.loads(notebook)
     hero = heroes.take(content)
+    models = live.convert(content, doc)
     sliders.convert(content, doc)
     light.lighten(content, doc)
     for holder in (content, *content["cells"]):
@@ -81,7 +83,7 @@ def make(notebook: bytes, doc: str) -> Published:
         heroes.mark(hero, doc)
     text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
     cards = heroes.cards(hero, doc) if hero else {}
-    files = {f"{doc}.ipynb": text.encode(), **cards}
+    files = {f"{doc}.ipynb": text.encode(), **cards, **models}
     return Published(files, bool(hero) and heroes.is_photo(hero))
 
 

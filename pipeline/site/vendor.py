@@ -1,8 +1,9 @@
 """Fetch the site's browser files from pinned npm packages: `python -m pipeline.site.vendor`.
 
-The book calls no third party, so the fonts are served from the site itself. They come from npm
-tarballs whose SHA-512 stands in `vendor.json`; tarballs are kept in `.cache/vendor`, so that a
-rebuild needs no network. The font of the maths is cut (`maths_font`).
+The book calls no third party, so fonts and the engine of live models are served from the site
+itself. They come from npm tarballs whose SHA-512 stands in `vendor.json`; tarballs are kept in
+`.cache/vendor`, so that a rebuild needs no network. The font of the maths is cut (`maths_font`),
+the engine of live models becomes two scripts (`live_engine`).
 """
 
 import argparse
@@ -23,14 +24,20 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import ROOT
-from pipeline.site import maths_font
+from pipeline.site import live_engine, maths_font
 
 MANIFEST = Path(__file__).with_name("vendor.json")
-CUT = {
+CHANGED = {
     "fonts/stix-two-math.woff2": maths_font.cut,
     "fonts/stix-two-math-sans.woff2": maths_font.cut_rare,
+    "live/ort.js": live_engine.script,
+    "live/engine.js": live_engine.machine,
 }
-NOTICE = "Files of other projects, unchanged but for fonts that are cut, and their licences:"
+MAKERS = (maths_font, live_engine)  # their code is part of what the files are made from
+NOTICE = (
+    "Files of other projects, unchanged but for fonts that are cut and an engine that is packed, "
+    "and their licences:"
+)
 STAMP = "manifest.json"  # a copy of the manifest that the files were made from
 
 
@@ -60,7 +67,7 @@ def vendor(root: Path = ROOT, manifest: Path = MANIFEST) -> bool:
             for name, data in unpacked(package, content).items():
                 file = fresh / name
                 file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_bytes(CUT[name](data) if name in CUT else data)
+                file.write_bytes(CHANGED[name](data) if name in CHANGED else data)
         (fresh / "NOTICE.txt").write_text(_notice(packages), "utf8")
         (fresh / STAMP).write_text(_stamp(fresh, text), "utf8")
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -71,8 +78,9 @@ def vendor(root: Path = ROOT, manifest: Path = MANIFEST) -> bool:
 
 
 def recipe(manifest: Path = MANIFEST) -> str:
-    """Return what the files are made from: the manifest, and the rules by which fonts are cut."""
-    return manifest.read_text("utf8") + Path(maths_font.__file__).read_text("utf8")
+    """Return what the files are made from: the manifest, and how some are changed."""
+    rules = (Path(maker.__file__).read_text("utf8") for maker in MAKERS)
+    return "".join([manifest.read_text("utf8"), *rules])
 
 
 def tarball(package: dict[str, Any], cache: Path) -> bytes:

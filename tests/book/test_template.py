@@ -203,6 +203,27 @@ def test_one_picture_stands_for_it(chapter):
     assert len(heroes) == 1, f"{chapter}: exactly one picture is its hero=True, not {heroes}"
 
 
+LIVE_WORDS = ["What to try", "What to notice", "How to make it fail"]
+LIVE_PARTS = ["name", "title", "example", "caption"]
+
+
+@every_chapter
+def test_a_live_model_says_what_to_try_and_how_to_make_it_fail(chapter):
+    for call in calls(chapter, "live"):
+        missing = [part for part in LIVE_PARTS if keyword(call, part) is None]
+        ruled = isinstance(call.args[0], ast.Constant)  # None: its rule stands in the page
+        missing += ["records"] if not ruled and keyword(call, "records") is None else []
+        assert not missing, f"{chapter}: its live model lacks {missing}"
+    parts = re.split(r"^(?=##)", text(chapter), flags=re.M)
+    tried = [part for part in parts if part.startswith("### Try it: ")]
+    assert len(tried) == len(calls(chapter, "live")), (
+        f"{chapter}: a live model stands under a heading of its own, `### Try it: draw a digit`"
+    )
+    for part in tried:
+        silent = [words for words in LIVE_WORDS if f"**{words}.** " not in part]
+        assert not silent, f"{chapter}: {part.splitlines()[0]} does not say {silent}"
+
+
 @every_chapter
 def test_it_shows_source_and_keeps_promises(chapter):
     missing = [name for name in ("show_source", "check", "band") if not calls(chapter, name)]

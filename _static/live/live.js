@@ -1,0 +1,875 @@
+// Live models, loaded at the first touch of one: inputs, how a model is run, outputs, the engine.
+// The parts have the names, and do the work, of nnlib/live/inputs.py, runs.py and outputs.py.
+self.nnLive ??= (() => {
+  "use strict";
+
+  // ---------------------------------------------------------------- small things
+
+  const SIGNS = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" };
+  const safe = (text) => String(text).replace(/[&<>"]/g, (sign) => SIGNS[sign]);
+  const visible = (letter) => ({ " ": "␣", "\n": "⏎" })[letter] ?? letter;
+  const percent = (share) =>
+    `${share >= 0.01 || share < 0.0005 ? Math.round(100 * share) : (100 * share).toFixed(1)} %`;
+  const pause = (ms) => new Promise((done) => setTimeout(done, ms));
+  const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
+  const filled = (words, values) => words.replace(/\{(\w+)\}/g, (_, name) => values[name]);
+  const bytes = (text) =>
+    Uint8Array.fromBase64?.(text) ?? Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+  const floats = (data, dims) => ({ type: "float32", data: Float32Array.from(data), dims });
+  const whole = (data, dims) => ({ type: "int64", data: BigInt64Array.from(data, BigInt), dims });
+
+  function softmax(row, temperature = 1) {
+    const largest = Math.max(...row);
+    const raised = Array.from(row, (z) => Math.exp((z - largest) / temperature));
+    const sum = raised.reduce((a, b) => a + b, 0);
+    return raised.map((value) => value / sum);
+  }
+
+  const argmax = (row) => row.reduce((best, value, at) => (value > row[best] ? at : best), 0);
+
+  function drawn(row, temperature) {
+    if (temperature <= 0) return argmax(row);
+    let left = Math.random();
+    const shares = softmax(row, temperature);
+    const at = shares.findIndex((share) => (left -= share) < 0);
+    return at < 0 ? argmax(row) : at;
+  }
+
+  /** Return a row of a tensor: the one that is asked for, where it has several. */
+  function rowOf(tensor, context) {
+    const width = tensor.dims.at(-1);
+    const rows = tensor.data.length / width;
+    const at = rows > 1 ? context.row ?? context.place ?? 0 : 0;
+    return Array.from(tensor.data.slice(at * width, (at + 1) * width), Number);
+  }
+
+  // ---------------------------------------------------------------- drawings, as nnlib/live/drawing.py
+
+  function pixels(values, rows, columns, label) {
+    const levels = new Map();
+    values.forEach((value, at) => {
+      const level = Math.round(16 * clamp(value, 0, 1));
+      if (!level) return;
+      const square = `M${at % columns} ${Math.floor(at / columns)}h1v1h-1z`;
+      levels.set(level, (levels.get(level) ?? "") + square);
+    });
+    const inks = [...levels].map(([level, d]) => `<path fill-opacity="${level / 16}" d="${d}"/>`);
+    return `<svg class="nn-pixels" viewBox="0 0 ${columns} ${rows}" role="img" ` +
+      `aria-label="${safe(label)}" shape-rendering="crispEdges">${inks.join("")}</svg>`;
+  }
+
+  const WIDE = 12, HIGH = 15, EDGE = 18;
+
+  function heat(weights, rows, columns) {
+    const parts = columns.map((letter, x) =>
+      `<text x="${EDGE + WIDE * (x + 0.5)}" y="${EDGE - 6}">${safe(visible(letter))}</text>`);
+    rows.forEach((letter, y) => {
+      parts.push(`<text x="8" y="${EDGE + HIGH * (y + 0.8)}">${safe(visible(letter))}</text>`);
+      columns.forEach((_, x) => {
+        const weight = weights(y, x);
+        if (weight >= 0.03)
+          parts.push(`<rect x="${EDGE + WIDE * x}" y="${EDGE + HIGH * y}" width="${WIDE}" ` +
+            `height="${HIGH}" fill-opacity="${weight.toFixed(2)}"/>`);
+      });
+    });
+    const width = EDGE + WIDE * columns.length, height = EDGE + HIGH * rows.length;
+    return `<svg viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" role="img" ` +
+      `aria-label="Where it looks: ${rows.length} written rows, ${columns.length} read columns">` +
+      `${parts.join("")}</svg>`;
+  }
+
+  function curve(values, label) {
+    const low = Math.min(...values), high = Math.max(...values);
+    const last = Math.max(1, values.length - 1);
+    const points = values.map((value, at) =>
+      `${((300 * at) / last).toFixed(1)},${(100 - (100 * (value - low)) / (high - low || 1)).toFixed(1)}`);
+    const number = (value) => String(Number(value.toPrecision(3)));
+    return `<svg viewBox="-4 -4 308 108" role="img" aria-label="${safe(label)}">` +
+      `<polyline points="${points.join(" ")}"/></svg>` +
+      `<span>${safe(label)}: ${number(low)} to ${number(high)}</span>`;
+  }
+
+  // ---------------------------------------------------------------- outputs
+
+  const outputs = {
+    bars: (place, config) => ({
+      show(answers, context) {
+        const row = rowOf(answers[config.of], context);
+        const shares = config.softmax ? softmax(row) : row;
+        const best = argmax(shares);
+        let order = shares.map((_, at) => at);
+        if (config.top !== null)
+          order = order.sort((a, b) => shares[b] - shares[a] || a - b).slice(0, config.top);
+        place.innerHTML = order.map((at) =>
+          `<li${at === best ? " data-best" : ""} style="--v:${shares[at].toFixed(4)}">` +
+          `<b>${safe(visible(config.names[at]))}</b><i></i>` +
+          `<span>${percent(shares[at])}</span></li>`).join("");
+        return `${visible(config.names[best])}, ${percent(shares[best])}`;
+      },
+    }),
+    text: (place, config) => ({
+      show(answers, context) {
+        const made = context.made ?? "";
+        if (config.fill) {
+          const tensor = answers[config.of];
+          const guess = (at) =>
+            config.fill[argmax(rowOf(tensor, { row: at + (context.front ?? 0) }))];
+          const letters = [...context.given];
+          const all = letters.map((letter, at) => (letter === context.blank ? guess(at) : letter));
+          place.innerHTML = letters.map((letter, at) =>
+            letter === context.blank ? `<mark>${safe(all[at])}</mark>` : safe(letter)).join("");
+          return all.join("");
+        }
+        const before = config.joined ? safe(context.given ?? "") : "";
+        place.innerHTML = `${before}<mark>${safe(made)}</mark>`.replace(/\n/g, "<br>");
+        return made;
+      },
+    }),
+    picture: (place, config) => ({
+      show(answers) {
+        const [rows, columns] = config.shape;
+        const scaled = Array.from(answers[config.of].data, (value) =>
+          (value - config.low) / (config.high - config.low));
+        place.innerHTML = pixels(scaled, rows, columns, config.label || "The model's picture");
+        return "";
+      },
+    }),
+    heat: (place, config) => ({
+      show(answers, context) {
+        const tensor = answers[config.of];
+        const width = tensor.dims.at(-1);
+        place.innerHTML = heat((y, x) => tensor.data[y * width + x],
+          [...(context.made ?? "")], [...context.given]);
+        return "";
+      },
+    }),
+    curve: (place, config) => ({
+      show(answers) {
+        place.innerHTML = curve(Array.from(answers[config.of].data, Number), config.label || "output");
+        return "";
+      },
+    }),
+  };
+
+  // ---------------------------------------------------------------- inputs
+
+  /** Let a finger, a pen or the mouse draw on an element; `at` gets places from 0 to 1. */
+  function drawing(element, at) {
+    let down = false;
+    const place = (event) => {
+      const box = element.getBoundingClientRect();
+      return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
+    };
+    const handle = (event) => {
+      if (event.type === "pointerdown" && event.button > 0) return;
+      if (event.type === "pointerdown") {
+        down = true;
+        try { element.setPointerCapture(event.pointerId); } catch { /* a replayed event */ }
+        at(...place(event), true);
+      } else if (event.type === "pointermove" && down)
+        for (const one of event.getCoalescedEvents?.().length ? event.getCoalescedEvents() : [event])
+          at(...place(one), false);
+      else if (event.type !== "pointermove") down = false;
+    };
+    for (const kind of ["pointerdown", "pointermove", "pointerup", "pointercancel"])
+      element.addEventListener(kind, handle);
+    return handle;
+  }
+
+  const STEPS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+
+  const inputs = {
+    pad(root, config, changed) {
+      const { size } = config;
+      const canvas = root.querySelector("canvas");
+      const seen = root.querySelector(".nn-seen");
+      const shift = root.querySelector("[data-do=shift]");
+      const pen = canvas.getContext("2d");
+      let strokes = [], example = null, cursor = null, last = null;
+
+      function lines(context, scale, map) {
+        context.lineCap = context.lineJoin = "round";
+        for (const stroke of strokes) {
+          context.beginPath();
+          stroke.forEach((point, at) => {
+            const [x, y] = map(point);
+            if (at) context.lineTo(x * scale, y * scale);
+            else context.moveTo(x * scale, y * scale), context.lineTo(x * scale + 0.01, y * scale);
+          });
+          context.stroke();
+        }
+      }
+
+      /** Return what was drawn as grey values: scaled to fill the square, centred, one pen. */
+      function grey() {
+        if (example) return example;
+        if (!strokes.length) return null;
+        const all = strokes.flat();
+        const [xs, ys] = [0, 1].map((k) => all.map((point) => point[k]));
+        const [left, right, top, bottom] =
+          [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
+        const scale = (size - config.pen) / Math.max(right - left, bottom - top, 0.15);
+        const fine = 8;
+        const sheet = Object.assign(document.createElement("canvas"),
+          { width: size * fine, height: size * fine });
+        const context = sheet.getContext("2d", { willReadFrequently: true });
+        context.lineWidth = config.pen * fine;
+        lines(context, fine, ([x, y]) => [
+          size / 2 + scale * (x - (left + right) / 2), size / 2 + scale * (y - (top + bottom) / 2)]);
+        const ink = context.getImageData(0, 0, size * fine, size * fine).data;
+        const values = new Array(size * size).fill(0);
+        for (let y = 0; y < size * fine; y++)
+          for (let x = 0; x < size * fine; x++)
+            values[Math.floor(y / fine) * size + Math.floor(x / fine)] +=
+              ink[4 * (y * size * fine + x) + 3] / 255 / fine ** 2;
+        return values;
+      }
+
+      function shifted(values) {
+        const by = Number(shift?.value ?? 0);
+        return values.map((_, at) => {
+          const x = (at % size) - by;
+          return x < 0 || x >= size ? 0 : values[at - by];
+        });
+      }
+
+      function draw() {
+        const side = canvas.width, cell = side / size;
+        const ink = getComputedStyle(canvas).color;
+        pen.clearRect(0, 0, side, side);
+        pen.fillStyle = pen.strokeStyle = ink;
+        if (example)
+          example.forEach((value, at) => {
+            pen.globalAlpha = value;
+            pen.fillRect((at % size) * cell, Math.floor(at / size) * cell, cell, cell);
+          });
+        pen.globalAlpha = 1;
+        pen.lineWidth = 18;
+        lines(pen, side, (point) => point);
+        if (cursor) {
+          pen.lineWidth = 3;
+          pen.strokeRect(cursor[0] * cell + 1.5, cursor[1] * cell + 1.5, cell - 3, cell - 3);
+        }
+        const values = grey();
+        seen.querySelector("svg").outerHTML = pixels(values ? shifted(values) : [], size, size,
+          `What the model sees: ${size} × ${size} grey values`);
+      }
+
+      const begin = () => { if (example) example = null, strokes = []; };
+      const handle = drawing(canvas, (x, y, first) => {
+        begin();
+        if (first || !strokes.length) strokes.push([]);
+        strokes.at(-1).push([clamp(x, 0, 1), clamp(y, 0, 1)]);
+        draw();
+        changed();
+      });
+      const middle = () => cursor.map((k) => (k + 0.5) / size);
+      canvas.addEventListener("keydown", (event) => {
+        const step = STEPS[event.key];
+        if (!step && event.key !== " ") return;
+        event.preventDefault();
+        cursor ??= [Math.floor(size / 2), Math.floor(size / 2)];
+        if (step) cursor = cursor.map((k, axis) => clamp(k + step[axis], 0, size - 1));
+        if (event.key === " " || event.shiftKey) {
+          begin();
+          if (event.shiftKey && step && last && strokes.length) strokes.at(-1).push(middle());
+          else strokes.push([middle()]);
+          last = cursor;
+          changed();
+        }
+        draw();
+      });
+      canvas.addEventListener("blur", () => { cursor = null; draw(); });
+      root.querySelector("[data-do=clear]").addEventListener("click", () => {
+        strokes = [], example = null;
+        draw();
+        changed();
+      });
+      shift?.addEventListener("input", () => { draw(); changed(); });
+      new MutationObserver(draw).observe(document.documentElement, { attributeFilter: ["data-theme"] });
+      return {
+        set(value) { strokes = [], example = value, draw(); },
+        replay: handle,
+        redraw: draw,
+        read() {
+          const values = grey();
+          if (!values) return { error: "The square is empty: draw something." };
+          return { feed: [floats(shifted(values), config.shape)] };
+        },
+      };
+    },
+
+    damage(root, config, changed) {
+      const [rows, columns] = config.shape;
+      const box = root.querySelector(".nn-damage");
+      let state = [], given = [], cursor = null;
+      const draw = () => {
+        box.innerHTML = pixels(state, rows, columns, config.label);
+        if (cursor)
+          box.firstChild.insertAdjacentHTML("beforeend", `<rect class="nn-cursor" x="${cursor[0]}" ` +
+            `y="${cursor[1]}" width="1" height="1"/>`);
+      };
+      const wipe = (x, y) => {
+        const reach = Math.max(rows, columns) / 12;
+        state = state.map((value, at) => {
+          const away = Math.hypot((at % columns) + 0.5 - x * columns,
+            Math.floor(at / columns) + 0.5 - y * rows);
+          return away <= reach ? config.to : value;
+        });
+        draw();
+        changed();
+      };
+      const handle = drawing(box, wipe);
+      box.addEventListener("keydown", (event) => {
+        const step = STEPS[event.key];
+        if (!step && event.key !== " ") return;
+        event.preventDefault();
+        cursor ??= [Math.floor(columns / 2), Math.floor(rows / 2)];
+        if (step)
+          cursor = [clamp(cursor[0] + step[0], 0, columns - 1), clamp(cursor[1] + step[1], 0, rows - 1)];
+        if (event.key === " ") wipe((cursor[0] + 0.5) / columns, (cursor[1] + 0.5) / rows);
+        else draw();
+      });
+      root.querySelector("[data-do=whole]").addEventListener("click", () => {
+        state = given;
+        draw();
+        changed();
+      });
+      return {
+        set(value) { state = given = Array.from(value); draw(); },
+        put(values) { state = Array.from(values, Number); draw(); },
+        replay: handle,
+        read: () => ({ feed: [floats(state, config.feed)] }),
+      };
+    },
+
+    text(root, config, changed) {
+      const field = root.querySelector("input[type=text]");
+      const choice = root.querySelector("select");
+      const row = root.querySelector(".nn-letters");
+      const number = new Map(config.letters.map((letter, at) => [letter, at]));
+      number.delete("");
+      let original = field.value;
+
+      function letters() {
+        if (!row) return;
+        const kept = row.contains(document.activeElement)
+          ? [...row.children].indexOf(document.activeElement) : -1;
+        row.innerHTML = [...field.value].map((letter, at) => {
+          const gone = letter === config.blank;
+          const name = gone ? `Letter ${at + 1}, blank: show it` : `Blank ${visible(letter)}`;
+          return `<button type="button" aria-pressed="${gone}" aria-label="${safe(name)}">` +
+            `${safe(gone ? config.blank : visible(letter))}</button>`;
+        }).join("");
+        row.children[kept]?.focus();
+      }
+
+      row?.addEventListener("click", (event) => {
+        const button = event.target.closest("button");
+        if (!button) return;
+        const at = [...row.children].indexOf(button);
+        const text = [...field.value], before = [...original];
+        text[at] = text[at] === config.blank ? before[at] ?? config.blank : config.blank;
+        field.value = text.join("");
+        letters();
+        changed();
+      });
+      field.addEventListener("input", () => {
+        const before = [...original];
+        original = [...field.value].map((letter, at) =>
+          letter === config.blank ? before[at] ?? letter : letter).join("");
+        letters();
+        changed();
+      });
+      choice?.addEventListener("change", changed);
+      return {
+        set({ begin, text }) {
+          field.value = original = text;
+          if (choice) choice.value = begin;
+          letters();
+        },
+        redraw: letters,
+        read() {
+          const words = config.words;
+          let text = field.value.normalize("NFC");
+          if (config.case === "upper") text = text.toUpperCase();
+          if (config.case === "lower") text = text.toLowerCase();
+          const all = [...text], notes = [];
+          const unknown = [...new Set(all.filter((letter) => !number.has(letter)))].sort();
+          if (unknown.length)
+            notes.push(filled(words.unknown,
+              { letters: unknown.slice(0, 6).map((letter) => `“${visible(letter)}”`).join(", ") }));
+          let known = all.filter((letter) => number.has(letter));
+          const front = [...(choice ? [config.begins[choice.value]] : []), ...config.before];
+          const room = config.length - front.length;
+          if (known.length > room) {
+            notes.push(filled(words[config.keep], { length: room }));
+            known = config.keep === "first" ? known.slice(0, room) : known.slice(-room);
+          }
+          if (known.length < config.least) return { error: [...notes, words.nothing].join(" ") };
+          let place = null;
+          if (config.blank) {
+            if (!known.includes(config.blank))
+              return { error: filled(words.blank, { blank: `“${config.blank}”` }) };
+            place = front.length + known.indexOf(config.blank);
+          }
+          const ids = [...front, ...known.map((letter) => number.get(letter))];
+          const count = ids.length;
+          const row = [...ids];
+          while (config.pad !== null && row.length < config.length) row.push(config.pad);
+          return {
+            feed: [whole(row, [1, row.length])], ids, count, place, front: front.length,
+            given: known.join(""), note: notes.join(" "), blank: config.blank,
+          };
+        },
+      };
+    },
+
+    sliders(root, config, changed) {
+      const ranges = [...root.querySelectorAll(".nn-slide > input")].slice(0, config.count);
+      const tell = (range) => {
+        range.closest("label").querySelector("output").value = range.value;
+      };
+      for (const range of ranges)
+        range.addEventListener("input", () => { tell(range); changed(); });
+      return {
+        set(values) { ranges.forEach((range, at) => { range.value = values[at]; tell(range); }); },
+        redraw: () => ranges.forEach(tell),
+        read: () => ({ feed: [floats(ranges.map((range) => Number(range.value)), [1, ranges.length])] }),
+      };
+    },
+
+    plane(root, config, changed) {
+      const svg = root.querySelector(".nn-plane > svg");
+      const line = svg.querySelector(".nn-line");
+      let points = [], held = -1, moved = false;
+      const marks = () => [...svg.querySelectorAll(".nn-point")];
+
+      function build() {
+        marks().forEach((mark) => mark.remove());
+        svg.insertAdjacentHTML("beforeend", points.map(() =>
+          '<g class="nn-point" tabindex="0" role="button"></g>').join(""));
+        points.forEach((_, at) => draw(at));
+      }
+      function draw(at) {
+        const [x, y, kind] = points[at];
+        const mark = marks()[at];
+        mark.dataset.kind = kind;
+        mark.setAttribute("transform", `translate(${(100 * x).toFixed(1)} ${(-100 * y).toFixed(1)})`);
+        mark.setAttribute("aria-label",
+          `Point ${at + 1}, ${config.classes[kind]}, at ${x.toFixed(2)}, ${y.toFixed(2)}`);
+        mark.innerHTML = '<circle class="nn-reach" r="20"/>' +
+          (kind ? '<rect x="-7" y="-7" width="14" height="14"/>' : '<circle r="8"/>');
+      }
+      function place(event) {
+        const inverse = svg.getScreenCTM().inverse();
+        const { x, y } = new DOMPoint(event.clientX, event.clientY).matrixTransform(inverse);
+        return [clamp(x / 100, -1, 1), clamp(-y / 100, -1, 1)];
+      }
+      function move(at, x, y) {
+        points[at] = [x, y, points[at][2]];
+        draw(at);
+        changed();
+      }
+      function turn(at) {
+        points[at] = [points[at][0], points[at][1], 1 - points[at][2]];
+        draw(at);
+        changed();
+      }
+      const nearest = (x, y) => points.map((p) => Math.hypot(p[0] - x, p[1] - y))
+        .reduce((best, away, at, all) => (away < all[best] ? at : best), 0);
+      let from = null;
+      const handle = (event) => {
+        if (event.type === "pointerdown") {
+          const mark = event.target.closest?.(".nn-point");
+          held = mark ? marks().indexOf(mark) : -1;
+          if (mark && held < 0) held = nearest(...place(event)); // touched before this script came
+          moved = false;
+          from = [event.clientX, event.clientY];
+          if (held >= 0) try { svg.setPointerCapture(event.pointerId); } catch { /* replayed */ }
+        } else if (held < 0) return;
+        else if (event.type === "pointermove") {
+          moved ||= Math.hypot(event.clientX - from[0], event.clientY - from[1]) > 4;
+          if (moved) move(held, ...place(event));
+        } else {
+          if (!moved && event.type === "pointerup") turn(held);
+          held = -1;
+        }
+      };
+      for (const kind of ["pointerdown", "pointermove", "pointerup", "pointercancel"])
+        svg.addEventListener(kind, handle);
+      svg.addEventListener("keydown", (event) => {
+        const at = marks().indexOf(event.target.closest(".nn-point"));
+        if (at < 0) return;
+        const step = STEPS[event.key];
+        if (!step && event.key !== "Enter" && event.key !== " ") return;
+        event.preventDefault();
+        if (step) move(at, clamp(points[at][0] + 0.05 * step[0], -1, 1),
+          clamp(points[at][1] - 0.05 * step[1], -1, 1));
+        else turn(at);
+      });
+      return {
+        set(value) { points = value.map((point) => [...point]); build(); },
+        replay: handle,
+        read() {
+          if (!points.length) return { error: "There is no point: choose an example." };
+          return { feed: [floats(points.flatMap(([x, y]) => [x, y]), [points.length, 2]),
+            whole(points.map((point) => point[2]), [points.length])], points };
+        },
+        mark(at) { marks().forEach((mark, k) => mark.toggleAttribute("data-held", k === at)); },
+        line([across, up, bias]) {
+          const length = across ** 2 + up ** 2;
+          if (length < 1e-12) return line.setAttribute("d", "");
+          const x = (-bias * across) / length, y = (-bias * up) / length;
+          const along = 3 / Math.sqrt(length);
+          const ends = [-1, 1].map((s) =>
+            [100 * (x + s * along * -up), -100 * (y + s * along * across)].map((k) => k.toFixed(1)));
+          line.setAttribute("d", `M${ends[0].join(" ")}L${ends[1].join(" ")}`);
+        },
+      };
+    },
+  };
+
+  // ---------------------------------------------------------------- how a model is run
+
+  /** Return a function that runs the last of several calls, and never two at once. */
+  function latest(work) {
+    let turn = 0;
+    const current = (mine) => mine === turn;
+    return {
+      stop() { turn += 1; },
+      go(...given) {
+        const mine = (turn += 1);
+        return work(() => current(mine), ...given);
+      },
+    };
+  }
+
+  function pressed(button, on, words) {
+    button.textContent = on ? "Stop" : words;
+    button.toggleAttribute("data-running", on);
+  }
+
+  const runs = {
+    once: (_, form) => {
+      const answer = latest(async (current) => {
+        const reading = form.given.read();
+        if (reading.error) return form.refuse(reading.error);
+        const answers = await form.ask(reading.feed);
+        if (current()) form.show(answers, reading);
+      });
+      return { changed: answer.go, begin: answer.go };
+    },
+
+    writes: (config, form) => {
+      const button = (name) => form.root.querySelector(`[data-do=${name}]`);
+      const heat = button("temperature");
+      const window_ = form.config.given.length;
+      let text = null; // where the writing stands
+
+      async function feed(letters) {
+        if (!config.state) {
+          const kept = text.row.slice(-window_);
+          const row = [...kept, ...new Array(window_ - kept.length).fill(0)];
+          text.answers = await form.ask([whole(row, [1, window_])]);
+          text.context.row = kept.length - 1;
+          return;
+        }
+        for (const letter of letters) {
+          const answers = await form.ask([whole([letter], [1]), text.state]);
+          const last = answers.pop();
+          text.state = { type: "float32", data: last.data, dims: last.dims };
+          text.answers = answers;
+        }
+      }
+
+      async function anew() {
+        const reading = form.given.read();
+        if (reading.error) {
+          text = null;
+          form.refuse(reading.error);
+          return false;
+        }
+        const size = (config.state ?? []).reduce((a, b) => a * b, 1);
+        text = { row: [...reading.ids], context: { ...reading, made: "" }, done: false,
+          state: config.state && floats(new Float32Array(size), config.state) };
+        await feed(text.row);
+        return true;
+      }
+
+      async function letter() {
+        const next = drawn(rowOf(text.answers[0], text.context), Number(heat.value));
+        if (next === config.stop) {
+          text.done = true;
+          return;
+        }
+        text.row.push(next);
+        text.context.made += config.letters[next];
+        await feed([next]);
+        text.done = [...text.context.made].length >= config.most;
+      }
+
+      const show = (quiet) => form.show(text.answers, text.context, quiet);
+      const read = latest(async (current) => {
+        pressed(button("write"), false, "Write");
+        if ((await anew()) && current()) show();
+      });
+      const write = latest(async (current, one) => {
+        read.stop();
+        if ((!text || text.done) && !(await anew())) return;
+        if (!one) pressed(button("write"), true, "Write");
+        do {
+          await letter();
+          if (!current()) return;
+          show(!one && !text.done);
+          if (!one && !text.done) await pause(40);
+          if (!current()) return;
+        } while (!one && !text.done);
+        pressed(button("write"), false, "Write");
+        form.say(`${text.context.note} ${text.done ? "It wrote" : "So far"}: ` +
+          `“${text.context.given}${text.context.made}”.`);
+      });
+      button("write").addEventListener("click", () => {
+        if (!button("write").hasAttribute("data-running")) return write.go(false);
+        write.stop();
+        pressed(button("write"), false, "Write");
+      });
+      button("letter").addEventListener("click", () => {
+        pressed(button("write"), false, "Write");
+        write.go(true);
+      });
+      const warm = () => { heat.closest("label").querySelector("output").value = heat.value; };
+      heat.addEventListener("input", warm);
+      warm(); // it may have been moved before this script had come
+      const changed = () => { write.stop(); read.go(); };
+      return { changed, begin: changed };
+    },
+
+    translates: (config, form) => {
+      const button = form.root.querySelector("[data-do=translate]");
+      const answer = latest(async (current, wait) => {
+        if (wait) await pause(350);
+        if (!current()) return;
+        const reading = form.given.read();
+        if (reading.error) return form.refuse(reading.error);
+        const before = new Array(config.steps).fill(0);
+        const context = { ...reading, made: "" };
+        for (let step = 0; step < config.steps; step++) {
+          const began = performance.now();
+          const answers = await form.ask([reading.feed[0], whole(before, [1, config.steps])]);
+          if (!current()) return;
+          const next = argmax(rowOf(answers[0], { row: step }));
+          context.made += config.symbols[next];
+          if (step + 1 < config.steps) before[step + 1] = next;
+          form.show(answers, context, true);
+          await pause(Math.max(0, 45 - (performance.now() - began)));
+        }
+        form.say(`${context.note} It wrote ${context.made}.`);
+      });
+      button.addEventListener("click", () => answer.go(false));
+      return { changed: () => answer.go(true), begin: () => answer.go(false) };
+    },
+
+    repeats: (config, form) => {
+      const [go, one] = ["run", "step"].map((name) => form.root.querySelector(`[data-do=${name}]`));
+      const step = async () => {
+        const answers = await form.ask(form.given.read().feed);
+        form.given.put(answers[0].data);
+        form.show(answers, {}, true);
+      };
+      const run = latest(async (current) => {
+        pressed(go, true, "Run");
+        for (let steps = 1; current(); steps++) {
+          const began = performance.now();
+          await step();
+          form.say(`Step ${steps}`);
+          await pause(Math.max(0, 1000 / config.perSecond - (performance.now() - began)));
+        }
+      });
+      const halt = () => { run.stop(); pressed(go, false, "Run"); };
+      go.addEventListener("click", () => (go.hasAttribute("data-running") ? halt() : run.go()));
+      one.addEventListener("click", () => { halt(); step(); });
+      return { changed() {}, begin() { form.say("The model is here: damage the picture, press Run."); } };
+    },
+
+    corrects: (config, form) => {
+      const [go, one, again] = ["run", "step", "again"].map((name) =>
+        form.root.querySelector(`[data-do=${name}]`));
+      const { given } = form;
+      let w = [0, 0, 0], at = 0, count = 0;
+
+      const score = ([x, y]) => w[0] * x + w[1] * y + w[2];
+      const wrong = (points) => points.filter((point) => (score(point) >= 0 ? 1 : 0) !== point[2]);
+      function tell() {
+        const { points } = given.read();
+        const left = wrong(points).length;
+        given.line(w);
+        const told = `${count} correction${count === 1 ? "" : "s"}, ` +
+          `${left} point${left === 1 ? "" : "s"} on the wrong side`;
+        form.show([], { made: told }, true);
+        return left;
+      }
+      /** Go on to the next point that lies wrong, and turn the line by it. */
+      function correct() {
+        const { points } = given.read();
+        for (let tried = 0; tried < points.length; tried++) {
+          const here = at % points.length;
+          const point = points[here];
+          at = here + 1;
+          const error = point[2] - (score(point) >= 0 ? 1 : 0);
+          if (!error) continue;
+          w = [w[0] + error * point[0], w[1] + error * point[1], w[2] + error];
+          count += 1;
+          given.mark(here);
+          return true;
+        }
+        given.mark(-1);
+        return false;
+      }
+      const end = (left) => form.say(left === 0
+        ? `Done: the line parts the classes, after ${count} corrections.`
+        : `After ${count} corrections ${left} still lie wrong. If no line parts them, it never ends.`);
+      const run = latest(async (current) => {
+        pressed(go, true, "Run");
+        form.say("Correcting …");
+        const until = count + config.most;
+        while (current() && count < until && correct()) {
+          tell();
+          await pause(count < 30 ? 150 : 20);
+        }
+        if (!current()) return;
+        pressed(go, false, "Run");
+        end(tell());
+      });
+      const halt = () => { run.stop(); pressed(go, false, "Run"); };
+      const reset = () => { w = [0, 0, 0], at = 0, count = 0; given.mark(-1); };
+      go.addEventListener("click", () => (go.hasAttribute("data-running") ? halt() : run.go()));
+      one.addEventListener("click", () => {
+        halt();
+        correct();
+        const left = tell();
+        form.say(left ? `${left} to go.` : `Done, after ${count} corrections.`);
+      });
+      again.addEventListener("click", () => {
+        halt();
+        reset();
+        tell();
+        form.say("The weights are zero again.");
+      });
+      return {
+        changed() {
+          count = 0;
+          if (!go.hasAttribute("data-running")) {
+            reset();
+            run.go();
+          } else tell();
+        },
+        begin: () => { reset(); run.go(); },
+      };
+    },
+  };
+
+  // ---------------------------------------------------------------- the engine
+
+  let engine = null;
+
+  /** Load onnxruntime's script and machine, once; one thread, no worker, nothing fetched. */
+  const ready = () => (engine ??= (async () => {
+    await Promise.all([nnLoad("vendor/live/ort.js"), nnLoad("vendor/live/engine.js")]);
+    const packed = new Blob([bytes(self.nnEngine)]).stream();
+    const unpacked = packed.pipeThrough(new DecompressionStream("gzip"));
+    ort.env.wasm.wasmBinary = await new Response(unpacked).arrayBuffer();
+    self.nnEngine = null;
+    ort.env.wasm.numThreads = 1;
+    ort.env.wasm.proxy = false;
+    ort.env.logLevel = "error";
+    return ort;
+  })().catch((error) => {
+    engine = null;
+    throw error;
+  }));
+
+  async function opened(file) {
+    const { InferenceSession } = await ready();
+    return InferenceSession.create(bytes(file), { executionProviders: ["wasm"], logSeverityLevel: 3 });
+  }
+
+  // ---------------------------------------------------------------- a form
+
+  function start(figure, early) {
+    const { config, onnx } = self.nnModels[figure.dataset.live];
+    const root = figure.querySelector(".nn-given");
+    const told = figure.querySelector(".nn-live-told");
+    let session = null, queue = Promise.resolve(), broken = false;
+
+    const form = {
+      root, config,
+      say(words) { if (!broken) told.textContent = words.trim(); },
+      refuse(words) {
+        figure.dataset.state = "refused";
+        form.say(words);
+      },
+      show(answers, context, quiet = false) {
+        figure.dataset.state = "live";
+        const words = parts.map((part) => part.show(answers, context)).filter(Boolean);
+        if (!quiet) form.say(`${context.note ?? ""} The model says: ${words.join("; ")}.`);
+      },
+      /** Run the model; one run follows the other. */
+      ask(feed) {
+        const run = async () => {
+          session ??= opened(onnx);
+          const model = await session;
+          const given = feed.map((x, at) =>
+            [model.inputNames[at], new ort.Tensor(x.type, x.data, x.dims)]);
+          const found = await model.run(Object.fromEntries(given));
+          return model.outputNames.map((name) => found[name]);
+        };
+        const answer = queue.then(run);
+        queue = answer.catch(() => {});
+        answer.catch(fail);
+        return answer;
+      },
+    };
+    function fail() {
+      if (broken) return;
+      form.say("The model could not be loaded: what you see is the recorded example. " +
+        "A click tries again.");
+      figure.dataset.state = "failed";
+      session = null;
+    }
+    // What fails is told in words; a console has no reader.
+    const calm = (work) => (...given) => Promise.resolve(work?.(...given)).catch(() => {});
+
+    const parts = config.shown.map((part, at) =>
+      outputs[part.kind](figure.querySelectorAll(".nn-shown > .nn-now")[at], part));
+    let run = null;
+    form.given = inputs[config.given.kind](root, config.given, () => run?.changed());
+    const made = runs[config.run.kind](config.run, form);
+    run = { changed: calm(made.changed), begin: calm(made.begin) };
+
+    figure.dataset.state = "live";
+    const examples = Object.values(config.given.examples);
+    for (const button of root.querySelectorAll("[data-example]"))
+      button.addEventListener("click", () => {
+        form.given.set(examples[button.dataset.example]);
+        run.begin();
+      });
+
+    // What was done before this script had come.
+    const touched = early.filter((event) => event.isTrusted || event.type);
+    const button = touched.findLast((event) => event.type === "click")?.target.closest("button");
+    const drew = touched.some((event) => event.type === "pointerdown" && form.given.replay);
+    const typed = touched.some((event) => event.type === "input" || event.type === "change");
+    if (!typed && !drew) form.given.set(config.example);
+    else if (config.given.kind === "plane" || config.given.kind === "damage")
+      form.given.set(config.example);
+    if (drew) touched.filter((event) => event.type.startsWith("pointer")).forEach(form.given.replay);
+    else form.given.redraw?.();
+    if (button) button.isConnected && button.click();
+    else if (!drew) run.begin();
+    form.run = run;
+    figure.nnForm = form; // for tests, and for the curious
+  }
+
+  return { start };
+})();

@@ -1,0 +1,35 @@
+"""Trained models that a reader can touch on the published page, with no kernel behind it.
+
+`live(model, given, *shown, …)` puts a small module between an input and an output:
+
+* inputs: `DrawingPad`, `TextField`, `Sliders`, `Plane`, `Damage`;
+* outputs: `Bars`, `Text`, `Picture`, `HeatMap`, `Curve`;
+* how the model is run: `Once`, `Writes` (one letter after the other), `Translates`, `Repeats` (its
+  answer is its next input), `Corrects` (a learning rule, which runs in the page itself).
+
+In a notebook the same call shows a form of ipywidgets around the module itself.
+"""
+
+from nnlib.live.inputs import Damage, DrawingPad, Plane, Sliders, TextField
+from nnlib.live.outputs import Bars, Curve, HeatMap, Picture, Text
+from nnlib.live.runs import Corrects, Once, Repeats, Translates, Writes
+from nnlib.live.show import live
+
+__all__ = [
+    "Bars",
+    "Corrects",
+    "Curve",
+    "Damage",
+    "DrawingPad",
+    "HeatMap",
+    "Once",
+    "Picture",
+    "Plane",
+    "Repeats",
+    "Sliders",
+    "Text",
+    "TextField",
+    "Translates",
+    "Writes",
+    "live",
+]

@@ -1,0 +1,131 @@
+"""A torch module as an ONNX file, held to the module's own answers."""
+
+import copy
+import logging
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nnlib.distribution import extra
+
+LARGEST = 400_000
+"""Bytes of a model: a page that is touched downloads it."""
+TOLERANCE = 1e-5
+
+Feed = tuple[Tensor, ...]
+
+
+class ExportError(ValueError):
+    """A module whose file is too large, or does not answer as the module does."""
+
+
+def answers(model: nn.Module, feed: Feed) -> tuple[Tensor, ...]:
+    """Return the outputs of a module, as a tuple, whatever mode it is in."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            found = model(*feed)
+    finally:
+        model.train(training)
+    return (found,) if isinstance(found, Tensor) else tuple(found)
+
+
+def exported(model: nn.Module, feeds: Sequence[Feed]) -> bytes:
+    """Return a module as ONNX, whose inputs are `x0`, `x1`, … and whose outputs `y0`, `y1`, ….
+
+    Args:
+        model: the module; it is left as it is.
+        feeds: what it takes, one or more times; all shapes are those of the first.
+
+    Raises:
+        ExportError: the file is larger than 400 kB, or onnxruntime's answers to `feeds` differ
+            from the module's by more than 10⁻⁵.
+
+    Example:
+        >>> file = exported(nn.Linear(2, 1), [(torch.ones(1, 2),)])
+        >>> len(file) < 2000
+        True
+    """
+    plain = copy.deepcopy(model).cpu().eval()
+    count = len(answers(plain, feeds[0]))
+    proto = _proto(plain, feeds[0], count)
+    _forget_where_it_came_from(proto)
+    content = proto.SerializeToString()
+    if len(content) > LARGEST:
+        raise ExportError(
+            f"the model takes {len(content):,} bytes, at most {LARGEST:,}: make it smaller"
+        )
+    for number, feed in enumerate(feeds):
+        for got, wanted in zip(runs(content, feed), answers(plain, feed), strict=True):
+            error = np.abs(got - wanted.numpy()).max(initial=0.0)
+            limit = TOLERANCE * max(1.0, float(wanted.abs().max()))
+            if not error <= limit:
+                raise ExportError(
+                    f"the file differs from the module by {error:.2g} on input {number}"
+                )
+    return content
+
+
+def runs(content: bytes, feed: Feed) -> list[np.ndarray]:
+    """Return what onnxruntime answers."""
+    with extra("live"):
+        import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(
+        content, options, providers=["CPUExecutionProvider"]
+    )
+    names = [given.name for given in session.get_inputs()]
+    given = [value.detach().cpu().numpy() for value in feed]
+    return session.run(None, dict(zip(names, given, strict=True)))
+
+
+def _proto(model: nn.Module, feed: Feed, count: int) -> Any:
+    with extra("live"):
+        import onnx  # noqa: F401  (whether it is there)
+        import onnxscript  # noqa: F401
+
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # of operators that are not installed
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                model,
+                tuple(value.detach().cpu() for value in feed),
+                dynamo=True,
+                optimize=False,  # the engine does that when it loads the file
+                verbose=False,
+                input_names=[f"x{at}" for at in range(len(feed))],
+                output_names=[f"y{at}" for at in range(count)],
+            )
+    finally:
+        logging.disable(before)
+    assert program is not None
+    return program.model_proto
+
+
+def _forget_where_it_came_from(proto: Any) -> None:
+    """Drop what only a debugger reads: paths of this machine, half of a small file."""
+    proto.ClearField("metadata_props")
+    proto.graph.ClearField("metadata_props")
+    proto.graph.ClearField("value_info")
+    for node in proto.graph.node:
+        node.ClearField("metadata_props")
+        node.ClearField("doc_string")
+    for value in (*proto.graph.input, *proto.graph.output, *proto.graph.initializer):
+        value.ClearField("metadata_props")
+        value.ClearField("doc_string")
+    for function in proto.functions:
+        function.ClearField("metadata_props")
+        function.ClearField("doc_string")
+        for node in function.node:
+            node.ClearField("metadata_props")
+            node.ClearField("doc_string")

@@ -1,0 +1,224 @@
+"""What a live model shows: how its tensors become bars, letters, pictures, maps and lines."""
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nnlib.live import drawing
+from nnlib.live.inputs import Context
+
+Outputs = Sequence[Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """An output of a live model: what all of them have.
+
+    Attributes:
+        label: its heading.
+        of: which of the module's outputs it shows.
+    """
+
+    label: str = ""
+    of: int = 0
+    kind = ""
+
+    def config(self) -> dict[str, Any]:
+        """Return what the page's script needs to know."""
+        return {"kind": self.kind, "label": self.label, "of": self.of}
+
+    def body(self, outputs: Outputs, context: Context) -> str:
+        """Return what is shown of one answer."""
+        raise NotImplementedError
+
+    def markup(self, outputs: Outputs, context: Context) -> str:
+        """Return the output as the page shows it."""
+        head = f"<span>{html.escape(self.label)}</span>" if self.label else ""
+        return (
+            f'<div class="nn-shown nn-{self.kind}">{head}{self.frame()[0]}'
+            f"{self.body(outputs, context)}{self.frame()[1]}</div>"
+        )
+
+    def frame(self) -> tuple[str, str]:
+        """Return what stands around the body, whatever is shown."""
+        return '<div class="nn-now">', "</div>"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bars(Shown):
+    """A bar for each class, as long as its share.
+
+    Attributes:
+        names: of the classes, in the order of the outputs.
+        top: how many of the largest to show, the largest first; all in their own order if None.
+        softmax: whether the module's outputs are logits.
+
+    Example:
+        >>> bars = Bars(names=["no", "yes"])
+        >>> "73 %" in bars.markup([torch.tensor([[0.0, 1.0]])], {})
+        True
+    """
+
+    names: Sequence[str]
+    top: int | None = None
+    softmax: bool = True
+    kind = "bars"
+
+    def config(self) -> dict[str, Any]:
+        """Return what the page's script needs to know."""
+        own = {"names": list(self.names), "top": self.top, "softmax": self.softmax}
+        return super().config() | own
+
+    def frame(self) -> tuple[str, str]:
+        """Return a list around the bars."""
+        return '<ol class="nn-now">', "</ol>"
+
+    def body(self, outputs: Outputs, context: Context) -> str:
+        """Return the bars; of an answer for each place, those of the place that is asked for."""
+        row = shares(outputs[self.of], context, self.softmax)
+        order = list(range(len(row)))
+        if self.top is not None:
+            order = row.argsort(descending=True, stable=True)[: self.top].tolist()
+        best = int(row.argmax())
+        rows = [(self.names[at], float(row[at])) for at in order]
+        return drawing.bar_rows(rows, order.index(best))
+
+
+def shares(values: Tensor, context: Context, softmax: bool) -> Tensor:
+    """Return the row that is asked for, as shares."""
+    rows = values.reshape(-1, values.shape[-1])
+    at = context.get("row", context.get("place"))
+    row = rows[(at if at is not None else 0) if len(rows) > 1 else 0]
+    return row.softmax(0) if softmax else row
+
+
+@dataclass(frozen=True, kw_only=True)
+class Text(Shown):
+    """What was given, and what the model made of it or added to it.
+
+    Attributes:
+        joined: whether the model's letters continue the given ones; else they stand alone.
+        fill: the letter of each number, where the model fills the gaps of what was given.
+
+    Example:
+        >>> Text().body([], {"given": "ab", "made": "c"})
+        'ab<mark>c</mark>'
+    """
+
+    joined: bool = True
+    fill: Sequence[str] | None = None
+    kind = "text"
+
+    def config(self) -> dict[str, Any]:
+        """Return what the page's script needs to know."""
+        fill = None if self.fill is None else list(self.fill)
+        return super().config() | {"joined": self.joined, "fill": fill}
+
+    def body(self, outputs: Outputs, context: Context) -> str:
+        """Return the letters, the model's own marked."""
+        given, made = context.get("given", ""), context.get("made", "")
+        if self.fill is not None:
+            best = outputs[self.of].reshape(-1, outputs[self.of].shape[-1]).argmax(-1)
+            blank, front = context["blank"], context.get("front", 0)
+            return "".join(
+                f"<mark>{html.escape(self.fill[int(best[front + at])])}</mark>"
+                if letter == blank
+                else html.escape(letter)
+                for at, letter in enumerate(given)
+            )
+        before = html.escape(given) if self.joined else ""
+        return f"{before}<mark>{html.escape(made)}</mark>".replace("\n", "<br>")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture(Shown):
+    """A grey picture.
+
+    Attributes:
+        shape: height and width.
+        low: the value that is shown as paper.
+        high: the value that is shown as ink.
+
+    Example:
+        >>> Picture(shape=(1, 2)).body([torch.tensor([0.0, 1.0])], {}).count("M1 0")
+        1
+    """
+
+    shape: tuple[int, int]
+    low: float = 0.0
+    high: float = 1.0
+    kind = "picture"
+
+    def config(self) -> dict[str, Any]:
+        """Return what the page's script needs to know."""
+        return super().config() | {
+            "shape": self.shape,
+            "low": self.low,
+            "high": self.high,
+        }
+
+    def body(self, outputs: Outputs, context: Context) -> str:
+        """Return the picture."""
+        picture = outputs[self.of].reshape(self.shape)
+        scaled = (picture - self.low) / (self.high - self.low)
+        return drawing.pixels(scaled, self.label or "The model's picture")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeatMap(Shown):
+    """Weights between 0 and 1: a row for each letter that was written, a column for each read.
+
+    Example:
+        >>> map_ = HeatMap(of=0).body([torch.ones(1, 1, 1)], {"given": "a", "made": "b"})
+        >>> map_.count("<rect")
+        1
+    """
+
+    of: int = 1
+    kind = "heat"
+
+    def frame(self) -> tuple[str, str]:
+        """Return a box that scrolls sideways."""
+        label = html.escape(self.label or "Map of weights")
+        return (
+            f'<div class="nn-now" tabindex="0" role="group" aria-label="{label}">',
+            "</div>",
+        )
+
+    def body(self, outputs: Outputs, context: Context) -> str:
+        """Return the map."""
+        weights = outputs[self.of]
+        weights = weights.reshape(-1, weights.shape[-1])
+        return drawing.heat(weights, list(context["made"]), list(context["given"]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve(Shown):
+    """A line through the numbers of an output.
+
+    Example:
+        >>> "0 to 2" in Curve(label="y").body([torch.tensor([0.0, 2.0])], {})
+        True
+    """
+
+    kind = "curve"
+
+    def body(self, outputs: Outputs, context: Context) -> str:
+        """Return the line, with its least and its largest number."""
+        return drawing.curve(
+            outputs[self.of].flatten().tolist(), self.label or "output"
+        )
+
+
+def best(values: Tensor, context: Context, temperature: float, generator: Any) -> int:
+    """Return a number drawn from the row of logits that is asked for; the largest at 0."""
+    row = shares(values, context, softmax=False)
+    if temperature <= 0:
+        return int(row.argmax())
+    return int(
+        torch.multinomial((row / temperature).softmax(0), 1, generator=generator)
+    )

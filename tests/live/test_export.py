@@ -1,0 +1,61 @@
+import pytest
+import torch
+from torch import nn
+
+from nnlib.live import export
+
+pytest.importorskip("onnxruntime")
+FEED = (torch.tensor([[1.0, -2.0]]),)
+
+
+class Two(nn.Module):
+    """A step of a recurrent network: two inputs, two outputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.cell = nn.Embedding(4, 3), nn.GRUCell(3, 5)
+        self.dropout = nn.Dropout(0.5)
+
+    def forward(self, letter, state):
+        state = self.cell(self.dropout(self.embed(letter)), state)
+        return state.sum(-1), state
+
+
+def test_the_file_answers_as_the_module_on_other_inputs_too():
+    model = Two()
+    feed = (torch.tensor([1]), torch.zeros(1, 5))
+    content = export.exported(model, [feed])
+    other = (torch.tensor([3]), torch.rand(1, 5))
+    wanted = export.answers(model, other)
+    for got, want in zip(export.runs(content, other), wanted, strict=True):
+        torch.testing.assert_close(torch.from_numpy(got), want, atol=1e-6, rtol=0)
+
+
+def test_the_module_stays_in_training_mode():
+    model = Two().train()
+    export.exported(model, [(torch.tensor([1]), torch.zeros(1, 5))])
+    assert model.training and model.dropout.training
+
+
+def test_the_file_says_nothing_of_this_machine():
+    content = export.exported(nn.Linear(2, 3), [FEED])
+    assert b"site-packages" not in content and b".py" not in content
+
+
+def test_a_module_that_answers_otherwise_each_time_is_refused():
+    class Restless(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.calls = 0
+
+        def forward(self, x):
+            self.calls += 1
+            return x * self.calls
+
+    with pytest.raises(export.ExportError, match="differs from the module by"):
+        export.exported(Restless(), [FEED, FEED])
+
+
+def test_a_module_that_is_too_large_is_refused():
+    with pytest.raises(export.ExportError, match="at most 400,000"):
+        export.exported(nn.Linear(2, 50_000), [FEED])

@@ -1,0 +1,69 @@
+import pytest
+import torch
+from torch import nn
+
+from nnlib.live import inputs, runs
+
+
+class Counts(nn.Module):
+    """Guesses the letter after the last one, of "abc"; with a state, it also counts its steps."""
+
+    def forward(self, letter, state=None):
+        after = 20 * nn.functional.one_hot((letter + 1) % 3, 3).float()
+        return after if state is None else (after, state + 1)
+
+
+FIELD = inputs.TextField(label="w", letters="abc", length=3, keep="last")
+
+
+def test_letter_by_letter_the_state_goes_along():
+    writes = runs.Writes(letters="abc", most=4, state=torch.zeros(1, 1))
+    answer = writes.answer(Counts(), FIELD, "ab")
+    assert answer.context["made"] == "cabc"
+    letter, state = answer.feed
+    assert letter.tolist() == [1] and state.tolist() == [[1.0]]  # at the first guess: one was read
+
+
+def test_without_a_state_it_sees_a_window():
+    answer = runs.Writes(letters="abc", most=5).answer(Counts(), FIELD, "ab")
+    assert answer.context["made"] == "cabca"
+    assert answer.feed[0].tolist() == [[0, 1, 0]] and answer.context["row"] == 1
+
+
+def test_it_stops_where_the_text_ends():
+    answer = runs.Writes(letters="abc", most=9, stop=2).answer(Counts(), FIELD, "a")
+    assert answer.context["made"] == "b"
+
+
+def test_a_translation_feeds_back_what_it_wrote():
+    class Copies(nn.Module):
+        def forward(self, x, before):
+            seen = before.cumsum(1) + x[:, :1]
+            return nn.functional.one_hot(seen % 3, 3).float(), torch.rand(1, 4, x.shape[1])
+
+    translates = runs.Translates(symbols="abc", steps=4)
+    answer = translates.answer(Copies(), FIELD, "bc")
+    assert answer.context["made"] == "bcbc"
+    assert answer.feed[1].tolist() == [[0, 1, 2, 1]]
+    assert answer.outputs[1].shape == (1, 4, 2)
+
+
+def test_what_repeats_is_fed_its_own_answer():
+    sliders = inputs.Sliders(label="s", ranges={"x": (0, 1, 0.1)})
+    answer = runs.Repeats(steps=3).answer(nn.Identity(), sliders, [0.5])
+    assert answer.outputs[0].tolist() == [[0.5]]
+
+    class Halves(nn.Module):
+        def forward(self, x):
+            return x / 2
+
+    assert runs.Repeats(steps=3).answer(Halves(), sliders, [1.0]).outputs[0].item() == 1 / 8
+    with pytest.raises(ValueError, match="per_second"):
+        runs.Repeats(per_second=0)
+
+
+def test_a_rule_moves_the_line():
+    plane = inputs.Plane(label="p", classes=("o", "x"))
+    corrects = runs.Corrects(rule=lambda points, classes: ((1.0, 0.0, 0.0), 7))
+    answer = corrects.answer(None, plane, [(0.5, 0, 1), (-0.5, 0, 0), (0.1, 0, 0)])
+    assert answer.context["made"] == "7 corrections, 1 points on the wrong side"
