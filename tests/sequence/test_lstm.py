@@ -16,6 +16,7 @@ from torch import nn
 from torch.func import functional_call, jacrev
 
 from nnlib.sequence.lstm import LSTM, PeepholeLSTM, cell_jacobian, chrono_, forget_bias_
+from nnlib.train.update import take_step
 from tests.support import Example, refuses
 
 
@@ -78,7 +79,7 @@ def drawn(make, size):
 
 
 @pytest.mark.equation("lstm-input", "lstm-forget", "lstm-candidate", "lstm-output", "lstm-cell",
-                      "lstm-hidden")  # fmt: skip
+                      "lstm-hidden", "lstm-update")  # fmt: skip
 @settings(max_examples=25, deadline=None)
 @given(size=sizes)
 def test_every_gate_and_state_is_that_of_a_loop_over_numbers(size):
@@ -363,6 +364,25 @@ def test_always_answering_one_is_off_by_a_sixth():
     exact, _ = scipy.integrate.dblquad(lambda a, b: (a + b - 1) ** 2, 0, 1, 0, 1)
     assert exact == pytest.approx(1 / 6, abs=1e-9)
     assert 2 * scipy.stats.uniform.var() == pytest.approx(1 / 6, abs=1e-12)
+
+
+@pytest.mark.equation("lstm-clip")
+@pytest.mark.parametrize("longest", [0.01, 1.0, 1e6])
+def test_clipping_is_the_nearest_gradient_that_is_short_enough(longest):
+    """Scaling down to the ball is the projection onto it, and what torch's function does."""
+    torch.manual_seed(8)
+    layer = LSTM(2, 3, dtype=torch.float64)
+    layer(torch.randn(4, 6, 2).double())[0].square().sum().backward()
+    parameters = list(layer.parameters())
+    q = torch.cat([p.grad.flatten() for p in parameters])
+    wanted = min(1.0, longest / math.sqrt(sum(v * v for v in q.tolist()))) * q
+    take_step(torch.optim.SGD(parameters, lr=0.0), clip=longest)
+    got = torch.cat([p.grad.flatten() for p in parameters])
+    torch.testing.assert_close(got, wanted, rtol=1e-5, atol=0)  # torch adds 1e-6 to the norm
+    assert got.norm() <= longest
+    others = torch.randn(200, len(q)).double()
+    others *= (longest / others.norm(dim=1, keepdim=True)).clamp(max=1)
+    assert ((others - q).norm(dim=1) >= (got - q).norm() * (1 - 1e-5)).all()
 
 
 @pytest.mark.equation("lstm-readout", "lstm-objective")
