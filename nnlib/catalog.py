@@ -229,7 +229,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     Architecture(
         "lstm", "sequence", "LSTM",
         idea="A cell that is added to rather than overwritten, behind gates that open and close.",
-        year=1997, people="Hochreiter and Schmidhuber; forget gate: Gers et al. 2000",
+        year=1997, people="Hochreiter and Schmidhuber; forget gate: Gers et al. 1999",
         ancestors=("rnn",), source="hochreiter1997long",
         module="nnlib.sequence.lstm", cls="LSTM", trained_by="gradient",
         parameters="4h (d + h + 1); torch's two biases: 4h (d + h + 2)",

@@ -1,7 +1,7 @@
 r"""LSTM: a state that is added to, behind gates that decide what to forget, write and show.
 
 Chapter: chapters/sequence/lstm.md     Papers: Hochreiter and Schmidhuber 1997; forget gate: Gers et
-al. 2000
+al. 1999
 Axes: b batch, t time, d input features, h hidden features, l layers times directions.
 """
 
