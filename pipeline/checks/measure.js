@@ -94,11 +94,22 @@
 
   /** What is wrong with formulas that must be scrolled, of which the first three are looked at. */
   const scrolled = async () => {
+    // What a closed fold holds is laid out, and marked as scrolling, only once it is opened.
+    const folds = [...document.querySelectorAll("article details:not([open])")].filter((fold) =>
+      fold.querySelector(".nn-formula"),
+    );
+    for (const fold of folds) fold.open = true;
+    const wrong = await scrolledNow();
+    for (const fold of folds) fold.open = false;
+    return wrong;
+  };
+  const scrolledNow = async () => {
     const boxes = [...document.querySelectorAll("article .nn-formula")];
     const name = (box) => box.parentElement.id || box.textContent.trim().slice(0, 40);
     const scrolls = (box) => box.scrollWidth > box.clientWidth + 1;
     const tick = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
     const wrong = [];
+    for (let count = 0; count < 3; count++) await tick();
     for (const box of boxes)
       if (box.tabIndex === 0 && !scrolls(box)) wrong.push(`stop: ${name(box)}`);
     for (const box of boxes.filter(scrolls).slice(0, 3)) {
