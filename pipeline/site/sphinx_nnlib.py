@@ -2,8 +2,8 @@
 
 Docstrings with `$maths$`, links between paired chapters, no third party on the pages; beside it,
 `bibliography` has the lists of works, `figures` numbers the figures, `folds` says what is folded,
-`frame` what stands around a page, `search` what is found, and `incremental` tells which pages to
-write again.
+`promises` what ✓ means, `frame` what stands around a page, `search` what is found, and
+`incremental` tells which pages to write again.
 """
 
 import posixpath
@@ -25,6 +25,7 @@ from pipeline.site import (
     heroes,
     incremental,
     maths,
+    promises,
     read_first,
     reader,
     search,
@@ -46,7 +47,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("builder-inited", _plain_data)
     app.connect("doctree-read", _keep_punctuation)
     app.add_post_transform(LinksToPairs)
-    for part in (bibliography, code_lines, figures, folds, heroes, read_first, reader):
+    for part in (bibliography, code_lines, figures, folds, promises, heroes, read_first, reader):
         part.setup(app)
     incremental.setup(app)
     maths.setup(app)
