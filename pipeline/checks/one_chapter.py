@@ -20,8 +20,8 @@ from pipeline import ROOT
 from pipeline.book import locked
 from pipeline.checks import equations, pairing
 from pipeline.execute import run_chapter
+from pipeline.site import SiteError, vendor
 from pipeline.site import build as site
-from pipeline.site import vendor
 from pipeline.site.browser import why_not
 
 
@@ -106,7 +106,7 @@ class Chapter:
                 if wrong := self._said("pipeline.site.generated_pages"):
                     return Found(wrong)
                 site.render(self.root, self.root / "_build", others_as_stored=True)
-            except (vendor.VendorError, site.SiteError) as error:
+            except (vendor.VendorError, SiteError) as error:
                 return Found([str(error)])
         size = (self._html() / f"chapters/{self.name}.html").stat().st_size
         return Found([], f"{size / 1e6:.1f} MB")

@@ -20,7 +20,7 @@ from pipeline import ROOT
 from pipeline.checks import page_tables
 from pipeline.checks.measuring import measure
 from pipeline.site.browser import browsing, served, why_not
-from pipeline.site.build import toc_pages
+from pipeline.site.toc import toc_pages
 
 REPORT = Path("_build/pages.json")
 Pages = dict[str, dict[str, Any]]

@@ -22,7 +22,9 @@ from pipeline import ROOT, book, site_address
 from pipeline.execute import presets
 from pipeline.execute.parameters import BadParameter
 from pipeline.forms import downloads as forms
-from pipeline.site import build as sites
+from pipeline.site import SiteError
+from pipeline.site.publishing import publish
+from pipeline.site.toc import matching
 
 OLDEST = 131  # the Chromium that learned to print CSS's page numbers
 SHELL = """<!doctype html>
@@ -61,9 +63,9 @@ def build(root: Path = ROOT, preset: str = "") -> dict[str, Any]:
         forms.write(target, content)
         # In this order: a run killed in between leaves a PDF that is called an earlier one.
         forms.write(target.with_name(forms.RECORD), json.dumps({"pages": count, "of": of}).encode())
-        sites.publish(site, work, root)
+        publish(site, work, root)
     elif not (site / forms.FOLDER / forms.PDF).is_file():
-        sites.publish(site, work, root)
+        publish(site, work, root)
     return forms.recorded(work)
 
 
@@ -74,7 +76,7 @@ def entries(root: Path) -> list[Entry]:
 
     def walk(items: list[dict[str, Any]], level: int, part: str) -> None:
         for item in items:
-            docs = [item["file"]] if "file" in item else sites.matching(root, item["glob"])
+            docs = [item["file"]] if "file" in item else matching(root, item["glob"])
             known = {entry.doc for entry in found}
             found.extend(Entry(doc, level, part) for doc in docs if doc not in known)
             walk(item.get("sections", []), level + 1, part)
@@ -198,7 +200,7 @@ def main() -> int:
         with book.locked(root / "_build" / ".lock"):
             print("… PDF", flush=True)
             record = build(root, args.preset)
-    except (PdfError, sites.SiteError, BadParameter) as error:
+    except (PdfError, SiteError, BadParameter) as error:
         print(f"✗ no new PDF: {error}", flush=True)
         return 1
     made = presets.folder(args.preset, root) / forms.FOLDER / forms.PDF

@@ -1,1 +1,5 @@
 """From executed chapters to the pages that readers see."""
+
+
+class SiteError(RuntimeError):
+    """The site could not be built; the last good one still stands."""

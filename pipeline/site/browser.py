@@ -123,7 +123,7 @@ def browsing() -> Iterator[Any]:
 
 
 class Visit:
-    """One tab, and what it asked for and complained about since it opened a page."""
+    """One tab: what it asked for, what failed, and what it complained about."""
 
     def __init__(
         self,
@@ -140,6 +140,7 @@ class Visit:
         self.foreign: list[str] = []
         self.failed: list[str] = []
         self.complaints: list[str] = []
+        self.asked: list[str] = []  # addresses, of all pages since the tab was opened
         size = {"width": width, "height": height}
         self.context = browser.new_context(viewport=size, **options)
         if gated:
@@ -147,6 +148,7 @@ class Visit:
         self.context.add_init_script(WATCH)
         self.context.set_default_timeout(PATIENCE)
         self.page = self.context.new_page()
+        self.page.on("request", lambda request: self.asked.append(request.url))
         self.page.on("console", self._heard)
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("response", self._answered)

@@ -9,7 +9,7 @@ from html import escape
 
 from nnlib import catalog
 from nnlib.markup import prose
-from pipeline.site import heroes
+from pipeline.site import heroes, reading_time
 
 WIDTH, HEIGHT = heroes.SMALL
 
@@ -68,7 +68,7 @@ def _tile(
     return (
         f'<li{kind}><a href="{up}{doc}.html">{picture if card in cards else ""}'
         f'<span class="nn-tile-title">{escape(row.title)}</span> '
-        f'<span class="nn-tile-year">{row.year}</span>'
+        f'<span class="nn-tile-year">{row.year}{reading_time.TILE.format(doc)}</span>'
         f'<span class="nn-tile-idea">{prose(row.idea)}</span></a></li>'
     )
 

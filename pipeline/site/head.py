@@ -44,9 +44,9 @@ def _short(text: str) -> str:
 
 
 def hero(folder: Path, doc: str) -> str:
-    """Return the path of a chapter's picture, where it has one."""
+    """Return the path of a page's picture, where it has one."""
     name = heroes.place(doc)
-    return name if doc.count("/") == 2 and (folder / name).is_file() else ""
+    return name if (folder / name).is_file() else ""
 
 
 def _to_write(app: Sphinx, env: BuildEnvironment) -> list[str]:
@@ -77,7 +77,8 @@ def _fill(
     ]
     if picture:
         tags.append(("property", "og:image", told.site + picture))
-        tags.append(("property", "og:image:alt", f"The picture that stands for {title}"))
+        of = f"The picture that stands for {title}" if chapter else "Pictures of four chapters"
+        tags.append(("property", "og:image:alt", of))
     if chapter and page in told.changed:
         tags.append(("property", "article:modified_time", told.changed[page]))
     lines = [

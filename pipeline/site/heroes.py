@@ -10,6 +10,7 @@ import base64
 import io
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,15 @@ def cards(hero: Hero, doc: str) -> dict[str, bytes]:
     return {place(doc): hero.card, place(doc, small=True): _smaller(hero.card)}
 
 
+def together(cards: Sequence[bytes]) -> bytes:
+    """Return one card of four small ones, for a page that shows several chapters."""
+    width, height = SMALL
+    card = Image.new("RGB", (2 * width, 2 * height), "white")
+    for at, small in enumerate(cards):
+        card.paste(Image.open(io.BytesIO(small)).convert("RGB"), (at % 2 * width, at // 2 * height))
+    return _packed(card, 3 * COLORS)
+
+
 def is_photo(hero: Hero) -> bool:
     """Whether the hero holds an image, whose colours must not be inverted on a dark page."""
     markup = "".join(hero.output["data"].get("text/html", ""))
@@ -74,8 +84,12 @@ def is_photo(hero: Hero) -> bool:
 
 def _smaller(card: bytes) -> bytes:
     picture = Image.open(io.BytesIO(card)).convert("RGB").resize(SMALL, Image.Resampling.LANCZOS)
+    return _packed(picture, COLORS)
+
+
+def _packed(picture: Image.Image, colors: int) -> bytes:
     out = io.BytesIO()
-    picture.quantize(COLORS, dither=Image.Dither.NONE).save(out, "png", optimize=True)
+    picture.quantize(colors, dither=Image.Dither.NONE).save(out, "png", optimize=True)
     return out.getvalue()
 
 

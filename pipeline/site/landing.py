@@ -19,7 +19,7 @@ import yaml
 from nnlib import catalog
 from pipeline import address, site_address
 from pipeline.checks import equations
-from pipeline.site import gallery_pages, ways_pages
+from pipeline.site import gallery_pages, heroes, ways_pages
 
 MARK = b"<!-- book: "
 _MARK = re.compile(r"^<!-- book: (?P<what>\w+)(?P<rest>[^>]*?) -->$", re.M)
@@ -57,6 +57,20 @@ def fill(
         return f"```{{raw}} html\n{made}\n```" if made.startswith("<") else made
 
     return _MARK.sub(made, text)
+
+
+def card(text: str, staged: Mapping[str, bytes]) -> bytes | None:
+    """Return the picture by which previews of links show a page with tiles: four of its chapters.
+
+    Args:
+        text: the page in MyST, with its marks.
+        staged: as for `fill`.
+    """
+    marks = (found["rest"].split() for found in _MARK.finditer(text) if found["what"] == "tiles")
+    rows = [catalog.get(name) for names in marks for name in names]
+    places = [heroes.place(f"chapters/{row.family}/{row.name}", small=True) for row in rows]
+    cards = [staged[place] for place in places if place in staged]
+    return heroes.together(cards[:: len(cards) // 4][:4]) if len(cards) >= 4 else None
 
 
 def state(root: Path, up: str = "") -> str:

@@ -1,31 +1,73 @@
-"""How long the main line of a chapter takes to read, told under its title with its last change.
+"""How long the main line of a chapter takes to read: under its title, and in the gallery.
 
 Words of the text at 210 a minute, six seconds for each displayed equation and twelve for each
 picture, in whole minutes. The main line is what stands open: not code and what it prints line by
-line, not folds, not the list of references.
+line, not folds, not the list of references. It is counted when a page is read, since other pages
+tell it too.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from html import escape
+from pathlib import Path
 from typing import Any
 
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 
 from pipeline.site import about
 
 WORDS_A_MINUTE = 210
+TILE = '<span class="nn-tile-time" data-of="{}"></span>'  # of a chapter; filled on its page
 SECONDS = {"equation": 6, "picture": 12}
 _CLOSED = ("References", "Check yourself")  # sections that are no part of the main line
 _PICTURE = re.compile(r'<figure[^>]*class="[^"]*\bnn-figure\b')
+_TILE = re.compile(TILE.format('([^"]+)'))
 _WORD = re.compile(r"\w[\w'’-]*")
 _SKIPPED = (nodes.literal_block, nodes.comment, addnodes.index, nodes.target)
 
 
 def setup(app: Sphinx) -> None:
+    app.connect("env-purge-doc", lambda app, env, doc: _known(env).pop(doc, None))
+    app.connect("env-merge-info", _merge)
+    app.connect("doctree-read", _count)
+    app.connect("env-updated", _to_write, priority=930)
     app.connect("html-page-context", _under_the_title, priority=600)
+    app.connect("html-page-context", _in_tiles, priority=600)
+
+
+def _known(env: BuildEnvironment) -> dict[str, int]:
+    """Return the minutes of each chapter."""
+    if not hasattr(env, "nn_minutes"):
+        env.nn_minutes = {}
+    return env.nn_minutes
+
+
+def _merge(app: Sphinx, env: BuildEnvironment, docs: Iterable[str], other: Any) -> None:
+    _known(env).update({doc: time for doc, time in _known(other).items() if doc in set(docs)})
+
+
+def _count(app: Sphinx, doctree: nodes.document) -> None:
+    doc = app.env.docname
+    if app.env.doc2path(doc).endswith(".ipynb"):
+        _known(app.env)[doc] = minutes(doctree)
+
+
+def _to_write(app: Sphinx, env: BuildEnvironment) -> list[str]:
+    """Return the pages with tiles, where a time that they tell has changed."""
+    now = dict(_known(env))
+    before = getattr(env, "nn_minutes_told", now)
+    env.nn_minutes_told = now
+    if before == now:
+        return []
+    source = [(doc, env.doc2path(doc)) for doc in sorted(env.found_docs)]
+    return [doc for doc, file in source if file.endswith(".md") and _TILE.search(_text(file))]
+
+
+def _text(file: str) -> str:
+    return Path(file).read_text("utf8")
 
 
 def minutes(doctree: nodes.Element) -> int:
@@ -57,10 +99,10 @@ def main_line(node: nodes.Element) -> Iterator[nodes.Node]:
 
 def is_fold(node: nodes.Node) -> bool:
     """Whether what stands in the node is closed until a reader opens it."""
-    kind = type(node).__name__
-    return kind in ("dropdown_main", "HideCodeCellNode") or (
-        isinstance(node, nodes.Element) and node.get("design_component") == "dropdown"
-    )
+    if not isinstance(node, nodes.Element):
+        return False
+    hidden = node.get("hide_mode") or ""  # of a cell
+    return node.get("design_component") == "dropdown" or hidden == "all" or "output" in hidden
 
 
 def is_aside(node: nodes.Node) -> bool:
@@ -80,16 +122,16 @@ def in_a_cell(node: nodes.Node) -> bool:
     return False
 
 
-def line(told: about.About, page: str, doctree: nodes.document | None) -> str:
+def line(told: about.About, page: str, time: int | None) -> str:
     """Return the line under a title: the time for a chapter, the last change where git knows it."""
     parts = []
-    if doctree is not None:
-        parts.append(f"<span>{minutes(doctree)} min read</span>")
-    if time := told.changed.get(page):
+    if time:
+        parts.append(f"<span>{time} min read</span>")
+    if on := told.changed.get(page):
         history = escape(told.source(page, "commits"))
         parts.append(
             f'<a class="nn-changed" href="{history}" title="All changes of this page">'
-            f'Last changed <time datetime="{time[:10]}">{about.day(time)}</time></a>'
+            f'Last changed <time datetime="{on[:10]}">{about.day(on)}</time></a>'
         )
     if not parts:
         return ""
@@ -101,7 +143,19 @@ def _under_the_title(
 ) -> None:
     if doctree is None or page not in app.env.found_docs or page == app.config.root_doc:
         return
-    chapter = context.get("sourcename", "").endswith(".ipynb")
-    facts = line(about.of(app), page, doctree if chapter else None)
+    facts = line(about.of(app), page, _known(app.env).get(page))
     if facts:
         context["body"] = context["body"].replace("</h1>", f"</h1>\n{facts}", 1)
+
+
+def _in_tiles(
+    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None
+) -> None:
+    """Tell the time of each chapter in its tile."""
+
+    def told(found: re.Match[str]) -> str:
+        time = _known(app.env).get(found[1])
+        return f'<span class="nn-tile-time">{time} min</span>' if time else ""
+
+    if doctree is not None and "nn-tile-time" in context["body"]:
+        context["body"] = _TILE.sub(told, context["body"])

@@ -28,7 +28,7 @@ def main() -> int:
         return 1
     pages = chosen.pages
     if pages == ["all"]:
-        from pipeline.site.build import toc_pages
+        from pipeline.site.toc import toc_pages
 
         pages = [f"{doc}.html" for doc in toc_pages(ROOT)]
     chosen.out.mkdir(parents=True, exist_ok=True)

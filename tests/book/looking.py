@@ -7,7 +7,7 @@ from typing import Any
 from pipeline import ROOT
 from pipeline.checks.measuring import instrument
 from pipeline.site.browser import Visit, why_not
-from pipeline.site.build import toc_pages
+from pipeline.site.toc import toc_pages
 
 # `make check` looks at a page before it is published.
 SITE = Path(os.environ.get("SITE", ROOT / "_build" / "html"))

@@ -7,7 +7,7 @@ from pathlib import Path
 from pybtex.database import Entry, parse_file
 
 from pipeline import ROOT
-from pipeline.site.build import bibliographies
+from pipeline.site.staging import bibliographies
 
 
 @cache

@@ -9,7 +9,7 @@ from pybtex.database import parse_string
 
 from pipeline import ROOT, address
 from pipeline.site import about, changes, history, not_found, page_end, site_files
-from pipeline.site.build import toc_pages
+from pipeline.site.toc import toc_pages
 
 ATOM = "{http://www.w3.org/2005/Atom}"
 TOLD = about.About(

@@ -18,7 +18,8 @@ from pipeline.execute.dependencies import chapters
 from pipeline.forms import downloads as forms
 from pipeline.forms import notebooks_zip as bundle
 from pipeline.forms import pdf
-from pipeline.site import build as site
+from pipeline.site.publishing import publish
+from pipeline.site.toc import toc_pages
 from tests.book.test_bootstrap import bare_kernel
 
 LANDING = "chapters/intro"
@@ -149,7 +150,7 @@ def test_the_built_site_links_what_there_is():
 
 def test_the_pdf_has_every_page_of_the_book_once_and_in_its_order():
     listed = pdf.entries(ROOT)
-    assert [entry.doc for entry in listed] == site.toc_pages(ROOT)
+    assert [entry.doc for entry in listed] == toc_pages(ROOT)
     levels = {entry.doc: entry.level for entry in listed}
     assert levels["chapters/foundations/index"] == 1
     assert levels["chapters/foundations/perceptron"] == 2
@@ -157,7 +158,7 @@ def test_the_pdf_has_every_page_of_the_book_once_and_in_its_order():
 
 def test_what_goes_wrong_leaves_the_last_pdf_and_the_site(built, monkeypatch):
     work = built / "_build"
-    site.publish(_html(built), work, built)
+    publish(_html(built), work, built)
     monkeypatch.setattr(pdf, "entries", lambda root: [])
     monkeypatch.setattr(pdf, "front", lambda root: {})
     monkeypatch.setattr(pdf, "_printed", lambda *rest: (b"good", 3))

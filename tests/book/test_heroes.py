@@ -7,7 +7,8 @@ import re
 import pytest
 from PIL import Image
 
-from pipeline.site import heroes
+from nnlib import catalog
+from pipeline.site import heroes, landing
 from tests.book.looking import CHAPTERS, REASON, SITE
 
 built = pytest.mark.skipif(bool(REASON), reason=f"the site is not looked at: {REASON}")
@@ -61,6 +62,25 @@ def test_the_card_leaves_the_notebook_and_becomes_two_files():
     small = Image.open(io.BytesIO(files["_images/heroes/vision-cnn-small.png"]))
     assert small.size == heroes.SMALL
     assert heroes.take(content) is None
+
+
+def test_a_page_of_many_chapters_has_a_card_of_four():
+    smalls = []
+    for color in ("red", "green", "blue", "black"):
+        out = io.BytesIO()
+        Image.new("RGB", heroes.SMALL, color).save(out, "png")
+        smalls.append(out.getvalue())
+    names = [row.name for row in catalog.written()][:9]
+    text = "".join(f"<!-- book: tiles {name} -->\n\n" for name in names)
+    places = [heroes.place(f"chapters/{catalog.get(n).family}/{n}", small=True) for n in names]
+    together = landing.card(text, dict(zip(places[:4], smalls, strict=True)))
+    picture = Image.open(io.BytesIO(together)).convert("RGB")
+    assert picture.size == (1200, 630)
+    corners = [picture.getpixel(at) for at in ((9, 9), (1190, 9), (9, 620), (1190, 620))]
+    assert corners == [(255, 0, 0), (0, 128, 0), (0, 0, 255), (0, 0, 0)]
+    assert landing.card(text, dict(zip(places[:3], smalls, strict=False))) is None
+    spread = landing.card(text, dict.fromkeys(places, smalls[0]) | {places[6]: smalls[2]})
+    assert Image.open(io.BytesIO(spread)).convert("RGB").getpixel((1190, 620)) == (0, 0, 255)
 
 
 def test_each_picture_of_the_figure_gets_a_name_and_nothing_else_does():

@@ -13,7 +13,9 @@ import pytest
 from nbformat import v4
 from PIL import Image
 
+from pipeline.site import SiteError
 from pipeline.site import build as site
+from pipeline.site.toc import toc_pages
 
 CONFIG = """\
 title: A small book
@@ -270,7 +272,7 @@ def test_a_commit_writes_the_pages_whose_date_it_changes(book, monkeypatch):
 def test_only_pages_that_warned_are_read_again(book):
     edit(book / "part/one.md", "## A heading", "{eq}`nowhere`\n\n## A heading")
     for _ in range(2):  # the second time nothing has changed, and it warns all the same
-        with pytest.raises(site.SiteError, match=r"part/one\.md.*nowhere"):
+        with pytest.raises(SiteError, match=r"part/one\.md.*nowhere"):
             site.render(book, book / "_build")
     before = times(book)
     edit(book / "part/one.md", "{eq}`nowhere`\n\n## A heading", "## A heading")
@@ -286,7 +288,7 @@ def times(root):
     html = root / "_build/jb/_build/html"
     return {
         doc: (html / f"{doc}.html").stat().st_mtime_ns
-        for doc in site.toc_pages(root)
+        for doc in toc_pages(root)
         if (html / f"{doc}.html").exists()
     }
 

@@ -4,6 +4,7 @@ import re
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from PIL import Image
 
 from pipeline import site_address
 from pipeline.site import heroes
@@ -23,8 +24,6 @@ if REASON:
 def visit(browser, address):
     """A chapter, opened once for all tests that leave it as it was."""
     visit = Visit(browser, address, width=1280, height=900)
-    visit.asked = []
-    visit.page.on("request", lambda request: visit.asked.append(request.url))
     visit.context.grant_permissions(["clipboard-read", "clipboard-write"])
     visit.open(PAGE)
     yield visit
@@ -185,12 +184,35 @@ def test_the_head_and_the_end_of_a_page_tell_what_it_is(page):
     assert f'<link rel="canonical" href="{site_address()}/{page}" />' in head
     assert re.search(r'<meta name="description" content="[^"]{10,302}">', head)
     assert re.search(r'<meta property="og:title" content="[^"]+">', head)
-    assert 'type="application/atom+xml"' in head and "/issues/new?title=" in text
+    assert 'type="application/atom+xml"' in head
+    feed = re.search(r'href="([^"]*feed\.xml)"', text.partition("<footer")[2])[1]
+    assert ((SITE / page).parent / feed).resolve() == (SITE / "feed.xml").resolve()
+    assert "/issues/new?title=" in text
     chapter = page in CHAPTERS
     assert ("@incollection{" in text) == chapter and (" min read</span>" in text) == chapter
     picture = heroes.place(page.removesuffix(".html"))
     shown = f'<meta property="og:image" content="{site_address()}/{picture}">' in head
-    assert shown == (chapter and (SITE / picture).is_file())
+    assert shown == (SITE / picture).is_file()
+    assert shown or not chapter
+
+
+@pytest.mark.parametrize("page", [PAGES[0], "gallery.html"])
+def test_pages_of_many_chapters_have_a_picture_for_previews_too(page):
+    card = SITE / heroes.place(page.removesuffix(".html"))
+    assert Image.open(card).size == (1200, 630)  # what previews are cropped to
+    assert card.stat().st_size <= 120_000
+    assert f"{card.name}" in (SITE / page).read_text("utf8").split("</head>")[0]
+
+
+@pytest.mark.parametrize("page", [PAGES[0], "gallery.html"])
+def test_a_tile_tells_the_time_that_its_chapter_takes(page):
+    told = re.findall(r"min read</span>|<li.*?</li>", (SITE / page).read_text("utf8"), re.S)
+    tiles = [tile for tile in told if "nn-tile-title" in tile]
+    assert tiles
+    for tile in tiles:
+        chapter = re.search(r'href="(?:\.\./)*([^"]+)"', tile)[1]
+        time = re.search(r'<span class="nn-tile-time">(\d+) min</span>', tile)[1]
+        assert f"<span>{time} min read</span>" in (SITE / chapter).read_text("utf8")
 
 
 def test_the_map_names_every_page_and_lost_readers_find_back():

@@ -25,8 +25,6 @@ if REASON:
 def visit(browser, address):
     """One tab, on a page whose search was not opened yet."""
     visit = Visit(browser, address, width=1280, height=900)
-    visit.asked = []
-    visit.page.on("request", lambda request: visit.asked.append(request.url))
     visit.open(PAGE)
     yield visit
     visit.close()

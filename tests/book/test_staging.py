@@ -6,10 +6,11 @@ import os
 import pytest
 import yaml
 
-from pipeline.site import build as site
-from pipeline.site import notebooks
-from pipeline.site.build import SiteError
+from pipeline.site import SiteError, build, notebooks
+from pipeline.site.publishing import publish
 from pipeline.site.sphinx_nnlib import to_rst
+from pipeline.site.staging import stage
+from pipeline.site.toc import contents, toc_pages
 
 HOME = "https://github.com/who/what"
 NOTEBOOK = {
@@ -44,12 +45,12 @@ def write(file, text):
 
 def staged(book):
     source = book / "_build/src"
-    site.stage(book, site.toc_pages(book), source)
+    stage(book, toc_pages(book), source)
     return {p.relative_to(source).as_posix(): p for p in source.rglob("*") if p.is_file()}
 
 
 def test_toc_names_pages_in_order_and_globs_stand_for_generated_ones(book):
-    assert site.toc_pages(book) == ["intro", "a/one", "api/train"]
+    assert toc_pages(book) == ["intro", "a/one", "api/train"]
 
 
 def test_globs_are_spelt_out_in_the_order_of_the_families_each_page_once(book):
@@ -57,7 +58,7 @@ def test_globs_are_spelt_out_in_the_order_of_the_families_each_page_once(book):
     write(book / "_toc.yml", toc)
     for name in ("index", "kernels", "foundations", "sequence"):
         write(book / f"_build/pages/api/{name}.md", f"# {name}\n")
-    sections = yaml.safe_load(site.contents(book))["chapters"][1]["sections"]
+    sections = yaml.safe_load(contents(book))["chapters"][1]["sections"]
     order = ["foundations", "sequence", "kernels", "train"]
     assert [entry["file"] for entry in sections] == [f"api/{name}" for name in order]
 
@@ -82,6 +83,16 @@ def test_published_notebook_holds_no_path_of_this_machine(book):
     published = staged(book)["a/one.ipynb"].read_text()
     assert "papermill" not in published
     assert json.loads(published)["cells"][0]["metadata"] == {"tags": ["x"]}
+
+
+def test_what_a_cell_prints_is_one_output_however_it_came():
+    def printed(text, name="stdout"):
+        return {"output_type": "stream", "name": name, "text": text}
+
+    shown = {"output_type": "display_data", "data": {"text/plain": "x"}}
+    pieces = [printed(["a\n"]), printed("b\n"), shown, printed("c\n"), printed("!", "stderr")]
+    assert [out.get("text") for out in notebooks.joined(pieces)] == ["a\nb\n", None, "c\n", "!"]
+    assert notebooks.joined([shown, shown]) == [shown, shown]
 
 
 def test_a_notebook_is_made_anew_only_when_it_changed(book, monkeypatch):
@@ -119,7 +130,7 @@ def test_a_chapter_that_was_not_executed_may_stand_as_it_is_stored(book):
     (book / "_build/executed/a/one.ipynb").unlink()
     write(book / "a/one.ipynb", json.dumps(NOTEBOOK | {"metadata": {"stored": True}}))
     source = book / "_build/src"
-    site.stage(book, site.toc_pages(book), source, stored=book)
+    stage(book, toc_pages(book), source, stored=book)
     assert json.loads((source / "a/one.ipynb").read_text())["metadata"] == {"stored": True}
 
 
@@ -132,7 +143,7 @@ def built(book, text):
 def test_publishing_swaps_a_link_and_keeps_the_previous_site(book):
     work = book / "_build"
     # Of three lengths: what is as long, and of the same instant, passes for the same.
-    sites = [site.publish(built(book, str(10**n)), work) for n in range(3)]
+    sites = [publish(built(book, str(10**n)), work) for n in range(3)]
     assert (work / "html").is_symlink()
     assert (work / "html/index.html").read_text() == "100"
     assert sorted(os.listdir(work / "sites")) == [s.name for s in sites[1:]]
@@ -142,9 +153,9 @@ def test_two_sites_share_the_pages_that_did_not_change_and_no_other(book):
     work = book / "_build"
     html = built(book, "one")
     write(html / "same.html", "same")
-    first = site.publish(html, work)
+    first = publish(html, work)
     built(book, "two")
-    second = site.publish(html, work)
+    second = publish(html, work)
     assert (first / "same.html").samefile(second / "same.html")
     assert [(s / "index.html").read_text() for s in (first, second)] == ["one", "two"]
     write(html / "same.html", "changed by Sphinx, in place")
@@ -154,36 +165,36 @@ def test_two_sites_share_the_pages_that_did_not_change_and_no_other(book):
 def test_a_link_to_a_form_is_written_beside_the_page_that_another_site_shares(book):
     work = book / "_build"
     html = built(book, '<span class="nn-form-pdf">a PDF</span>')
-    first = site.publish(html, work)
+    first = publish(html, work)
     before = (first / "index.html").read_text()
     write(work / "forms/executable-encyclopedia.pdf", "pages")
-    second = site.publish(html, work)
+    second = publish(html, work)
     assert "hidden" in before and 'href="forms/' in (second / "index.html").read_text()
     assert (first / "index.html").read_text() == before
 
 
 def test_publishing_refuses_what_is_no_site(book):
     work = book / "_build"
-    site.publish(built(book, "good"), work)
+    publish(built(book, "good"), work)
     (work / "jb/_build/html/index.html").unlink()
     with pytest.raises(SiteError, match=r"left no .*index\.html"):
-        site.publish(work / "jb/_build/html", work)
+        publish(work / "jb/_build/html", work)
     assert (work / "html/index.html").read_text() == "good"
     (work / "html").unlink()
     write(work / "html/index.html", "someone's own")
     with pytest.raises(SiteError, match="must be a symlink"):
-        site.publish(built(book, "new"), work)
+        publish(built(book, "new"), work)
     assert (work / "html/index.html").read_text() == "someone's own"
 
 
 def test_unfinished_build_is_forgotten(book):
     jb = book / "_build/jb"
-    site._forget_what_is_stale(book, jb)
+    build._forget_what_is_stale(book, jb)
     write(jb / "_build/.doctrees/environment.pickle", "remembered")
-    site._forget_what_is_stale(book, jb)
+    build._forget_what_is_stale(book, jb)
     assert (jb / "_build/.doctrees/environment.pickle").exists()
     (jb / "unfinished").touch()
-    site._forget_what_is_stale(book, jb)
+    build._forget_what_is_stale(book, jb)
     assert not (jb / "_build").exists()
 
 

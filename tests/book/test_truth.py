@@ -77,6 +77,33 @@ def test_equations_are_found_by_state_and_the_address_says_so(page):
     assert kept(page)[0] == every
 
 
+LAST = "[...document.querySelectorAll('.nn-proof')].at(-1)"
+
+
+def test_what_is_far_below_is_not_laid_out_and_yet_found(page):
+    """A proof far from the window costs nothing, and links and the browser's search reach it."""
+    page.goto(page.url.split("#")[0])
+    skipped = "e => e.checkVisibility() && !e.checkVisibility({contentVisibilityAuto: true})"
+    inside = f"{LAST}.querySelector('ul a')"
+    assert page.evaluate(f"({skipped})({inside})")
+    words = page.evaluate(f"{inside}.textContent")
+    assert page.evaluate("words => window.find(words, true)", words)
+    page.wait_for_function("scrollY > 0")
+    page.evaluate(f"scrollTo(0, 0), location.hash = {LAST}.id")
+    page.wait_for_function(f"{LAST}.getBoundingClientRect().bottom <= innerHeight + 1")
+    assert page.evaluate(f"{LAST}.getBoundingClientRect().top >= 0")
+    page.wait_for_function(f"!({skipped})({inside})")
+
+
+def test_on_paper_all_is_laid_out(page):
+    page.goto(page.url.split("#")[0])
+    page.emulate_media(media="print")
+    hidden = "e => !e.checkVisibility({contentVisibilityAuto: true})"
+    proofs = page.eval_on_selector_all(".nn-proof ul", f"all => all.filter({hidden}).length")
+    page.emulate_media(media="screen")
+    assert proofs == 0
+
+
 @pytest.mark.parametrize("page", CHAPTERS)
 def test_the_number_of_an_equation_leads_to_its_tests(page):
     text = (SITE / page).read_text("utf8")
