@@ -43,7 +43,7 @@ class SGD(Rule):
         0.5
 
     Source: Robbins and Monro 1951; momentum: Polyak 1964; look-ahead: Nesterov 1983, in the
-    variables of Sutskever et al. 2013. Their velocity is $v = -\eta b$.
+    variables of Sutskever et al. 2013. Their velocity is $-\eta b$, the chapter's $u$.
     """
 
     def __init__(
@@ -304,11 +304,8 @@ class Adam(Rule):
 
     def _update(self, theta: Values, g: Values, state: Slots, group: Group) -> None:
         state["step"] += 1
-        t, m, v = (
-            state["step"].item(),
-            state["exp_avg"],
-            state["exp_avg_sq"],
-        )  # t = 1, 2, …
+        t = state["step"].item()  # 1, 2, …
+        m, v = state["exp_avg"], state["exp_avg_sq"]
         beta1, beta2 = group["betas"]
         if self._decoupled:
             # eq. optimizers-adamw-step
@@ -316,10 +313,8 @@ class Adam(Rule):
         state["exp_avg"] = m = beta1 * m + (1 - beta1) * g  # eq. optimizers-adam-first
         # eq. optimizers-adam-second
         state["exp_avg_sq"] = v = beta2 * v + (1 - beta2) * g.square()
-        m_hat, v_hat = (
-            m / (1 - beta1**t),
-            v / (1 - beta2**t),
-        )  # eq. optimizers-adam-correction
+        # eq. optimizers-adam-correction
+        m_hat, v_hat = m / (1 - beta1**t), v / (1 - beta2**t)
         # eq. optimizers-adam-step
         theta -= group["lr"] * m_hat / (v_hat.sqrt() + group["eps"])
 

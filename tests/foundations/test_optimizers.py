@@ -3,12 +3,15 @@
 import copy
 import math
 from functools import partial
+from itertools import product
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.linalg import solve_discrete_lyapunov
+from scipy.optimize import minimize_scalar
 from torch import optim
 
 from nnlib.foundations.optimizers import SGD, Adagrad, Adam, AdamW, RMSprop
@@ -95,11 +98,121 @@ def test_every_step_is_torchs(name, options, foreach):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-13)
 
 
-@pytest.mark.equation("optimizers-sgd")
+@pytest.mark.equation("optimizers-sgd", "optimizers-error")
 def test_sgd_shrinks_a_quadratic_geometrically():
     walked = path(partial(SGD, lr=0.1), bowl, ZERO, 20)
     t = torch.arange(21).double()[:, None]
     torch.testing.assert_close(walked, B - B * (1 - 0.1 * A) ** t)
+
+
+@pytest.mark.equation("optimizers-stability")
+@pytest.mark.parametrize(("share", "grows"), [(0.01, False), (0.99, False), (1.01, True)])
+def test_two_over_the_largest_curvature_is_the_limit_of_the_rate(share, grows):
+    """In a bowl that no axis is aligned with; its curvatures are the Hessian's eigenvalues."""
+    factor = torch.randn(3, 3, generator=torch.Generator().manual_seed(2)).double()
+    hessian = factor @ factor.T
+    largest = torch.linalg.eigvalsh(hessian).max().item()
+    walked = path(partial(SGD, lr=share * 2 / largest), lambda p: hessian @ p, B, 400)
+    heights = torch.einsum("ti,ij,tj->t", walked, hessian, walked)
+    assert (heights[-1] > heights[0]) == grows
+
+
+FEW = torch.tensor([[1.0, 2.0], [-3.0, 1.0], [2.0, -6.0], [4.0, 5.0]]).double()  # gradients
+
+
+def batches(size):
+    """The mean gradient of every batch of `size` draws with replacement from `FEW`."""
+    return torch.stack([FEW[list(rows)].mean(0) for rows in product(range(len(FEW)), repeat=size)])
+
+
+@pytest.mark.equation("optimizers-batch-variance")
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_a_batch_is_right_on_average_and_its_covariance_is_that_of_one_over_its_size(size):
+    every = batches(size)
+    torch.testing.assert_close(every.mean(0), FEW.mean(0))
+    torch.testing.assert_close(
+        torch.cov(every.T, correction=0), torch.cov(FEW.T, correction=0) / size
+    )
+
+
+@pytest.mark.equation("optimizers-noise-floor")
+@pytest.mark.parametrize("lr", [0.01, 0.2])
+@pytest.mark.parametrize("size", [1, 8])
+def test_the_floor_is_the_fixed_point_of_the_covariance(lr, size):
+    """Independent: scipy solves the Lyapunov equation of the whole matrix, in turned axes."""
+    turn, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))
+    curvature, variance = A.numpy(), np.array([0.5, 2.0, 1.0])
+    hessian = turn @ np.diag(curvature) @ turn.T
+    noise = turn @ np.diag(variance) @ turn.T / size
+    place = solve_discrete_lyapunov(np.eye(3) - lr * hessian, lr**2 * noise)
+    excess = 0.5 * np.trace(hessian @ place)
+    floor = lr / size * (variance / (4 - 2 * lr * curvature)).sum()
+    assert excess == pytest.approx(floor, rel=1e-10)
+
+
+@pytest.mark.equation("optimizers-robbins-monro")
+def test_rates_whose_sum_or_sum_of_squares_is_wrong_do_not_find_the_mean():
+    draws = 3.0 + torch.randn(20_000, generator=torch.Generator().manual_seed(4)).double()
+
+    def ends(rate, gradient):
+        theta = torch.zeros(1).double().requires_grad_()
+        optimizer = SGD([theta], lr=1.0)
+        for t, draw in enumerate(draws, start=1):
+            optimizer.param_groups[0]["lr"] = rate(t)
+            theta.grad = gradient(theta.detach(), draw)
+            optimizer.step()
+        return theta.item()
+
+    def noisy(theta, draw):
+        return theta - draw
+
+    # both sums as they should be: SGD is the running mean, whose variance is 1 / t
+    assert ends(lambda t: 1 / t, noisy) == pytest.approx(draws.mean().item(), abs=1e-12)
+    # a finite first sum: even without noise, half of the way is left, as ∏ (1 − 1/t²) = 1/2
+    left = ends(lambda t: 1 / (t + 1) ** 2, lambda theta, draw: theta - 3.0)
+    assert 1 - left / 3.0 == pytest.approx(0.5, abs=1e-4)
+    # an infinite second one: at a constant rate the variance stays η / (2 − η)
+    late, theta = [], 0.0
+    for draw in draws.tolist():
+        theta += 0.5 * (draw - theta)
+        late.append(theta)
+    assert np.var(late[100:]) == pytest.approx(0.5 / 1.5, rel=0.05)
+
+
+@pytest.mark.equation("optimizers-best-rate", "optimizers-batch-steps")
+def test_best_rate_and_gain_of_a_step_follow_the_batch_size():
+    """Every batch is tried, and the best rate found by search, not by the formula."""
+    hessian = torch.tensor([[2.0, 0.5], [0.5, 1.0]]).double()
+    g, noise = FEW.mean(0), torch.cov(FEW.T, correction=0)
+    curved = (g @ hessian @ g).item()
+    fastest, scale = (g @ g).item() / curved, torch.trace(hessian @ noise).item() / curved
+    gains = {}
+    for size in (1, 2, 4):
+        every = batches(size)
+
+        def change(lr, every=every):
+            quadratic = torch.einsum("bi,ij,bj->b", every, hessian, every)
+            return (-lr * (every @ g) + 0.5 * lr**2 * quadratic).mean().item()
+
+        found = minimize_scalar(change, bounds=(0, 2), method="bounded", options={"xatol": 1e-10})
+        assert found.x == pytest.approx(fastest / (1 + scale / size), rel=1e-5)
+        gains[size] = -found.fun
+    full = 0.5 * (g @ g).item() * fastest  # the gain of a step without noise: S_min steps' worth
+    for size, gain in gains.items():
+        assert full / gain == pytest.approx(1 + scale / size, rel=1e-8)
+
+
+@pytest.mark.equation("optimizers-clip")
+@pytest.mark.parametrize("threshold", [0.1, 1.0, 1e9])
+def test_clipping_is_torchs(threshold):
+    parameters, gradients = leaves(tensors(0)), tensors(1)
+    give(parameters, gradients)
+    torch.nn.utils.clip_grad_norm_(parameters, threshold)
+    norm = math.sqrt(sum(g.square().sum().item() for g in gradients))
+    for parameter, g in zip(parameters, gradients, strict=True):
+        torch.testing.assert_close(
+            parameter.grad, g * min(1.0, threshold / norm), rtol=1e-5, atol=1e-12
+        )  # torch adds 1e-6 to the norm
 
 
 @pytest.mark.equation("optimizers-momentum-velocity", "optimizers-momentum-step")
@@ -201,6 +314,7 @@ def test_rmsprop_is_the_unrolled_mean_and_forgets():
 
 @pytest.mark.equation("optimizers-adam-first", "optimizers-adam-second")
 @pytest.mark.equation("optimizers-adam-correction", "optimizers-adam-step")
+@pytest.mark.equation("optimizers-adam-unrolled")
 def test_adam_is_the_ratio_of_weighted_means():
     """The corrected means are weighted averages of the gradients with weights that sum to 1."""
     gradients = torch.stack(tensors(7, [(4,)] * 15))
@@ -217,6 +331,7 @@ def test_adam_is_the_ratio_of_weighted_means():
         torch.testing.assert_close(theta.detach(), expected, rtol=1e-10, atol=1e-12)
     slots = optimizer.state[theta]
     torch.testing.assert_close(slots["exp_avg"], 0.1 * (first * gradients).sum(0))
+    assert 0.1 * first.sum().item() == pytest.approx(1 - 0.9**15)  # the weights of the sum
     torch.testing.assert_close(slots["exp_avg_sq"], 0.001 * (second * gradients.square()).sum(0))
 
 
@@ -302,9 +417,11 @@ def test_warmup_cosine_is_torchs_two_schedulers():
     first, second = (optim.SGD([parameter], lr=1.0) for _ in range(2))
     rise = optim.lr_scheduler.LinearLR(first, 1 / warm, 1.0, total_iters=warm - 1)
     fall = optim.lr_scheduler.CosineAnnealingLR(second, steps - warm)
-    for step in range(steps):
-        optimizer, scheduler = (first, rise) if step < warm else (second, fall)
-        assert ours(step) == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-12)
+    for t in range(1, steps + 1):
+        optimizer, scheduler = (first, rise) if t <= warm else (second, fall)
+        wave = 0.5 * (1 + math.cos(math.pi * (t - 1 - warm) / (steps - warm)))
+        assert ours(t - 1) == pytest.approx(t / warm if t <= warm else wave, abs=1e-12)
+        assert ours(t - 1) == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-12)
         optimizer.step()
         scheduler.step()
 
@@ -325,6 +442,49 @@ def test_rates_are_the_spectral_radii_and_no_constants_are_better(kappa):
     assert min(radius(lr, mu) for lr in rates for mu in np.linspace(0, 0.99, 25)) >= heavy - 1e-6
     far = path(partial(SGD, lr=2 / (kappa + 1)), lambda p: torch.tensor([1, kappa]) * p, B[:2], 9)
     torch.testing.assert_close(far[1:].norm(dim=1), plain * far[:-1].norm(dim=1))
+
+
+def bent(theta):
+    """The gradient of a convex function whose curvature is 25, then 1, then 25 again."""
+    return torch.where(theta < 1, 25 * theta, torch.where(theta < 2, theta + 24, 25 * theta - 24))
+
+
+def test_the_rate_of_momentum_holds_for_quadratics_only():
+    """Heavy-ball momentum at its best constants for κ = 25 cycles on a convex function of κ = 25.
+
+    Lessard, Recht and Packard 2016. The cycle is found exactly, and it is attracting.
+    """
+    curvature = torch.autograd.functional.jacobian(bent, torch.tensor([0.5, 1.5, 2.5]).double())
+    assert curvature.diag().tolist() == [25.0, 1.0, 25.0]
+    options = {"lr": 4 / (5 + 1) ** 2, "momentum": ((5 - 1) / (5 + 1)) ** 2}
+    start = torch.tensor([3.3]).double()
+    walked = path(partial(SGD, **options), bent, start, 300)[:, 0]
+    last = walked[-3:]
+    torch.testing.assert_close(walked[-6:-3], last, rtol=0, atol=1e-12)
+    assert last.abs().min() > 0.5  # the minimum is at 0
+    # independent: the linear equations of a cycle through the pieces θ < 1, θ ≥ 2, θ < 1
+    lr, mu = options["lr"], options["momentum"]
+    slopes, shifts = np.array([25.0, 25.0, 25.0]), np.array([0.0, -24.0, 0.0])
+    cycle = np.zeros((3, 3))
+    for at in range(3):
+        cycle[at, (at + 1) % 3] += 1
+        cycle[at, at] += lr * slopes[at] - 1 - mu
+        cycle[at, at - 1] += mu
+    places = np.linalg.solve(cycle, -lr * shifts)
+    np.testing.assert_allclose(np.sort(last.numpy()), np.sort(places), atol=1e-12)
+    # on the quadratic of the same κ the same constants do converge, and so does plain descent here
+    straight = path(partial(SGD, **options), lambda p: 25 * p, start, 300)[-1]
+    plain = path(partial(SGD, lr=2 / 26), bent, start, 300)
+    assert straight.abs() < 1e-12
+    assert (plain[1:].abs() <= 24 / 26 * plain[:-1].abs() + 1e-15).all()
+
+
+def test_plain_descent_keeps_at_most_its_share_and_less_in_between():
+    curvature, start = torch.tensor([1.0, 5.0, 25.0]).double(), torch.ones(3).double()
+    walked = path(partial(SGD, lr=2 / 26), lambda p: curvature * p, start, 1)
+    shares = walked[1].abs()
+    torch.testing.assert_close(shares[[0, 2]], torch.full((2,), 24 / 26).double())
+    assert shares[1] < 24 / 26
 
 
 @pytest.mark.parametrize(("name", "options"), CASES, ids=str)
