@@ -4,7 +4,9 @@ A text-like task with known truth. Whoever can look back finds the answer; whoev
 remembered every pair, since any of them may be asked for.
 """
 
+import csv
 from math import factorial
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -68,6 +70,42 @@ def recall(
     shown = torch.stack([key, keys + value], -1).flatten(1)
     tokens = torch.cat([shown, key.gather(1, order)], 1)
     return Recall(tokens, value.gather(1, order), 2 * order + 1)
+
+
+class Run(NamedTuple):
+    """A training run that is too long to be repeated whenever the book is built.
+
+    Attributes:
+        model: what was trained.
+        steps: of how many batches of 64.
+        rate: its peak learning rate.
+        start: seed of its first weights and of its sequences.
+        accuracy: share of unseen questions that it answered.
+    """
+
+    model: str
+    steps: int
+    rate: float
+    start: int
+    accuracy: float
+
+
+def long_runs() -> list[Run]:
+    """Return what three networks learned of `recall`, each at three rates and from five starts.
+
+    The chapter on the transformer says how they were trained, and trains them again with
+    `make figures CHAPTER=attention/transformer PRESET=study`.
+
+    Example:
+        >>> sorted({run.model for run in long_runs()})
+        ['LSTM', 'LSTM with attention', 'transformer']
+    """
+    with Path(__file__).with_suffix(".csv").open(encoding="utf-8", newline="") as lines:
+        return [
+            Run(row["model"], int(row["steps"]), float(row["rate"]), int(row["start"]),
+                float(row["accuracy"]))
+            for row in csv.DictReader(lines)
+        ]  # fmt: skip
 
 
 def most_repeated_share(pairs: int = 6, values: int = 16) -> float:

@@ -41,6 +41,25 @@ def warmup_cosine(steps: int, warmup: float = 0, final: float = 0.0) -> Schedule
     return factor
 
 
+def inverse_square_root(warmup: int) -> Schedule:
+    """Return the schedule of the first transformer, as a share of its peak.
+
+    It rises linearly over `warmup` steps and then falls with the root of the step number
+    (equation `transformer-schedule`); the peak was (width · warmup)^(−1/2) there.
+
+    Args:
+        warmup: steps of the rise, ≥ 1.
+
+    Example:
+        >>> [inverse_square_root(4)(step) for step in (0, 1, 3, 15)]
+        [0.25, 0.5, 1.0, 0.5]
+
+    Source: Vaswani et al. 2017, section 5.3.
+    """
+    warmup = checks.count("warmup", warmup)
+    return lambda step: min((step + 1) / warmup, math.sqrt(warmup / (step + 1)))
+
+
 def step_decay(every: int, factor: float = 0.1) -> Schedule:
     """Return a staircase: the learning rate times `factor` after each `every` steps.
 

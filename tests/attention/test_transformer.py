@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from nnlib.attention.transformer import (
     Transformer,
@@ -14,6 +15,7 @@ from nnlib.attention.transformer import (
     TransformerEncoder,
 )
 from nnlib.blocks.kv_cache import KVCache
+from nnlib.blocks.layer_norm import LayerNorm
 from nnlib.blocks.multi_head_attention import MultiHeadAttention
 from nnlib.blocks.positions import sinusoidal
 from nnlib.blocks.rms_norm import RMSNorm
@@ -136,6 +138,22 @@ def test_causal_decoder_without_positions_sees_order_from_its_second_layer_on():
         assert bool((a - b).abs().max() > 1e-3) == sees
 
 
+@torch.no_grad()
+def test_causal_stacks_without_positions_see_proportions_and_cannot_count():
+    a, b = normal(2, 16)
+    short, long = torch.stack([a, b])[None], torch.stack([a, a, b, b])[None]
+    for layers in (1, 3):
+        stack = shaken(TransformerEncoder(16, 2, layers, 20).double()).eval()
+        same = stack(a.expand(1, 9, 16), is_causal=True)  # one token, nine times
+        torch.testing.assert_close(same, same[:, :1].expand_as(same), **TIGHT)
+        ends = [stack(x, is_causal=True)[0, -1] for x in (short, long)]
+        # With several layers aabb has a prefix, aab, whose proportions ab does not know.
+        assert torch.allclose(*ends, **TIGHT) == (layers == 1)
+    places = sinusoidal(9, 16, dtype=torch.float64)
+    told = stack(a + places[None], is_causal=True)
+    assert (told[:, 1:] - told[:, :1]).abs().amax(-1).min() > 1e-3
+
+
 @pytest.mark.equation("transformer-mask", "transformer-causal")
 def test_the_future_is_masked_with_minus_infinity():
     q, k, v = normal(1, 1, 5, 4), normal(1, 1, 5, 4), normal(1, 1, 5, 4)
@@ -175,7 +193,7 @@ def test_the_network_works_on_each_position_alone():
 @pytest.mark.equation("transformer-rotation")
 def test_rope_is_multiplication_by_the_printed_matrix():
     d, m = 6, 7
-    theta = [10000 ** (-2 * (i - 1) / d) for i in range(1, d // 2 + 1)]  # eq. transformer-theta
+    theta = [10000 ** (-2 * r / d) for r in range(d // 2)]  # eq. transformer-theta
     blocks = [
         torch.tensor([[math.cos(m * t), -math.sin(m * t)], [math.sin(m * t), math.cos(m * t)]])
         for t in theta
@@ -250,6 +268,8 @@ def test_flops_are_counted_by_torch_itself():
         assert count(lambda layer=layer, x=x: layer._feed_forward(x)) == 16 * n * d * d
         products, pairs = 24 * n * d * d, 4 * n * n * d
         assert (pairs > products) == (n > 6 * d)
+    for n, d in ((31, 16), (32, 16), (33, 16)):  # within attention alone
+        assert (4 * n * n * d > 8 * n * d * d) == (n > 2 * d)
 
 
 @pytest.mark.equation("transformer-cache-bytes")
@@ -284,13 +304,128 @@ def test_swiglu_is_a_gate_times_a_line():
     from nnlib.kernels.swiglu import swiglu
 
     d, f = 4, 6
-    w1, gate, w2, x = normal(d, f), normal(d, f), normal(f, d), normal(3, d)
+    w1, gate, w2, x = normal(f, d), normal(f, d), normal(d, f), normal(3, d)
     wanted = torch.zeros(3, d).double()
     for t in range(3):
         for i in range(f):
-            g = float(x[t] @ gate[:, i])
-            wanted[t] += float(x[t] @ w1[:, i]) * g / (1 + math.exp(-g)) * w2[i]
-    torch.testing.assert_close(swiglu(x @ gate, x @ w1) @ w2, wanted, rtol=0, atol=1e-9)
+            g = float(x[t] @ gate[i])
+            wanted[t] += float(x[t] @ w1[i]) * g / (1 + math.exp(-g)) * w2[:, i]
+    got = swiglu(x @ gate.T, x @ w1.T) @ w2.T
+    torch.testing.assert_close(got, wanted, rtol=0, atol=1e-9)
+
+
+@pytest.mark.equation("transformer-silu")
+def test_silu_is_a_number_times_its_sigmoid():
+    z = torch.linspace(-20, 20, 81, dtype=torch.float64)
+    wanted = [v / (1 + math.exp(-v)) for v in z.tolist()]
+    torch.testing.assert_close(F.silu(z), torch.tensor(wanted).double(), rtol=0, atol=1e-6)
+
+
+@pytest.mark.equation("transformer-layer-norm", "transformer-rms-norm")
+def test_norms_are_what_is_printed():
+    x, gain, shift = normal(5, 6), normal(6), normal(6)
+    layer, rms = LayerNorm(6, eps=1e-3).double(), RMSNorm(6, eps=1e-3).double()
+    with torch.no_grad():
+        layer.weight.copy_(gain)
+        layer.bias.copy_(shift)
+        rms.weight.copy_(gain)
+    for row in x:
+        numbers = row.tolist()
+        mean = sum(numbers) / 6
+        variance = sum((v - mean) ** 2 for v in numbers) / 6  # over d, not d − 1
+        wanted = gain * (row - mean) / math.sqrt(variance + 1e-3) + shift
+        torch.testing.assert_close(layer(row[None])[0], wanted, **TIGHT)
+        wanted = gain * row / math.sqrt(sum(v * v for v in numbers) / 6 + 1e-3)
+        torch.testing.assert_close(rms(row[None])[0], wanted, **TIGHT)
+
+
+@pytest.mark.equation("transformer-score-variance")
+@pytest.mark.parametrize("width", [1, 3, 6])
+def test_the_variance_of_a_score_is_the_width_of_a_head(width):
+    # Fair signs have mean 0 and variance 1, and all draws of them can be counted.
+    signs = torch.tensor(list(itertools.product((-1.0, 1.0), repeat=width)))
+    scores = signs @ signs.T
+    assert float(scores.mean()) == 0
+    assert float(scores.square().mean()) == width
+    assert float((scores / math.sqrt(width)).square().mean()) == pytest.approx(1)
+
+
+# ---------------------------------------------------------------- the objective
+
+
+class Writer(nn.Module):
+    """A small transformer with one table for what comes in and what goes out."""
+
+    def __init__(self, vocabulary=3):
+        super().__init__()
+        self.table = nn.Parameter(normal(vocabulary + 1, 8))  # the last one begins a text
+        self.model = Transformer(8, 2, 1, 1, 16, dropout=0.0).double().eval()
+
+    def log_probabilities(self, source, target):
+        before = F.pad(target[:, :-1], (1, 0), value=len(self.table) - 1)
+        x = self.model(source.expand(len(target), -1, -1), self.table[before])
+        return (x @ self.table[:-1].T).log_softmax(-1)  # eq. transformer-output
+
+
+@pytest.mark.equation("transformer-output", "transformer-loss")
+@torch.no_grad()
+def test_the_chances_of_all_texts_of_one_length_add_up_to_one():
+    writer, n = Writer(), 4
+    texts = torch.tensor(list(itertools.product(range(3), repeat=n)))
+    logs = writer.log_probabilities(normal(1, 5, 8), texts)
+    losses = torch.stack([F.nll_loss(log, text) for log, text in zip(logs, texts, strict=True)])
+    torch.testing.assert_close((-n * losses).exp().sum(), torch.ones(()).double(), **TIGHT)
+    chances = logs.exp().gather(2, texts[..., None]).squeeze(-1)
+    by_hand = -sum(math.log(chance) for chance in chances[17].tolist()) / n
+    assert float(losses[17]) == pytest.approx(by_hand, abs=1e-12)
+
+
+@pytest.mark.equation("transformer-smoothing")
+def test_smoothed_labels_are_what_is_printed():
+    logits, right, share = normal(5, 7), torch.randint(7, (5,)), 0.1
+    logs = logits.log_softmax(-1)
+    plain = -sum(float(logs[t, right[t]]) for t in range(5)) / 5
+    wanted = (1 - share) * plain - share / (5 * 7) * float(logs.sum())
+    got = F.cross_entropy(logits, right, label_smoothing=share)
+    assert float(got) == pytest.approx(wanted, abs=1e-12)
+
+
+@pytest.mark.equation("transformer-stream")
+@torch.no_grad()
+def test_with_the_norm_first_the_last_vector_is_the_first_plus_all_that_was_added():
+    stack = shaken(TransformerEncoder(16, 2, 3, 20, dropout=0.0, norm_first=True).double())
+    x, said = normal(2, 5, 16), []
+    for layer in stack.layers:
+        layer.self_attn.register_forward_hook(lambda *call: said.append(call[-1]))
+        layer.linear2.register_forward_hook(lambda *call: said.append(call[-1]))
+    out = stack(x)
+    assert len(said) == 6
+    torch.testing.assert_close(out, x + torch.stack(said).sum(0), **TIGHT)
+    after = shaken(TransformerEncoder(16, 2, 3, 20, dropout=0.0).double())
+    assert not torch.allclose(after(x), x + torch.stack(said).sum(0))
+
+
+@pytest.mark.equation("transformer-scores-bytes")
+def test_attention_written_out_keeps_one_table_a_head_for_its_gradient():
+    b, h, n, c = 2, 3, 40, 4
+    q, k, v = torch.randn(3, b, h, n, 8).requires_grad_()
+
+    def tables(run):
+        """Count the bytes of what is kept and has an entry for each pair and head."""
+        held = {}
+
+        def note(tensor):
+            if tensor.numel() == b * h * n * n:
+                held[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            result = run()
+        assert result.requires_grad
+        return sum(held.values())
+
+    assert tables(lambda: (q @ k.mT / 8**0.5).softmax(-1) @ v) == b * h * n * n * c
+    assert tables(lambda: F.scaled_dot_product_attention(q, k, v)) == 0
 
 
 # ---------------------------------------------------------------- norms and depth

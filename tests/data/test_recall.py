@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from nnlib.data.recall import most_repeated_share, recall
+from nnlib.data.recall import long_runs, most_repeated_share, recall
 from tests.support import refuses
 
 
@@ -39,6 +39,21 @@ def test_recall_is_seeded_and_uses_every_token():
     assert float(counts.mean()) == pytest.approx(most_repeated_share(6, 16), abs=0.005)
     orders = {tuple(row) for row in recall(100, pairs=2).at.tolist()}
     assert orders == {(1, 3), (3, 1)}
+
+
+def test_every_model_of_the_long_comparison_has_three_rates_and_the_same_five_starts():
+    runs = long_runs()
+    tried = {(run.model, run.rate): [] for run in runs}
+    for run in runs:
+        tried[run.model, run.rate].append(run.start)
+        # answers are to 200 sequences of six questions
+        assert run.accuracy * 1200 == pytest.approx(round(run.accuracy * 1200), abs=1e-9)
+        assert 0 <= run.accuracy <= 1
+    assert all(starts == [0, 1, 2, 3, 4] for starts in tried.values())
+    assert sorted(Counter(model for model, _ in tried).values()) == [3, 3, 3]
+    steps = {run.model: run.steps for run in runs}
+    assert steps["LSTM"] == 20 * steps["transformer"]
+    assert steps["LSTM with attention"] == steps["transformer"]
 
 
 @pytest.mark.parametrize(("options", "error", "message"), [

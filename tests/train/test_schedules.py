@@ -2,7 +2,12 @@
 
 import pytest
 
-from nnlib.train.schedules import constant, step_decay, warmup_cosine
+from nnlib.train.schedules import (
+    constant,
+    inverse_square_root,
+    step_decay,
+    warmup_cosine,
+)
 from tests.support import refuses
 
 
@@ -12,6 +17,16 @@ def test_schedules_begin_and_end_where_they_say():
     assert cosine(10) == 1.0 and cosine(100) == cosine(1000) == pytest.approx(0.2)
     assert cosine(55) == pytest.approx(0.6)
     assert constant()(7) == 1.0
+
+
+@pytest.mark.equation("transformer-schedule")
+def test_the_first_transformers_rate_is_its_peak_times_the_inverse_square_root_schedule():
+    width, warmup = 512, 4000
+    factor, peak = inverse_square_root(warmup), (width * warmup) ** -0.5
+    for step in (1, 2, 3999, 4000, 4001, 16_000, 100_000):  # counted from 1, as printed
+        printed = width**-0.5 * min(step**-0.5, step * warmup**-1.5)
+        assert peak * factor(step - 1) == pytest.approx(printed, rel=1e-12)
+    assert max(range(20_000), key=factor) == warmup - 1 and factor(warmup - 1) == 1.0
 
 
 @pytest.mark.parametrize(
@@ -32,6 +47,7 @@ def test_a_share_of_the_steps_warms_up_for_as_many_whole_steps(steps, share, war
         (lambda: warmup_cosine(5, warmup=-0.5), ValueError, "warmup=-0.5"),
         (lambda: warmup_cosine(5, warmup=True), TypeError, "warmup=True"),
         (lambda: warmup_cosine(5, final=1.5), ValueError, "final=1.5"),
+        (lambda: inverse_square_root(0), ValueError, "warmup=0"),
         (lambda: step_decay(0), ValueError, "every=0"),
         (lambda: step_decay(5, 0.0), ValueError, "factor=0.0"),
     ],
