@@ -18,7 +18,7 @@ const nnPdf = (() => {
   }
 
   // A place for the number of the page that `id` falls on; pdf.py fills it.
-  const numberOf = (id) => make("span", { class: "nn-number", "data-of": id });
+  const numberOf = (id) => make("span", { class: "nn-sheet", "data-of": id });
 
   // ---- One page of the site
 

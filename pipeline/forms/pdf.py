@@ -149,7 +149,7 @@ def _numbered(tab: Any, cover: dict[str, Any]) -> tuple[bytes, int]:
         wanted = tab.evaluate(
             """([known, draft]) => {
               document.documentElement.classList.toggle("nn-draft", draft);
-              return [...document.querySelectorAll(".nn-number")].map((place) => {
+              return [...document.querySelectorAll(".nn-sheet")].map((place) => {
                 place.textContent = known[place.dataset.of] ?? "000";
                 return place.dataset.of;
               });

@@ -54,6 +54,7 @@ def place(site: Path, work: Path, root: Path) -> None:
         partial.mkdir(parents=True)
         make(known, also, partial)
         partial.rename(kept)
+    shutil.rmtree(site / FOLDER, ignore_errors=True)  # of a site that is published once more
     shutil.copytree(kept, site / FOLDER, copy_function=_link)
 
 

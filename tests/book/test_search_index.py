@@ -64,6 +64,13 @@ def test_an_index_is_made_again_only_when_a_record_changed(book, monkeypatch):
     assert third.keys() != first.keys()
 
 
+def test_a_site_that_is_published_once_more_has_the_index_once(book):
+    first = place(book, "first")
+    search_index.place(book / "first", book / "_build", book)
+    again = {file for file in (book / "first").rglob("*") if file.is_file()}
+    assert again == set(first.values()) != set()
+
+
 def test_a_book_that_was_not_read_has_no_search(book):
     (book / "_build/jb/_build/search.json").unlink()
     assert place(book, "site") == {}
