@@ -355,9 +355,9 @@ self.nnLive ??= (() => {
         if (!row) return;
         const kept = row.contains(document.activeElement)
           ? [...row.children].indexOf(document.activeElement) : -1;
-        row.innerHTML = [...field.value].map((letter, at) => {
+        row.innerHTML = [...field.value].map((letter) => {
           const gone = letter === config.blank;
-          const name = gone ? `Letter ${at + 1}, blank: show it` : `Blank ${visible(letter)}`;
+          const name = gone ? "A blank: show the letter" : `Blank ${visible(letter)}`;
           return `<button type="button" aria-pressed="${gone}" aria-label="${safe(name)}">` +
             `${safe(gone ? config.blank : visible(letter))}</button>`;
         }).join("");
@@ -394,6 +394,7 @@ self.nnLive ??= (() => {
           let text = field.value.normalize("NFC");
           if (config.case === "upper") text = text.toUpperCase();
           if (config.case === "lower") text = text.toLowerCase();
+          for (const [typed, known] of config.replaced) text = text.replaceAll(typed, known);
           const all = [...text], notes = [];
           const unknown = [...new Set(all.filter((letter) => !number.has(letter)))].sort();
           if (unknown.length)
@@ -857,7 +858,8 @@ self.nnLive ??= (() => {
 
     // What was done before this script had come.
     const touched = early.filter((event) => event.isTrusted || event.type);
-    const button = touched.findLast((event) => event.type === "click")?.target.closest("button");
+    let button = touched.findLast((event) => event.type === "click")?.target.closest("button");
+    const letter = button?.closest(".nn-letters") && [...button.parentNode.children].indexOf(button);
     const drew = touched.some((event) => event.type === "pointerdown" && form.given.replay);
     const typed = touched.some((event) => event.type === "input" || event.type === "change");
     if (!typed && !drew) form.given.set(config.example);
@@ -865,7 +867,8 @@ self.nnLive ??= (() => {
       form.given.set(config.example);
     if (drew) touched.filter((event) => event.type.startsWith("pointer")).forEach(form.given.replay);
     else form.given.redraw?.();
-    if (button) button.isConnected && button.click();
+    if (letter >= 0) button = root.querySelector(".nn-letters").children[letter];
+    if (button) button.click();
     else if (!drew) run.begin();
     form.run = run;
     figure.nnForm = form; // for tests, and for the curious

@@ -227,6 +227,7 @@ class TextField(Given):
         before: numbers that stand before every text.
         blank: a letter that stands for a gap, of which the model wants one.
         case: "upper" or "lower" to bring all letters to, or None.
+        replaced: what a keyboard has → what the model knows, in that order.
         least: how many letters it needs.
 
     Example:
@@ -243,6 +244,7 @@ class TextField(Given):
     before: Sequence[int] = ()
     blank: str | None = None
     case: str | None = None
+    replaced: Mapping[str, str] = field(default_factory=dict)
     least: int = 1
     kind = "text"
 
@@ -261,6 +263,7 @@ class TextField(Given):
             "before": list(self.before),
             "blank": self.blank,
             "case": self.case,
+            "replaced": list(self.replaced.items()),
             "least": self.least,
             "words": WORDS,
         }
@@ -281,6 +284,8 @@ class TextField(Given):
         """Return the numbers of the letters, in a row; what was left out stands in the note."""
         begin, text = self._parts(value)
         text = getattr(text, self.case)() if self.case else text
+        for typed, known_as in self.replaced.items():
+            text = text.replace(typed, known_as)
         number = {letter: at for at, letter in enumerate(self.letters) if letter}
         unknown = sorted({letter for letter in text if letter not in number})
         notes = []
@@ -327,15 +332,26 @@ class TextField(Given):
                 '<label class="nn-choice"><span>In the manner of</span> '
                 f'<select autocomplete="off">{options}</select></label>'
             )
-        letters = (
-            '<div class="nn-letters" role="group" aria-label="Blank a letter"></div>'
-            if self.blank
-            else ""
-        )
+        letters = ""
+        if self.blank is not None:
+            buttons = "".join(map(self._button, text))
+            letters = (
+                '<div class="nn-letters" role="group" aria-label="Blank a letter">'
+                f"{buttons}</div>"
+            )
         return (
             f'{choice}<label class="nn-field"><span>{html.escape(self.label)}</span>'
             f'<input type="text" value="{html.escape(text)}" autocomplete="off" '
             f'autocapitalize="off" spellcheck="false"></label>{letters}'
+        )
+
+    def _button(self, letter: str) -> str:
+        """Return what blanks a letter, or shows it again."""
+        gone, shown = letter == self.blank, html.escape(drawing.visible(letter))
+        words = "A blank: show the letter" if gone else f"Blank {shown}"
+        return (
+            f'<button type="button" aria-pressed="{str(gone).lower()}" '
+            f'aria-label="{words}">{shown}</button>'
         )
 
     def widget(

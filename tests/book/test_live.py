@@ -483,8 +483,15 @@ def test_a_letter_is_blanked_by_a_tap_and_given_back(opened):
     form.get_by_role("button", name="Blank b").click()
     tab.told("gap", "aac; a, 100 %")
     assert form.locator("mark").inner_text() == "a"
-    form.get_by_role("button", name="Letter 2, blank: show it").click()
+    form.get_by_role("button", name="A blank: show the letter").click()
     assert form.get_by_role("textbox").input_value() == "abc"
+
+
+def test_the_first_touch_may_be_a_letter(opened):
+    tab = opened()
+    tab.form("gap").get_by_role("button", name="Blank b").click()
+    tab.told("gap", "The model says")
+    assert tab.form("gap").get_by_role("textbox").input_value() == "__"
 
 
 def test_a_damaged_picture_heals_step_by_step(opened):

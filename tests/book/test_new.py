@@ -94,6 +94,7 @@ def test_the_tests_name_what_is_missing(scratch):
         "vision/squint: Related architectures links to no chapter",
         "Origin and intuition: TODO",
         "Variants and refinements: TODO",
+        "Practical considerations: ### Try it: TODO what the reader does",
         "TODO in tests/vision/test_squint.py",
         "squint.yaml: gpu: ",
     ):

@@ -44,6 +44,13 @@ def test_the_last_letters_count_where_it_is_so(field):
     assert "forgotten" in read(last, "AAB")[1]["note"]
 
 
+def test_what_a_keyboard_has_becomes_what_the_model_knows():
+    field = inputs.TextField(
+        label="w", letters=["", "a", "–", " "], length=5, replaced={" - ": "–", "-": "–"}
+    )
+    assert read(field, "a - a-a")[0] == [1, 2, 1, 2, 1]
+
+
 def test_a_blank_has_a_place_behind_what_stands_before():
     field = inputs.TextField(
         label="w", letters=["[", "a", "_"], length=5, pad=0, before=(0,), blank="_"
