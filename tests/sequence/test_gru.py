@@ -35,7 +35,7 @@ def normal(*shape, seed=0):
 
 
 def drawn(form, *sizes, seed=0, **kwargs):
-    """A layer in float64 with weights wide enough to bend the gates."""
+    """A layer in float64 with weights wide enough to move the gates far from one half."""
     layer = form(*sizes, dtype=DOUBLE, **kwargs)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -83,7 +83,7 @@ def negated(layer, form):
     return other
 
 
-@pytest.mark.equation("gru-reset", "gru-update", "gru-candidate", "gru-state")
+@pytest.mark.equation("gru-reset", "gru-update", "gru-candidate", "gru-state", "gru-mixture")
 @settings(max_examples=15, deadline=None)
 @given(d=st.integers(1, 5), h=st.integers(1, 6), t=st.integers(1, 8), seed=st.integers(0, 999))
 def test_the_four_equations_are_torchs_gru(d, h, t, seed):
@@ -214,14 +214,38 @@ def test_z_for_one_minus_z_is_a_change_of_sign(form):
     same(1 - torch.sigmoid(a), torch.sigmoid(-a))
 
 
-def test_before_and_after_agree_for_one_unit_and_for_no_more():
-    for units, agree in ((1, True), (2, False), (6, False)):
-        after, before = drawn(GRU, 3, units), ResetBeforeGRU(3, units, dtype=DOUBLE)
-        with torch.no_grad():
-            after.bias_hh_l0[2 * units :] = 0
-        before.load_state_dict(after.state_dict())
-        x = normal(1, 20, 3)
-        assert ((after(x)[0] - before(x)[0]).abs().max() < 1e-12) == agree
+@pytest.mark.parametrize(
+    ("units", "c_n", "agree"),
+    [(1, 0.0, True), (1, 0.7, False), (2, 0.0, False), (6, 0.0, False)],
+)
+def test_before_and_after_agree_for_one_unit_without_a_second_bias_only(units, c_n, agree):
+    after, before = drawn(GRU, 3, units), ResetBeforeGRU(3, units, dtype=DOUBLE)
+    with torch.no_grad():
+        after.bias_hh_l0[2 * units :] = c_n
+    before.load_state_dict(after.state_dict())
+    x = normal(1, 20, 3)
+    assert ((after(x)[0] - before(x)[0]).abs().max() < 1e-12) == agree
+
+
+def test_one_unit_with_a_second_bias_by_hand():
+    """r = 0.3, R = 2, h = 0.5, c = 0.7 and an input's part of 0.1; the gate z is closed."""
+    after, before = (form(1, 1, dtype=DOUBLE) for form in (GRU, ResetBeforeGRU))
+    with torch.no_grad():
+        for rows in after.parameters():
+            rows.zero_()
+        after.bias_ih_l0.copy_(torch.tensor([math.log(0.3 / 0.7), -40, 0.1], dtype=DOUBLE))
+        after.weight_hh_l0[2], after.bias_hh_l0[2] = 2.0, 0.7
+    before.load_state_dict(after.state_dict())
+    x, h = torch.zeros(1, 1, dtype=DOUBLE), torch.full((1, 1, 1), 0.5, dtype=DOUBLE)
+    with torch.no_grad():
+        same(
+            after.step(x, h)[0][0, 0],
+            torch.tensor(math.tanh(0.1 + 0.3 * (2 * 0.5 + 0.7)), dtype=DOUBLE),
+        )
+        same(
+            before.step(x, h)[0][0, 0],
+            torch.tensor(math.tanh(0.1 + 2 * (0.3 * 0.5) + 0.7), dtype=DOUBLE),
+        )
 
 
 @pytest.mark.equation("gru-four")
