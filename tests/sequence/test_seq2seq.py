@@ -202,6 +202,41 @@ def test_the_probabilities_of_all_sequences_sum_to_one(context):
         torch.testing.assert_close(log_p[row].exp().item(), p)
 
 
+class Ends(Seq2Seq):
+    """Ends at step j with the probability `ends(j)`, and writes token 2 otherwise."""
+
+    def __init__(self, ends):
+        super().__init__(2, 3)
+        self.ends = ends
+
+    def decode(self, memory, target, state):
+        p = self.ends(torch.arange(1, target.shape[1] + 1, dtype=torch.float64))
+        logs = torch.stack([torch.full_like(p, -torch.inf), p.log(), (1 - p).log()], -1)
+        return logs.expand(len(target), -1, -1), state
+
+
+@pytest.mark.parametrize(
+    ("ends", "total"), [(lambda j: 1 / (j + 1) ** 2, 0.5), (lambda j: 0.1 + 0.0 * j, 1.0)]
+)
+def test_an_end_token_does_not_suffice_for_the_probabilities_to_sum_to_one(ends, total):
+    """It does where its probability stays away from zero; else half may go to endless sequences."""
+    longest = 300
+    every = torch.full((longest, longest), END)
+    every[torch.ones_like(every).tril(-1).bool()] = 2
+    p = Ends(ends).score(torch.zeros(longest, 1, dtype=torch.int64), every).exp()
+    torch.testing.assert_close(p.sum().item(), total, rtol=0, atol=1 / longest)
+
+
+@contexts
+def test_the_end_keeps_a_probability_because_what_chooses_is_bounded(context):
+    model, target = build(context, spread=4.0), tokens(3, 200, most=4)
+    weight, bias = model.to_logits.weight, model.to_logits.bias
+    largest = (weight.abs().sum(1) + bias.abs()).max()
+    least = (-2 * largest).exp() / len(bias)
+    p = model(tokens(3, 5), target).softmax(-1)[..., END]
+    assert p.min() > least > 0
+
+
 @pytest.mark.equation("seq2seq-loss")
 @contexts
 def test_the_loss_is_the_mean_surprise_and_its_slope_is_that_of_finite_differences(context):
