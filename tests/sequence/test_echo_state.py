@@ -379,6 +379,17 @@ def test_the_nilpotent_reservoir_has_radius_zero_and_a_large_singular_value():
     assert np.linalg.svd(NILPOTENT, compute_uv=False)[0] == pytest.approx(16.25, abs=0.01)
 
 
+def test_radius_zero_lets_small_states_die_to_first_order_only():
+    """W² is zero, and yet two steps leave about 42 s³ of a small s."""
+    assert not (NILPOTENT @ NILPOTENT).any()
+    for s in (1e-3, 1e-4):
+        left = V_VECTOR @ np.tanh(s * U_VECTOR)
+        assert left == pytest.approx(42 * s**3, rel=2e-3, abs=1e-18)
+        twice = np.tanh(NILPOTENT @ np.tanh(s * U_VECTOR))
+        assert twice == pytest.approx(42 * s**3 * U_VECTOR, rel=2e-3)
+        assert twice.all()
+
+
 @pytest.mark.equation("echo-state-scalar")
 def test_the_nilpotent_reservoir_has_three_attractors_and_their_basins():
     edge = brentq(lambda s: 2 * np.tanh(s) - np.tanh(8 * s) / 4 - s, 0.1, 1.0)
