@@ -45,7 +45,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("autodoc-process-docstring", _docstring, priority=400)
     app.connect("config-inited", lambda app, config: _without_thebe(app))
     app.connect("builder-inited", _plain_data)
-    app.connect("doctree-read", _keep_punctuation)
+    app.connect("doctree-read", keep_punctuation)
     app.add_post_transform(LinksToPairs)
     for part in (bibliography, code_lines, figures, folds, promises, heroes, read_first, reader):
         part.setup(app)
@@ -112,7 +112,7 @@ def _code(piece: str) -> str:
     return f"`{piece}`" if single else piece
 
 
-def _keep_punctuation(app: Sphinx, doctree: nodes.document) -> None:
+def keep_punctuation(app: Sphinx, doctree: nodes.document) -> None:
     """Keep a comma at the formula that it follows: browsers break lines after a formula."""
     for formula in list(doctree.findall(nodes.math)):
         after = formula.next_node(descend=False, siblings=True)
@@ -120,8 +120,9 @@ def _keep_punctuation(app: Sphinx, doctree: nodes.document) -> None:
         if mark is None:
             continue
         whole = nodes.inline("", "", formula.deepcopy(), nodes.Text(mark[0]), classes=["nn-whole"])
-        formula.parent.replace(after, nodes.Text(after.astext()[mark.end() :]))
-        formula.parent.replace(formula, whole)
+        # by place: another text of the paragraph may read the same
+        at = next(at for at, child in enumerate(formula.parent) if child is formula)
+        formula.parent[at : at + 2] = [whole, nodes.Text(after.astext()[mark.end() :])]
 
 
 def _plain_data(app: Sphinx) -> None:

@@ -5,10 +5,12 @@ import os
 
 import pytest
 import yaml
+from docutils import nodes
+from docutils.utils import new_document
 
 from pipeline.site import SiteError, build, notebooks
 from pipeline.site.publishing import publish
-from pipeline.site.sphinx_nnlib import to_rst
+from pipeline.site.sphinx_nnlib import keep_punctuation, to_rst
 from pipeline.site.staging import stage
 from pipeline.site.toc import contents, toc_pages
 
@@ -217,3 +219,15 @@ def test_displayed_equations_become_blocks():
     text = to_rst("Return\n\n    $$ a = b\n    + c $$ (mlp-forward)\n\nend")
     assert "    .. math::\n\n       a = b\n       + c\n" in text
     assert "mlp-forward" not in text
+
+
+def test_a_stop_stays_with_its_formula_and_every_other_stop_where_it_was():
+    """docutils finds a child by equality, and one stop equals another."""
+    paragraph = nodes.paragraph("", "", nodes.emphasis("", "one"), *map(nodes.Text, (".", "\n")))
+    paragraph += [nodes.Text("It costs "), nodes.math("", "h"), nodes.Text(".")]
+    document = new_document("page")
+    document += paragraph
+    keep_punctuation(None, document)
+    assert paragraph.astext() == "one.\nIt costs h."
+    [whole] = paragraph.findall(nodes.inline)
+    assert whole.astext() == "h."
