@@ -119,7 +119,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     ),
     Architecture(
         "mlp", "foundations", "Multi-layer perceptron",
-        idea="Affine maps with a bend between them, enough of which fit any continuous function.",
+        idea="Affine maps and nonlinearities in turn: enough units fit any continuous function.",
         year=1986, people="Rumelhart, Hinton and Williams",
         ancestors=("perceptron", "backpropagation", "optimizers"), source="rumelhart1986learning",
         short="MLP",
@@ -131,7 +131,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     ),
     Architecture(
         "activations", "foundations", "Activation functions",
-        idea="The bend between two affine maps, whose slope decides how far a gradient reaches.",
+        idea="The nonlinearity of a layer, whose slope decides how far a gradient reaches.",
         year=2010,
         people="ReLU: Fukushima 1969, Nair and Hinton 2010; GELU: Hendrycks and Gimpel 2016",
         ancestors=("mlp",), source="nair2010rectified", short="Activations",

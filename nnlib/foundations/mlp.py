@@ -1,4 +1,4 @@
-"""The multi-layer perceptron: affine maps with a bend between them.
+"""The multi-layer perceptron: affine maps with a nonlinearity between them.
 
 Chapter: chapters/foundations/mlp.md     Papers: Rumelhart, Hinton and Williams 1986; Leshno 1993
 Axes: n examples, d input features, c outputs or classes, h hidden units; l counts the layers.
@@ -26,7 +26,7 @@ ACTIVATIONS: dict[str, Activation] = {
 
 
 class MLP(nn.Module):
-    r"""A feed-forward network: affine, bend, affine, bend, …, affine.
+    r"""A feed-forward network: affine maps with an activation between each two of them.
 
     $\mathbf{h}^{(0)} = \mathbf{x}$;
     $\mathbf{z}^{(l)} = \mathbf{W}^{(l)}\mathbf{h}^{(l-1)} + \mathbf{b}^{(l)}$;
@@ -53,7 +53,7 @@ class MLP(nn.Module):
         >>> MLP([64, 128, 10])(torch.zeros(5, 64)).shape
         torch.Size([5, 10])
 
-    Source: Rumelhart, Hinton and Williams 1986, who bent with the sigmoid.
+    Source: Rumelhart, Hinton and Williams 1986, whose hidden units were sigmoids.
     """
 
     def __init__(
@@ -219,7 +219,7 @@ def spread_units(
 ) -> MLP:
     r"""Place the first hidden layer: each unit's line $z = 0$ through one of `points`, at random.
 
-    Directions are uniform. The length of each weight vector, how sharply the unit bends, is drawn
+    Directions are uniform. The length of each weight vector, how sharp the unit's edge is, is drawn
     between the two of `sharpness`, uniformly in its logarithm.
 
     Args:

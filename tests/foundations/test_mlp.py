@@ -88,6 +88,18 @@ def test_equals_scikit_learns_classifier_with_the_same_weights(name, theirs):
     torch.testing.assert_close(model.probabilities(torch.tensor(x)), wanted)
 
 
+@pytest.mark.equation("mlp-one-hidden-layer")
+def test_one_hidden_layer_is_the_equation_in_numpy():
+    model, x = MLP([3, 5, 2], "tanh").double(), torch.randn(7, 3, dtype=torch.float64)
+    (w1, b1), (w2, b2) = [
+        (p.weight.detach().numpy(), p.bias.detach().numpy()) for p in model.layers
+    ]
+    for row, z, p in zip(x.numpy(), model(x), model.probabilities(x), strict=True):
+        scores = w2 @ np.tanh(w1 @ row + b1) + b2
+        np.testing.assert_allclose(z.detach(), scores, rtol=1e-12)
+        np.testing.assert_allclose(p.detach(), np.exp(scores) / np.exp(scores).sum(), rtol=1e-12)
+
+
 @pytest.mark.equation("mlp-output")
 def test_probabilities_are_the_softmax_of_the_logits_at_any_scale():
     model = MLP([2, 4, 3])
@@ -135,7 +147,7 @@ def test_polynomial_activations_are_powers():
     torch.testing.assert_close(ACTIVATIONS["cube"](z), z**3)
 
 
-def test_a_callable_bends_and_a_module_is_trained_along():
+def test_a_callable_is_an_activation_and_a_module_is_trained_along():
     x = torch.randn(6, 3)
     model = MLP([3, 4, 2], torch.sin)
     torch.testing.assert_close(model(x), model.layers[1](model.layers[0](x).sin()))
@@ -162,7 +174,7 @@ def test_two_hidden_units_compute_exclusive_or():
 
 
 @pytest.mark.equation("mlp-collapse")
-def test_without_a_bend_all_layers_are_one():
+def test_without_a_nonlinearity_all_layers_are_one():
     model = MLP([3, 8, 5, 2], "identity").double()
     x = torch.randn(20, 3, dtype=torch.float64)
     weight, bias = torch.eye(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
@@ -217,6 +229,17 @@ def test_cross_entropy_and_its_gradient_are_torchs(soft):
     mine, theirs = cross_entropy_loss(z, target), functional.cross_entropy(z, target)
     torch.testing.assert_close(mine, theirs)
     torch.testing.assert_close(*(torch.autograd.grad(loss, z)[0] for loss in (mine, theirs)))
+
+
+@pytest.mark.equation("mlp-output-gradient")
+def test_both_losses_send_back_answer_minus_target():
+    z = torch.randn(6, 4, dtype=torch.float64, requires_grad=True)
+    y = torch.arange(6) % 4
+    truth = functional.one_hot(y, 4).double()
+    (of_classes,) = torch.autograd.grad(cross_entropy_loss(z, y), z)
+    torch.testing.assert_close(of_classes, (z.softmax(1) - truth) / 6)
+    (of_numbers,) = torch.autograd.grad(mse_loss(z, truth), z)
+    torch.testing.assert_close(of_numbers, 2 * (z - truth) / 6)
 
 
 @pytest.mark.equation("mlp-cross-entropy")
