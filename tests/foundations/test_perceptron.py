@@ -64,7 +64,7 @@ def test_answer_is_the_side_and_zero_is_class_one():
     assert unit.predict(scores).tolist() == [0, 0, 1, 1, 1]
 
 
-@pytest.mark.equation("perceptron-update-weight", "perceptron-update-bias")
+@pytest.mark.equation("perceptron-rule", "perceptron-update-weight", "perceptron-update-bias")
 @pytest.mark.parametrize("seed", range(5))
 def test_every_update_is_scikit_learns(seed):
     from sklearn.linear_model import Perceptron as Reference
@@ -121,6 +121,22 @@ def test_the_weights_stand_where_they_are_asked_for():
 def test_fit_stops_after_max_epochs_where_nothing_separates():
     x, y = torch.tensor([[1.0], [1.0]]), torch.tensor([0, 1])
     assert Perceptron(1).fit(x, y, max_epochs=7) == 14
+
+
+@pytest.mark.equation("perceptron-hinge")
+def test_the_rule_is_a_step_down_the_perceptron_loss():
+    x, y, _ = separable(2)
+    y[::5] = 1 - y[::5]
+    unit, corrected = Perceptron(3, lr=0.5).double(), 0
+    unit.weight.copy_(torch.tensor([0.3, -0.2, 0.1]))  # no score is exactly 0
+    for row, target in zip(x, y.tolist(), strict=True):
+        w, b = unit.weight.clone().requires_grad_(), unit.bias.clone().requires_grad_()
+        loss = (-(2 * target - 1) * (w @ row + b)).clamp(min=0)
+        slopes = torch.autograd.grad(loss, (w, b))
+        corrected += unit.correct(row, target)
+        torch.testing.assert_close(unit.weight, w.detach() - 0.5 * slopes[0])
+        torch.testing.assert_close(unit.bias, b.detach() - 0.5 * slopes[1])
+    assert 0 < corrected < len(x)
 
 
 @pytest.mark.equation("perceptron-absorbed")
