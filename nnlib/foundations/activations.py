@@ -1,8 +1,8 @@
-r"""Activation functions and their derivatives: the bend between two affine maps.
+r"""Activation functions and their derivatives: the nonlinearity between two affine maps.
 
 Chapter: chapters/foundations/activations.md
 Papers: ReLU: Fukushima 1969, Nair and Hinton 2010; leaky ReLU: Maas et al. 2013; ELU: Clevert et
-al. 2015; SiLU: Elfwing et al. 2018; Mish: Misra 2019; SwiGLU: Shazeer 2020
+al. 2015; GELU, SiLU: Hendrycks and Gimpel 2016; Mish: Misra 2019; SwiGLU: Shazeer 2020
 Axes: any shape; only softmax joins values, along one axis of d classes.
 
 Each function is its own equation in plain torch, written so that it survives |z| = 1000 in

@@ -57,6 +57,18 @@ def equals_torch(name, **options):
     )
 
 
+@pytest.mark.equation("activations-layer")
+@pytest.mark.parametrize("name", ["sigmoid", "tanh", "relu", "elu", "gelu", "silu", "mish"])
+def test_a_layer_sends_back_the_slope_times_what_came(name):
+    weight, bias = torch.randn(4, 3).double(), torch.randn(4).double()
+    x, push = torch.randn(6, 3).double(), torch.randn(6, 4).double()
+    z = F.linear(x, weight, bias).requires_grad_()
+    by_units = [[sum(weight[i] * row) + bias[i] for i in range(4)] for row in x]
+    torch.testing.assert_close(z.detach(), torch.tensor(by_units).double())
+    (sent_back,) = torch.autograd.grad(FUSED[name](z), z, push)
+    torch.testing.assert_close(derivative(name)(z.detach()) * push, sent_back)
+
+
 @pytest.mark.equation("activations-sigmoid", "activations-sigmoid-derivative")
 def test_sigmoid_and_its_slope_are_torchs():
     equals_torch("sigmoid")
