@@ -88,6 +88,41 @@ def test_gradients_are_autograds(sizes, n):
     assert_same(db, wanted_db)
 
 
+@pytest.mark.equation("backpropagation-recursion")
+def test_two_numbers_a_layer_give_its_gradient_as_autograd_finds_it():
+    """The recursion with tanh, which the library does not have, on one example."""
+    sizes, x = (3, 5, 4, 2), torch.randn(3, dtype=torch.float64)
+    pairs = itertools.pairwise(sizes)
+    weights = [torch.randn(o, i).double().requires_grad_() for i, o in pairs]
+    z, a = [], [x]
+    for w in weights:
+        z.append(w @ a[-1])
+        a.append(z[-1].tanh())
+    loss = a[-1].square().sum()
+    wanted = torch.autograd.grad(loss, [*z, *weights])
+    delta = 2 * a[-1] * (1 - a[-1] ** 2)
+    for at in reversed(range(len(weights))):
+        torch.testing.assert_close(delta, wanted[at])
+        torch.testing.assert_close(torch.outer(delta, a[at]), wanted[len(z) + at])
+        if at:
+            delta = (weights[at].T @ delta) * (1 - a[at] ** 2)
+
+
+@pytest.mark.equation("backpropagation-descent")
+def test_a_small_step_against_the_gradient_lowers_the_loss_by_its_square():
+    """To first order the loss falls by η times the squared length of the gradient."""
+    weights, biases, x, y = network((5, 7, 3))
+    loss, dw, db = backpropagate(weights, biases, x, y)
+    square = sum(g.square().sum() for g in dw + db)
+    eta = 1e-6
+    moved = [
+        [p - eta * g for p, g in zip(part, slopes, strict=True)]
+        for part, slopes in ((weights, dw), (biases, db))
+    ]
+    after = network_loss(*moved, x, y)
+    torch.testing.assert_close((loss - after) / eta, square, rtol=1e-3, atol=0)
+
+
 @pytest.mark.equation("backpropagation-error", "backpropagation-delta")
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 def test_errors_of_one_example_are_the_derivatives_in_the_scores(sizes):
