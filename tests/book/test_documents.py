@@ -79,3 +79,13 @@ def test_every_direct_dependency_is_explained():
     silent = {name for name in direct if not re.search(rf"\b{re.escape(name)}\b", told)}
     plumbing = {"ipykernel", "setuptools"}  # what the others need to run at all
     assert silent <= plumbing, f"decisions/0005-dependencies.md says nothing of {silent - plumbing}"
+
+
+def test_all_six_foundations_train_on_real_data_as_their_page_says():
+    family = ROOT / "chapters" / "foundations"
+    assert "All six train on real data" in (family / "index.md").read_text(encoding="utf-8")
+    chapters = {page.stem: page.read_text(encoding="utf-8") for page in family.glob("*.md")}
+    del chapters["index"]
+    assert len(chapters) == 6
+    real = re.compile(r"^from nnlib\.data\.(tables|pictures) import", re.M)
+    assert [name for name, text in chapters.items() if not real.search(text)] == []

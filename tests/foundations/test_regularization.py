@@ -47,6 +47,27 @@ def test_penalties_pull_with_constant_force_and_with_a_force_as_long_as_the_weig
     assert torch.autograd.grad(l2_penalty([w]), w)[0].tolist() == [-3.0, 0.0, 0.5]
 
 
+@pytest.mark.equation("regularization-penalty-and-norm")
+def test_least_squares_with_an_l2_penalty_is_ridge_regression():
+    x, y, strength = normal(20, 4), normal(20), 0.7
+    w = torch.linalg.solve(x.T @ x + strength * torch.eye(4).double(), x.T @ y).requires_grad_()
+    penalized = (x @ w - y).square().sum() / 2 + strength * l2_penalty([w])
+    (slope,) = torch.autograd.grad(penalized, w)
+    torch.testing.assert_close(slope, torch.zeros(4, dtype=torch.float64), rtol=0, atol=1e-12)
+
+
+@pytest.mark.equation("regularization-penalty-and-norm")
+@pytest.mark.parametrize(("over", "shape"), [(0, (1, 5)), (1, (7, 1))])
+def test_a_norm_is_one_formula_and_its_group_makes_it_batch_or_layer_norm(over, shape):
+    z, gamma, beta = 3 * normal(7, 5) + 2, normal(5), normal(5)
+    mean, variance = z.mean(over).view(shape), z.var(over, correction=0).view(shape)
+    by_formula = gamma * (z - mean) / (variance + 1e-5).sqrt() + beta
+    torchs = F.layer_norm(z, (5,), gamma, beta)
+    if over == 0:
+        torchs = F.batch_norm(z, None, None, gamma, beta, training=True)
+    torch.testing.assert_close(by_formula, torchs)
+
+
 @pytest.mark.equation("regularization-weight-decay")
 def test_for_plain_gradient_steps_the_l2_penalty_is_weight_decay():
     ours, theirs = normal(4).requires_grad_(), None
