@@ -143,8 +143,8 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     ),
     Architecture(
         "backpropagation", "foundations", "Backpropagation",
-        idea="All derivatives of a loss in one backward walk that reuses what the forward walk "
-        "found.",
+        idea="All derivatives of a loss in one backward pass that reuses what the forward pass "
+        "stored.",
         year=1986, people="Rumelhart, Hinton and Williams; reverse mode: Linnainmaa 1970",
         ancestors=("perceptron", "optimizers"), source="rumelhart1986learning",
         module="nnlib.foundations.backpropagation", cls="backpropagate",
@@ -166,8 +166,8 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     ),
     Architecture(
         "regularization", "foundations", "Regularization and normalization",
-        idea="Ways to keep a network from learning its training set by heart, and its scales in "
-        "hand.",
+        idea="Ways to keep a network from memorising its training set, and its values on one "
+        "scale.",
         year=1970,
         people="Hoerl and Kennard; dropout: Srivastava et al. 2014; BatchNorm: Ioffe and Szegedy "
         "2015; RMSNorm: Zhang and Sennrich 2019", ancestors=(), source="hoerl1970ridge",

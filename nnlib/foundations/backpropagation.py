@@ -1,4 +1,4 @@
-"""Backpropagation by hand: one walk forwards, one walk back, every derivative of the loss.
+"""Backpropagation by hand: one pass forwards, one pass back, every derivative of the loss.
 
 The network is a list of weights and a list of biases: ReLU between the layers, softmax and
 cross-entropy at the end. Nothing here uses autograd; the tests compare with it.
@@ -29,7 +29,7 @@ def network_loss(
     x: Float[Tensor, "n d"],
     targets: Int[Tensor, " n"],
 ) -> Float[Tensor, ""]:
-    r"""Return the mean cross-entropy of the network: one forward walk, nothing kept.
+    r"""Return the mean cross-entropy of the network: one forward pass, nothing kept.
 
     Args:
         weights: a matrix (out, in) for each layer.
@@ -210,9 +210,9 @@ def finite_differences(
 def vector_jacobian(
     weights: Weights, biases: Biases, x: Float[Tensor, " d"], v: Float[Tensor, " c"]
 ) -> Float[Tensor, " d"]:
-    r"""Return $\mathbf{v}^\top\mathbf{J}$, walking from the output back; $\mathbf{J}$ is not built.
+    r"""Return $\mathbf{v}^\top\mathbf{J}$, from the output backwards; $\mathbf{J}$ is not built.
 
-    This is reverse mode (equation `backpropagation-vjp`): one walk for each *output*.
+    This is reverse mode (equation `backpropagation-vjp`): one pass for each *output*.
 
     Args:
         weights: a matrix (out, in) for each layer.
@@ -231,9 +231,9 @@ def vector_jacobian(
 def jacobian_vector(
     weights: Weights, biases: Biases, x: Float[Tensor, " d"], u: Float[Tensor, " d"]
 ) -> Float[Tensor, " c"]:
-    r"""Return $\mathbf{J}\mathbf{u}$, walking along with the forward pass; nothing is kept.
+    r"""Return $\mathbf{J}\mathbf{u}$, multiplied along with the forward pass; nothing is kept.
 
-    This is forward mode (equation `backpropagation-jvp`): one walk for each *input*.
+    This is forward mode (equation `backpropagation-jvp`): one pass for each *input*.
 
     Args:
         weights: a matrix (out, in) for each layer.
@@ -268,7 +268,7 @@ def softmax_vjp(
 
 
 def matmul_flops(sizes: Sequence[int], n: int = 1) -> tuple[int, int]:
-    r"""Return the FLOPs of the matrix products in a forward walk and in a backward walk.
+    r"""Return the FLOPs of the matrix products in a forward pass and in a backward pass.
 
     Backwards every weight counts twice, for its own gradient and to carry the error on, which the
     first layer need not do (equation `backpropagation-cost`).
