@@ -859,7 +859,8 @@ self.nnLive ??= (() => {
     // What was done before this script had come.
     const touched = early.filter((event) => event.isTrusted || event.type);
     let button = touched.findLast((event) => event.type === "click")?.target.closest("button");
-    const letter = button?.closest(".nn-letters") && [...button.parentNode.children].indexOf(button);
+    const letter = button?.closest(".nn-letters")
+      ? [...button.parentNode.children].indexOf(button) : -1;
     const drew = touched.some((event) => event.type === "pointerdown" && form.given.replay);
     const typed = touched.some((event) => event.type === "input" || event.type === "change");
     if (!typed && !drew) form.given.set(config.example);
