@@ -315,6 +315,22 @@ def test_both_sides_are_read():
     assert reached.all(), "every token, left and right, moves the vector of token 4"
 
 
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("hidden", [False, True])
+def test_a_hidden_next_word_is_seen_from_the_second_layer_on(layers, hidden):
+    """Why looking both ways is no way to guess the next word, as the chapter says."""
+    model, (ids, *_) = small(num_layers=layers), texts(b=1)
+    visible = torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool)
+    visible[4, 5] = not hidden  # token 4 has to guess token 5
+    x = model.embed(ids).detach().requires_grad_()
+    h = x
+    for layer in model.layers:
+        h = layer(h, mask=visible)
+    (h[0, 4] * torch.arange(h.shape[-1])).sum().backward()
+    seen = bool(x.grad[0, 5].abs().sum() > 0)
+    assert seen == (layers == 2 or not hidden)
+
+
 def test_padding_changes_nothing():
     model, (ids, segments, _) = stirred(small()), texts(b=1, t=6)
     alone = model(ids, segments)
