@@ -497,6 +497,7 @@ def test_the_first_touch_may_be_a_letter(opened):
 def test_a_damaged_picture_heals_step_by_step(opened):
     tab = opened()
     form = tab.form("heals")
+    form.locator(".nn-damage").scroll_into_view_if_needed()
     box = form.locator(".nn-damage").bounding_box()
     tab.page.mouse.click(box["x"] + box["width"] * 0.4, box["y"] + box["height"] * 0.4)
     tab.page.wait_for_function("document.querySelector('#live-heals').nnForm")
@@ -527,6 +528,7 @@ def test_points_are_dragged_and_the_rule_runs(opened):
     form.get_by_role("button", name="apart").click()
     tab.told("line", "Done: the line parts the classes")
     point = form.locator(".nn-point").first
+    point.scroll_into_view_if_needed()
     box = point.locator("circle").last.bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     tab.page.mouse.move(x, y)
