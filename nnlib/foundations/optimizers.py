@@ -108,7 +108,7 @@ class Adagrad(Rule):
     r"""AdaGrad: divide each coordinate's step by the root of the sum of all its squared gradients.
 
     $G \leftarrow G + g^2$, $\theta \leftarrow \theta - \eta\,g / (\sqrt G + \epsilon)$
-    (equations `optimizers-adagrad-sum` and `optimizers-adagrad-step`).
+    (equation `optimizers-adagrad`).
 
     Args:
         params: parameters, or groups of them.
@@ -168,8 +168,7 @@ class Adagrad(Rule):
     def _update(self, theta: Values, g: Values, state: Slots, group: Group) -> None:
         lr = group["lr"] / (1 + state["step"].item() * group["lr_decay"])
         state["step"] += 1
-        state["sum"] += g.square()  # eq. optimizers-adagrad-sum
-        # eq. optimizers-adagrad-step
+        state["sum"] += g.square()  # eq. optimizers-adagrad
         theta -= lr * g / (state["sum"].sqrt() + group["eps"])
 
     def _update_all(
@@ -190,7 +189,7 @@ class RMSprop(Rule):
     r"""RMSProp: AdaGrad with a memory that fades, so that steps do not shrink for ever.
 
     $v \leftarrow \rho v + (1 - \rho)\,g^2$, $\theta \leftarrow \theta - \eta\,g / (\sqrt v +
-    \epsilon)$ (equations `optimizers-rmsprop-mean` and `optimizers-rmsprop-step`).
+    \epsilon)$ (equation `optimizers-rmsprop`).
     torch's `momentum` and `centered` are not offered.
 
     Args:
@@ -233,9 +232,8 @@ class RMSprop(Rule):
     def _update(self, theta: Values, g: Values, state: Slots, group: Group) -> None:
         rho, v = group["alpha"], state["square_avg"]
         state["step"] += 1
-        # eq. optimizers-rmsprop-mean
+        # eq. optimizers-rmsprop
         state["square_avg"] = v = rho * v + (1 - rho) * g.square()
-        # eq. optimizers-rmsprop-step
         theta -= group["lr"] * g / (v.sqrt() + group["eps"])
 
     def _update_all(
@@ -256,7 +254,7 @@ class Adam(Rule):
     $m \leftarrow \beta_1 m + (1 - \beta_1)\,g$, $v \leftarrow \beta_2 v + (1 - \beta_2)\,g^2$,
     $\theta \leftarrow \theta - \eta\,\hat m / (\sqrt{\hat v} + \epsilon)$ with
     $\hat m = m / (1 - \beta_1^t)$ and $\hat v = v / (1 - \beta_2^t)$, $t = 1, 2, \dots$
-    (equations `optimizers-adam-first` … `optimizers-adam-step`).
+    (equations `optimizers-adam-moments` … `optimizers-adam-step`).
     torch's `amsgrad` is not offered.
 
     Args:
@@ -310,8 +308,8 @@ class Adam(Rule):
         if self._decoupled:
             # eq. optimizers-adamw-step
             theta -= group["lr"] * group["weight_decay"] * theta
-        state["exp_avg"] = m = beta1 * m + (1 - beta1) * g  # eq. optimizers-adam-first
-        # eq. optimizers-adam-second
+        # eq. optimizers-adam-moments
+        state["exp_avg"] = m = beta1 * m + (1 - beta1) * g
         state["exp_avg_sq"] = v = beta2 * v + (1 - beta2) * g.square()
         # eq. optimizers-adam-correction
         m_hat, v_hat = m / (1 - beta1**t), v / (1 - beta2**t)

@@ -79,9 +79,9 @@ ZERO = torch.zeros(3).double()
 
 
 @pytest.mark.equation("optimizers-sgd", "optimizers-momentum-torch", "optimizers-nesterov-torch")
-@pytest.mark.equation("optimizers-adagrad-sum", "optimizers-adagrad-step")
-@pytest.mark.equation("optimizers-rmsprop-mean", "optimizers-rmsprop-step")
-@pytest.mark.equation("optimizers-adam-first", "optimizers-adam-second")
+@pytest.mark.equation("optimizers-adagrad")
+@pytest.mark.equation("optimizers-rmsprop")
+@pytest.mark.equation("optimizers-adam-moments")
 @pytest.mark.equation("optimizers-adam-correction", "optimizers-adam-step")
 @pytest.mark.equation("optimizers-adamw-step")
 @pytest.mark.parametrize("foreach", [None, False], ids=["together", "one by one"])
@@ -215,7 +215,7 @@ def test_clipping_is_torchs(threshold):
         )  # torch adds 1e-6 to the norm
 
 
-@pytest.mark.equation("optimizers-momentum-velocity", "optimizers-momentum-step")
+@pytest.mark.equation("optimizers-momentum")
 @pytest.mark.parametrize("mu", [0.0, 0.5, 0.9])
 def test_velocity_form_is_torchs_momentum_and_a_linear_recurrence(mu):
     theta, v, places = ZERO, torch.zeros(3).double(), [ZERO]
@@ -234,7 +234,7 @@ def test_velocity_form_is_torchs_momentum_and_a_linear_recurrence(mu):
         assert places[-1, at].item() - B[at].item() == pytest.approx(error[0], abs=1e-12)
 
 
-@pytest.mark.equation("optimizers-nesterov-velocity", "optimizers-nesterov-step")
+@pytest.mark.equation("optimizers-nesterov")
 @pytest.mark.equation("optimizers-nesterov-torch")
 def test_look_ahead_point_of_nesterov_is_torchs_parameters():
     theta, v, seen = ZERO, torch.zeros(3).double(), [ZERO]
@@ -281,7 +281,7 @@ def test_forms_of_momentum_part_when_the_rate_drops():
     assert max(gaps[15:]) > 0.5
 
 
-@pytest.mark.equation("optimizers-adagrad-sum", "optimizers-adagrad-step")
+@pytest.mark.equation("optimizers-adagrad")
 def test_adagrad_on_an_even_slope_sums_inverse_roots():
     walked = path(partial(Adagrad, lr=0.1, eps=0.0), lambda p: torch.full_like(p, 3.0), ZERO, 9)
     assert walked[-1, 0].item() == pytest.approx(-0.1 * sum(t**-0.5 for t in range(1, 10)))
@@ -295,7 +295,7 @@ def test_adagrad_on_an_even_slope_sums_inverse_roots():
     )
 
 
-@pytest.mark.equation("optimizers-rmsprop-mean", "optimizers-rmsprop-step")
+@pytest.mark.equation("optimizers-rmsprop")
 def test_rmsprop_is_the_unrolled_mean_and_forgets():
     gradients = torch.stack(tensors(6, [(4,)] * 25))
     weights = 0.9 ** torch.arange(24, -1, -1).double()
@@ -312,7 +312,7 @@ def test_rmsprop_is_the_unrolled_mean_and_forgets():
     )
 
 
-@pytest.mark.equation("optimizers-adam-first", "optimizers-adam-second")
+@pytest.mark.equation("optimizers-adam-moments")
 @pytest.mark.equation("optimizers-adam-correction", "optimizers-adam-step")
 @pytest.mark.equation("optimizers-adam-unrolled")
 def test_adam_is_the_ratio_of_weighted_means():
