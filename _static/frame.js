@@ -127,6 +127,18 @@ function mark(link, on) {
 
 follow();
 
+// ---- In the tree of pages, the arrows open and close what stands below a link, and the link is the
+// ---- only stop: the small arrow beside it is for the pointer
+
+for (const link of document.querySelectorAll(".bd-docs-nav .has-children > a")) {
+  link.setAttribute("aria-keyshortcuts", "ArrowRight ArrowLeft");
+  link.addEventListener("keydown", (event) => {
+    if (!["ArrowRight", "ArrowLeft"].includes(event.key) || event.ctrlKey || event.altKey || event.metaKey) return;
+    link.parentElement.querySelector("details").open = event.key === "ArrowRight";
+    event.preventDefault(); // no page is turned
+  });
+}
+
 // ---- Code and tables that scroll sideways can be reached by the keyboard; the others are no stop
 
 const scrollers = new ResizeObserver((entries) => {

@@ -6,6 +6,7 @@
   const KEYS = [
     [["←", "p"], "previous page"],
     [["→", "n"], "next page"],
+    [["→", "←"], "on a family's name: open it, close it"],
     [["Ctrl K", "/"], "search"],
     [["?"], "this list"],
     [["Esc"], "close what is open"],

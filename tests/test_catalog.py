@@ -107,7 +107,7 @@ def test_the_years_that_are_often_wrong_are_right(name, year):
 
 
 def test_later_additions_are_credited():
-    assert "Gers et al. 2000" in catalog.get("lstm").people  # the 1997 cell had no forget gate
+    assert "Gers et al. 1999" in catalog.get("lstm").people  # the 1997 cell had no forget gate
     assert "Sohl-Dickstein" in catalog.get("diffusion").people  # before DDPM
     assert "Hinton 2002" in catalog.get("rbm").people  # contrastive divergence
 

@@ -235,7 +235,7 @@ class Pen(RendererSVG):
                 )
         if filled:
             color = to_hex(face[:3])
-            modes = (color,) * 2 if KEEP in self.place else inks.line(color).modes
+            modes = (color,) * 2 if KEEP in self.place else _tone(color).modes
             alpha = gc.get_alpha() if gc.get_forced_alpha() else (
                 face[3] if len(face) == 4 else 1.0
             )  # fmt: skip
@@ -289,9 +289,12 @@ def _box(points: Any) -> np.ndarray:
 
 
 def _paint(color: str, name: str) -> str:
-    if color == "#ffffff" and name == "fill":
-        return inks.PAPER.css
-    return inks.line(color).css
+    return (_tone(color) if name == "fill" else inks.line(color)).css
+
+
+def _tone(fill: str) -> inks.Tone:
+    """Return how an area is filled: white is the page's own ground."""
+    return inks.PAPER if fill == "#ffffff" else inks.line(fill)
 
 
 def _styled(look: dict[str, str]) -> dict[str, str]:

@@ -168,10 +168,10 @@ def name_places(
         intensities: FLOPs for each byte.
         rates: FLOP/s.
     """
-    ground = {"facecolor": "white", "linewidth": 0, "pad": 0.5}
+    ground = {"facecolor": "white", "linewidth": 0, "pad": 1}
     for name, x, y in zip(names, intensities, rates, strict=True):
         ax.plot([x], [y], "o", color=COLORS["learned"], markersize=7, zorder=5)
-        ax.add_artist(_Name(name, (x, y), color=COLORS["learned"], bbox=ground))
+        ax.add_artist(_Name(name, (x, y), color="learned", bbox=ground))
 
 
 def places(

@@ -224,3 +224,15 @@ def test_copying_code_takes_what_can_be_run(visit):
     block.locator("button[aria-label=Copied]").wait_for()
     copied = tab.evaluate("navigator.clipboard.readText()")
     assert copied == block.locator("pre").inner_text().rstrip()
+
+
+def test_arrows_open_and_close_a_family_whose_link_is_the_only_stop(visit):
+    tab = visit(CHAPTERS[0])
+    family = tab.locator(".bd-docs-nav .has-children:not(.current)").first
+    assert family.locator("summary").evaluate("summary => summary.tabIndex") == -1
+    family.locator("> a").focus()
+    here = tab.url
+    for key, opened in (("ArrowRight", True), ("ArrowLeft", False)):
+        tab.keyboard.press(key)
+        assert family.locator("details").evaluate("fold => fold.open") is opened
+    assert tab.url == here, "no page is turned"

@@ -120,7 +120,9 @@ def test_every_module_is_imported_by_the_core_or_names_its_extra(core, tmp_path)
     strange = {name: error for name, error in told.items() if f"{project()['name']}[" not in error}
     assert not strange, "what they import belongs to pyproject's dependencies, or to an extra"
     rooms = {name.split(".")[1] for name in told}
-    assert rooms <= {"plot", "notebook", "data"}, "models, kernels and training need no extra"
+    assert rooms <= {"plot", "notebook", "data", "live"}, (
+        "models, kernels and training need no extra"
+    )
 
 
 def test_models_run_there_and_know_the_repository(core, tmp_path):

@@ -35,5 +35,7 @@ def test_names_of_measured_operations_find_room_whatever_was_measured(seed):
     for intensity, reached, top in zip(intensities, rates, tops, strict=True):
         drop(ax, intensity, reached, top)
     name_places(ax, names, intensities, rates)
-    assert collisions(draw(fig, "measured").record) == []
+    drawn = draw(fig, "measured")
+    assert collisions(drawn.record) == []
+    assert 'fill="#000000"' not in drawn.markup, "words on the page's ground have its two inks"
     plt.close(fig)
