@@ -54,6 +54,7 @@
       begin();
     };
     const begin = async () => {
+      told.style.minHeight = `${told.offsetHeight}px`; // what comes is shorter, and nothing may jump
       told.textContent = "Loading the model …";
       try {
         await Promise.all([load("_static/live/live.js"), load(`live/${figure.dataset.live}.js?v=${figure.dataset.version}`)]);

@@ -9,8 +9,9 @@ self.nnLive ??= (() => {
   const safe = (text) => String(text).replace(/[&<>"]/g, (sign) => SIGNS[sign]);
   const visible = (letter) => ({ " ": "␣", "\n": "⏎" })[letter] ?? letter;
   const percent = (share) =>
-    `${share >= 0.01 || share < 0.0005 ? Math.round(100 * share) : (100 * share).toFixed(1)} %`;
+    `${share >= 0.00995 || share < 0.0005 ? Math.round(100 * share) : (100 * share).toFixed(1)} %`;
   const pause = (ms) => new Promise((done) => setTimeout(done, ms));
+  const some = (count, thing) => `${count} ${thing}${count === 1 ? "" : "s"}`;
   const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
   const filled = (words, values) => words.replace(/\{(\w+)\}/g, (_, name) => values[name]);
   const bytes = (text) =>
@@ -60,7 +61,8 @@ self.nnLive ??= (() => {
 
   const WIDE = 12, HIGH = 15, EDGE = 18;
 
-  function heat(weights, rows, columns) {
+  /** Draw a map; `most` rows keep their room, also those that are not written yet. */
+  function heat(weights, rows, columns, most = rows.length) {
     const parts = columns.map((letter, x) =>
       `<text x="${EDGE + WIDE * (x + 0.5)}" y="${EDGE - 6}">${safe(visible(letter))}</text>`);
     rows.forEach((letter, y) => {
@@ -72,7 +74,7 @@ self.nnLive ??= (() => {
             `height="${HIGH}" fill-opacity="${weight.toFixed(2)}"/>`);
       });
     });
-    const width = EDGE + WIDE * columns.length, height = EDGE + HIGH * rows.length;
+    const width = EDGE + WIDE * columns.length, height = EDGE + HIGH * most;
     return `<svg viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" role="img" ` +
       `aria-label="Where it looks: ${rows.length} written rows, ${columns.length} read columns">` +
       `${parts.join("")}</svg>`;
@@ -139,7 +141,7 @@ self.nnLive ??= (() => {
         const tensor = answers[config.of];
         const width = tensor.dims.at(-1);
         place.innerHTML = heat((y, x) => tensor.data[y * width + x],
-          [...(context.made ?? "")], [...context.given]);
+          [...(context.made ?? "")], [...context.given], context.most);
         return "";
       },
     }),
@@ -355,7 +357,7 @@ self.nnLive ??= (() => {
         if (!row) return;
         const kept = row.contains(document.activeElement)
           ? [...row.children].indexOf(document.activeElement) : -1;
-        row.innerHTML = [...field.value].map((letter) => {
+        row.innerHTML = [...field.value].slice(0, config.length).map((letter) => {
           const gone = letter === config.blank;
           const name = gone ? "A blank: show the letter" : `Blank ${visible(letter)}`;
           return `<button type="button" aria-pressed="${gone}" aria-label="${safe(name)}">` +
@@ -407,7 +409,7 @@ self.nnLive ??= (() => {
             notes.push(filled(words[config.keep], { length: room }));
             known = config.keep === "first" ? known.slice(0, room) : known.slice(-room);
           }
-          if (known.length < config.least) return { error: [...notes, words.nothing].join(" ") };
+          if (known.filter((letter) => letter.trim()).length < config.least) return { error: [...notes, words.nothing].join(" ") };
           let place = null;
           if (config.blank) {
             if (!known.includes(config.blank))
@@ -447,10 +449,12 @@ self.nnLive ??= (() => {
       const marks = () => [...svg.querySelectorAll(".nn-point")];
 
       function build() {
+        const focused = marks().indexOf(document.activeElement);
         marks().forEach((mark) => mark.remove());
         svg.insertAdjacentHTML("beforeend", points.map(() =>
           '<g class="nn-point" tabindex="0" role="button"></g>').join(""));
         points.forEach((_, at) => draw(at));
+        marks()[focused]?.focus(); // else the next arrow key would turn the page
       }
       function draw(at) {
         const [x, y, kind] = points[at];
@@ -546,6 +550,9 @@ self.nnLive ??= (() => {
     };
   }
 
+  /** Return work whose failure is silent: it is told in words, and a console has no reader. */
+  const calm = (work) => (...given) => Promise.resolve(work?.(...given)).catch(() => {});
+
   function pressed(button, on, words) {
     button.textContent = on ? "Stop" : words;
     button.toggleAttribute("data-running", on);
@@ -567,8 +574,9 @@ self.nnLive ??= (() => {
       const heat = button("temperature");
       const window_ = form.config.given.length;
       let text = null; // where the writing stands
+      let step = Promise.resolve(); // its last letter, which may be on its way
 
-      async function feed(letters) {
+      async function feed(text, letters) {
         if (!config.state) {
           const kept = text.row.slice(-window_);
           const row = [...kept, ...new Array(window_ - kept.length).fill(0)];
@@ -584,21 +592,18 @@ self.nnLive ??= (() => {
         }
       }
 
+      /** Return what was given once it is read; null where there is nothing to read. */
       async function anew() {
         const reading = form.given.read();
-        if (reading.error) {
-          text = null;
-          form.refuse(reading.error);
-          return false;
-        }
+        if (reading.error) return form.refuse(reading.error), null;
         const size = (config.state ?? []).reduce((a, b) => a * b, 1);
-        text = { row: [...reading.ids], context: { ...reading, made: "" }, done: false,
+        const fresh = { row: [...reading.ids], context: { ...reading, made: "" }, done: false,
           state: config.state && floats(new Float32Array(size), config.state) };
-        await feed(text.row);
-        return true;
+        await feed(fresh, fresh.row);
+        return fresh;
       }
 
-      async function letter() {
+      async function letter(text) {
         const next = drawn(rowOf(text.answers[0], text.context), Number(heat.value));
         if (next === config.stop) {
           text.done = true;
@@ -606,39 +611,53 @@ self.nnLive ??= (() => {
         }
         text.row.push(next);
         text.context.made += config.letters[next];
-        await feed([next]);
+        await feed(text, [next]);
         text.done = [...text.context.made].length >= config.most;
       }
 
       const show = (quiet) => form.show(text.answers, text.context, quiet);
       const read = latest(async (current) => {
         pressed(button("write"), false, "Write");
-        if ((await anew()) && current()) show();
+        text = null;
+        const fresh = await anew();
+        if (!current()) return;
+        text = fresh;
+        if (text) show();
       });
       const write = latest(async (current, one) => {
         read.stop();
-        if ((!text || text.done) && !(await anew())) return;
-        if (!one) pressed(button("write"), true, "Write");
-        do {
-          await letter();
+        pressed(button("write"), !one, "Write");
+        try {
+          await step; // a click may come before the last letter is there
           if (!current()) return;
-          show(!one && !text.done);
-          if (!one && !text.done) await pause(40);
-          if (!current()) return;
-        } while (!one && !text.done);
-        pressed(button("write"), false, "Write");
-        form.say(`${text.context.note} ${text.done ? "It wrote" : "So far"}: ` +
-          `“${text.context.given}${text.context.made}”.`);
+          if (!text || text.done) {
+            text = null;
+            const fresh = await anew();
+            if (!current()) return;
+            text = fresh;
+          }
+          if (!text) return;
+          do {
+            step = letter(text).catch(() => { text = null; });
+            await step;
+            if (!current() || !text) return;
+            show(!one && !text.done);
+            if (!one && !text.done) await pause(40);
+            if (!current()) return;
+          } while (!one && !text.done);
+          form.say(`${text.context.note} ${text.done ? "It wrote" : "So far"}: ` +
+            `“${text.context.given}${text.context.made}”.`);
+        } finally {
+          if (current()) pressed(button("write"), false, "Write");
+        }
       });
       button("write").addEventListener("click", () => {
-        if (!button("write").hasAttribute("data-running")) return write.go(false);
+        if (!button("write").hasAttribute("data-running")) return calm(write.go)(false);
         write.stop();
         pressed(button("write"), false, "Write");
+        form.say("Stopped.");
       });
-      button("letter").addEventListener("click", () => {
-        pressed(button("write"), false, "Write");
-        write.go(true);
-      });
+      button("letter").addEventListener("click", () => calm(write.go)(true));
       const warm = () => { heat.closest("label").querySelector("output").value = heat.value; };
       heat.addEventListener("input", warm);
       warm(); // it may have been moved before this script had come
@@ -654,7 +673,8 @@ self.nnLive ??= (() => {
         const reading = form.given.read();
         if (reading.error) return form.refuse(reading.error);
         const before = new Array(config.steps).fill(0);
-        const context = { ...reading, made: "" };
+        const context = { ...reading, made: "", most: config.steps };
+        form.say("It reads and writes …");
         for (let step = 0; step < config.steps; step++) {
           const began = performance.now();
           const answers = await form.ask([reading.feed[0], whole(before, [1, config.steps])]);
@@ -667,7 +687,7 @@ self.nnLive ??= (() => {
         }
         form.say(`${context.note} It wrote ${context.made}.`);
       });
-      button.addEventListener("click", () => answer.go(false));
+      button.addEventListener("click", () => calm(answer.go)(false));
       return { changed: () => answer.go(true), begin: () => answer.go(false) };
     },
 
@@ -705,8 +725,7 @@ self.nnLive ??= (() => {
         const { points } = given.read();
         const left = wrong(points).length;
         given.line(w);
-        const told = `${count} correction${count === 1 ? "" : "s"}, ` +
-          `${left} point${left === 1 ? "" : "s"} on the wrong side`;
+        const told = `${some(count, "correction")}, ${some(left, "point")} on the wrong side`;
         form.show([], { made: told }, true);
         return left;
       }
@@ -728,8 +747,9 @@ self.nnLive ??= (() => {
         return false;
       }
       const end = (left) => form.say(left === 0
-        ? `Done: the line parts the classes, after ${count} corrections.`
-        : `After ${count} corrections ${left} still lie wrong. If no line parts them, it never ends.`);
+        ? `Done: the line separates the classes after ${some(count, "correction")}.`
+        : `After ${some(count, "correction")}, ${some(left, "point")} on the wrong side. ` +
+          "Where no line separates the classes, it never ends.");
       const run = latest(async (current) => {
         pressed(go, true, "Run");
         form.say("Correcting …");
@@ -749,7 +769,7 @@ self.nnLive ??= (() => {
         halt();
         correct();
         const left = tell();
-        form.say(left ? `${left} to go.` : `Done, after ${count} corrections.`);
+        form.say(left ? `${some(left, "point")} to go.` : `Done after ${some(count, "correction")}.`);
       });
       again.addEventListener("click", () => {
         halt();
@@ -803,9 +823,21 @@ self.nnLive ??= (() => {
     const told = figure.querySelector(".nn-live-told");
     let session = null, queue = Promise.resolve(), broken = false;
 
+    // Who looks reads every word at once; who listens hears the last one, once it has settled.
+    const heard = Object.assign(document.createElement("p"), { className: "nn-live-heard" });
+    heard.setAttribute("role", "status");
+    told.removeAttribute("role");
+    told.after(heard);
+    let settling = 0;
+
     const form = {
       root, config,
-      say(words) { if (!broken) told.textContent = words.trim(); },
+      say(words) {
+        if (broken) return;
+        told.textContent = words.trim();
+        clearTimeout(settling);
+        settling = setTimeout(() => { heard.textContent = told.textContent; }, 700);
+      },
       refuse(words) {
         figure.dataset.state = "refused";
         form.say(words);
@@ -838,9 +870,6 @@ self.nnLive ??= (() => {
       figure.dataset.state = "failed";
       session = null;
     }
-    // What fails is told in words; a console has no reader.
-    const calm = (work) => (...given) => Promise.resolve(work?.(...given)).catch(() => {});
-
     const parts = config.shown.map((part, at) =>
       outputs[part.kind](figure.querySelectorAll(".nn-shown > .nn-now")[at], part));
     let run = null;
@@ -868,6 +897,10 @@ self.nnLive ??= (() => {
       form.given.set(config.example);
     if (drew) touched.filter((event) => event.type.startsWith("pointer")).forEach(form.given.replay);
     else form.given.redraw?.();
+    const drawn = document.activeElement;
+    if (drawn.matches("canvas, .nn-damage, .nn-point") && root.contains(drawn))
+      for (const { key, shiftKey } of touched.filter((event) => event.type === "keydown"))
+        drawn.dispatchEvent(new KeyboardEvent("keydown", { key, shiftKey, bubbles: true, cancelable: true }));
     if (letter >= 0) button = root.querySelector(".nn-letters").children[letter];
     if (button) button.click();
     else if (!drew) run.begin();

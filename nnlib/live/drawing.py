@@ -51,11 +51,13 @@ def percent(share: float) -> str:
     """Return a share in per cent.
 
     Example:
-        >>> percent(0.123), percent(0.004), percent(0.0)
-        ('12 %', '0.4 %', '0 %')
+        >>> percent(0.123), percent(0.0098), percent(0.00996), percent(0.0)
+        ('12 %', '1.0 %', '1 %', '0 %')
     """
     hundred = 100 * share
-    return f"{hundred:.0f} %" if hundred >= 1 or hundred < 0.05 else f"{hundred:.1f} %"
+    return (
+        f"{hundred:.0f} %" if hundred >= 0.995 or hundred < 0.05 else f"{hundred:.1f} %"
+    )
 
 
 CELL_WIDTH, CELL_HEIGHT, EDGE = 12, 15, 18

@@ -299,7 +299,7 @@ class TextField(Given):
         if len(known) > room:
             notes.append(WORDS[self.keep].format(length=room))
             known = known[:room] if self.keep == "first" else known[-room:]
-        if len(known) < self.least:
+        if sum(not letter.isspace() for letter in known) < self.least:
             raise NotGiven(" ".join([*notes, WORDS["nothing"]]))
         place = None
         if self.blank is not None:

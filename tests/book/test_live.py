@@ -438,6 +438,33 @@ def test_it_writes_letter_by_letter_and_stops(opened):
     tab.told("writes", "It wrote: “abc”")
 
 
+def test_write_waits_until_the_text_is_read(opened):
+    tab = opened()
+    form = tab.form("writes")
+    form.get_by_role("textbox").fill("c")
+    tab.told("writes", "The model says")
+    tab.page.evaluate(
+        """() => {
+          const form = document.querySelector("#live-writes");
+          const field = form.querySelector("input[type=text]");
+          field.value = "ab";
+          field.dispatchEvent(new Event("input", { bubbles: true }));
+          form.querySelector("[data-do=write]").click();
+        }"""
+    )
+    tab.told("writes", "It wrote: “abc”")
+    assert form.get_by_role("button", name="Stop").count() == 0
+
+
+def test_each_letter_of_two_quick_clicks_is_read(opened):
+    tab = opened()
+    form = tab.form("writes")
+    form.get_by_role("textbox").fill("a")
+    tab.told("writes", "The model says")
+    form.get_by_role("button", name="One letter").dblclick()
+    tab.told("writes", "So far: “abc”")
+
+
 def test_a_warmer_letter_is_drawn_by_chance(opened):
     tab = opened()
     form = tab.form("writes")
@@ -450,6 +477,7 @@ def test_a_warmer_letter_is_drawn_by_chance(opened):
     ("text", "words"),
     [
         ("", "type a letter"),
+        ("   ", "type a letter"),
         ("🙂7", "has never seen"),
         ("b" + "a" * 5000, "sees the last 8 letters only"),
         ("A<img src=x onerror=alert(1)>b", "has never seen"),
@@ -475,6 +503,24 @@ def test_a_translation_is_written_with_what_it_looks_at(opened):
     assert places == [("18", "18"), ("30", "33"), ("42", "48")]
 
 
+def test_the_map_keeps_its_room_while_it_is_written(opened):
+    tab = opened()
+    form = tab.form("copies")
+    before = form.bounding_box()["height"]
+    tab.page.evaluate(
+        """() => {
+          const figure = document.querySelector("#live-copies");
+          const seen = (window.heights = new Set());
+          new MutationObserver(() => seen.add(figure.getBoundingClientRect().height))
+            .observe(figure, { childList: true, subtree: true });
+        }"""
+    )
+    form.get_by_role("textbox").fill("bca")
+    tab.told("copies", "It wrote bca")
+    heights = tab.page.evaluate("[...heights]")
+    assert heights and all(abs(height - before) < 1 for height in heights)
+
+
 def test_a_letter_is_blanked_by_a_tap_and_given_back(opened):
     tab = opened()
     form = tab.form("gap")
@@ -485,6 +531,14 @@ def test_a_letter_is_blanked_by_a_tap_and_given_back(opened):
     assert form.locator("mark").inner_text() == "a"
     form.get_by_role("button", name="A blank: show the letter").click()
     assert form.get_by_role("textbox").input_value() == "abc"
+
+
+def test_no_more_letters_are_offered_than_are_read(opened):
+    tab = opened()
+    form = tab.form("gap")
+    form.get_by_role("textbox").fill("a_" + "b" * 500)
+    tab.told("gap", "reads 5 letters at most")
+    assert form.locator(".nn-letters button").count() == 5
 
 
 def test_the_first_touch_may_be_a_letter(opened):
@@ -526,7 +580,7 @@ def test_points_are_dragged_and_the_rule_runs(opened):
     tab = opened()
     form = tab.form("line")
     form.get_by_role("button", name="apart").click()
-    tab.told("line", "Done: the line parts the classes")
+    tab.told("line", "Done: the line separates the classes")
     point = form.locator(".nn-point").first
     point.scroll_into_view_if_needed()
     box = point.locator("circle").last.bounding_box()
@@ -543,6 +597,19 @@ def test_points_are_dragged_and_the_rule_runs(opened):
     assert point.get_attribute("transform") != before
     tab.page.keyboard.press("Enter")
     assert "square" in point.get_attribute("aria-label")
+
+
+def test_the_first_key_moves_a_point_and_keeps_it_in_focus(opened):
+    tab = opened()
+    form = tab.form("line")
+    form.locator(".nn-point").nth(1).focus()
+    tab.page.keyboard.press("ArrowUp")
+    tab.told("line", "Done")
+    second = "document.querySelectorAll('#live-line .nn-point')[1]"
+    assert tab.page.evaluate(f"document.activeElement === {second}")
+    assert form.locator(".nn-point").nth(1).get_attribute("aria-label").endswith("at 0.50, 0.55")
+    tab.page.keyboard.press("ArrowUp")
+    assert form.locator(".nn-point").nth(1).get_attribute("aria-label").endswith("at 0.50, 0.60")
 
 
 def test_what_no_line_parts_never_ends_and_says_so(opened):
@@ -609,6 +676,48 @@ def test_a_finger_draws_and_the_page_stays(opened):
     tab.told("pad", "The model says")
     assert tab.page.evaluate("scrollY") == 0
     assert tab.form("pad").locator(".nn-seen path").count() > 0
+
+
+@pytest.mark.parametrize("name", ["pad", "gap", "wave", "line"])
+def test_the_first_touch_moves_nothing_on_a_phone(name, opened):
+    tab = opened(width=390, has_touch=True, is_mobile=True)
+    after = tab.page.locator("#after")
+    before = after.bounding_box()["y"] + tab.page.evaluate("scrollY")
+    tab.form(name).locator("button, input").last.tap()
+    tab.page.wait_for_function("id => document.querySelector(id).nnForm", arg=f"#live-{name}")
+    tab.page.wait_for_function(
+        "id => !/^(You see|Loading)/.test(document.querySelector(id).textContent)",
+        arg=f"#live-{name} .nn-live-told",
+    )
+    assert abs(after.bounding_box()["y"] + tab.page.evaluate("scrollY") - before) < 1
+
+
+def test_who_listens_hears_the_answer_once_it_has_settled(opened):
+    tab = opened()
+    form = tab.form("pad")
+    form.get_by_role("button", name="right").click()
+    tab.told("pad", "right, 100 %")
+    status = form.get_by_role("status")
+    assert status.count() == 1
+    tab.page.evaluate(
+        """() => {
+          window.heard = [];
+          const status = document.querySelector("#live-pad [role=status]");
+          new MutationObserver(() => heard.push(status.textContent))
+            .observe(status, { childList: true, characterData: true, subtree: true });
+        }"""
+    )
+    tab.page.wait_for_function("heard.length === 1")
+    box = form.locator("canvas").bounding_box()
+    tab.page.mouse.move(box["x"] + 20, box["y"] + 20)
+    tab.page.mouse.down()
+    tab.page.mouse.move(box["x"] + 20, box["y"] + 150, steps=20)
+    tab.page.mouse.up()
+    tab.page.wait_for_function("heard.length > 1")
+    tab.page.wait_for_timeout(1500)
+    heard = tab.page.evaluate("heard")
+    assert len(heard) <= 3  # not a word for each of twenty moves; a busy machine may rest between
+    assert heard[-1] == tab.says("pad")
 
 
 # ---------------------------------------------------------------- in the book
