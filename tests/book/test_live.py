@@ -456,15 +456,6 @@ def test_write_waits_until_the_text_is_read(opened):
     assert form.get_by_role("button", name="Stop").count() == 0
 
 
-def test_each_letter_of_two_quick_clicks_is_read(opened):
-    tab = opened()
-    form = tab.form("writes")
-    form.get_by_role("textbox").fill("a")
-    tab.told("writes", "The model says")
-    form.get_by_role("button", name="One letter").dblclick()
-    tab.told("writes", "So far: “abc”")
-
-
 def test_a_warmer_letter_is_drawn_by_chance(opened):
     tab = opened()
     form = tab.form("writes")
