@@ -448,22 +448,22 @@ self.nnLive ??= (() => {
       let points = [], held = -1, moved = false;
       const marks = () => [...svg.querySelectorAll(".nn-point")];
 
+      // A mark that is there stays: one that is taken away loses the focus, and the finger on it.
       function build() {
-        const focused = marks().indexOf(document.activeElement);
-        marks().forEach((mark) => mark.remove());
-        svg.insertAdjacentHTML("beforeend", points.map(() =>
-          '<g class="nn-point" tabindex="0" role="button"></g>').join(""));
+        marks().slice(points.length).forEach((mark) => mark.remove());
+        svg.insertAdjacentHTML("beforeend",
+          '<g class="nn-point" tabindex="0" role="button"></g>'.repeat(points.length - marks().length));
         points.forEach((_, at) => draw(at));
-        marks()[focused]?.focus(); // else the next arrow key would turn the page
       }
       function draw(at) {
         const [x, y, kind] = points[at];
         const mark = marks()[at];
+        const drawn = mark.firstChild && mark.dataset.kind === String(kind);
         mark.dataset.kind = kind;
         mark.setAttribute("transform", `translate(${(100 * x).toFixed(1)} ${(-100 * y).toFixed(1)})`);
         mark.setAttribute("aria-label",
           `Point ${at + 1}, ${config.classes[kind]}, at ${x.toFixed(2)}, ${y.toFixed(2)}`);
-        mark.innerHTML = '<circle class="nn-reach" r="20"/>' +
+        if (!drawn) mark.innerHTML = '<circle class="nn-reach" r="20"/>' +
           (kind ? '<rect x="-7" y="-7" width="14" height="14"/>' : '<circle r="8"/>');
       }
       function place(event) {

@@ -669,6 +669,29 @@ def test_a_finger_draws_and_the_page_stays(opened):
     assert tab.form("pad").locator(".nn-seen path").count() > 0
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_a_finger_drags_a_point_all_the_way(first, opened):
+    tab = opened(width=390, has_touch=True, is_mobile=True)
+    form = tab.form("line")
+    if not first:
+        form.get_by_role("button", name="apart").tap()
+        tab.told("line", "Done")
+    point = form.locator(".nn-point").first
+    point.scroll_into_view_if_needed()
+    box = point.locator(".nn-reach").bounding_box()
+    finger = tab.page.context.new_cdp_session(tab.page)
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    for step in range(9):
+        kind = "touchMove" if step else "touchStart"
+        at = [{"x": x + 10 * step, "y": y}]
+        finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": at})
+        tab.page.wait_for_timeout(30)  # a browser takes a finger for itself after a while
+    finger.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    tab.told("line", "Done")
+    now = point.locator(".nn-reach").bounding_box()
+    assert now["x"] - box["x"] == pytest.approx(80, abs=3)
+
+
 @pytest.mark.parametrize("name", ["pad", "gap", "wave", "line"])
 def test_the_first_touch_moves_nothing_on_a_phone(name, opened):
     tab = opened(width=390, has_touch=True, is_mobile=True)
