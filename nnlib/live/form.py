@@ -99,6 +99,8 @@ def answered(
         return f"<p>{html.escape(str(reason))}</p>"
     parts = [part.markup(answer.outputs, answer.context) for part in shown]
     if "line" in answer.context:
-        parts.insert(0, given.picture(value, answer.context["line"]))  # type: ignore
+        # only a plane's answer holds a line, and a plane has a picture
+        plane = given.picture(value, answer.context["line"])  # type: ignore[attr-defined]
+        parts.insert(0, plane)
     note = answer.context.get("note", "")
     return "".join(parts) + (f"<p>{html.escape(note)}</p>" if note else "")

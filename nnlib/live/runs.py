@@ -104,6 +104,7 @@ class Writes:
         unread = list(row)
         for _step in range(self.most):
             if state is None:
+                # without a state the model reads a window, so `given` is a text field
                 kept = row[-given.length :]  # type: ignore[attr-defined]
                 filler = [0] * (given.length - len(kept))  # type: ignore[attr-defined]
                 feed = (torch.tensor([kept + filler]),)

@@ -144,6 +144,7 @@ def markup(
 ) -> str:
     """Return the figure as it stands before anything is touched."""
     if "line" in answer.context:
+        # only a plane's answer holds a line, and a plane has a picture
         plane = given.picture(example, answer.context["line"])  # type: ignore[attr-defined]
         body = f'<div class="nn-plane">{plane}</div>'
         left = given.markup(example).replace(given.body(example), body)
