@@ -1,5 +1,5 @@
 // Live models, loaded at the first touch of one: inputs, how a model is run, outputs, the engine.
-// The parts have the names, and do the work, of nnlib/live/inputs.py, runs.py and outputs.py.
+// The parts have the names, and do the work, of nnlib/live/inputs, runs.py and outputs.py.
 self.nnLive ??= (() => {
   "use strict";
 
