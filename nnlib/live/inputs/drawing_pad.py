@@ -16,12 +16,15 @@ from nnlib.live.inputs.given import Context, Feed, Given, NotGiven, Widget
 class DrawingPad(Given):
     """A square to draw on, brought to `size` × `size` grey values between 0 and 1.
 
-    What is drawn is centred and scaled to fill the square, with a pen of one width, as digits of
+    What is drawn is centred and scaled to a box, with a pen of one width, as the pictures of
     training sets are; only a reader's *shift* moves it away from the middle.
 
     Attributes:
         size: pixels of a side.
         pen: width of the pen, in pixels of that size.
+        box: height and width that a drawing takes, in these pixels; the whole square if None.
+        squeeze: how many times narrower what is too broad for the box may become, rather than
+            lower; 1 keeps the proportions.
         shape: of the tensor; a row of size² numbers if None.
 
     Example:
@@ -33,13 +36,25 @@ class DrawingPad(Given):
 
     size: int = 8
     pen: float = 1.4
+    box: tuple[float, float] | None = None
+    squeeze: float = 1.0
     shape: tuple[int, ...] | None = None
     kind = "pad"
 
+    def __post_init__(self) -> None:
+        checks.number("squeeze", self.squeeze, least=1)
+        for side in self.box or ():
+            checks.number("box", side, least=self.pen, most=self.size)
+
     def config(self) -> dict[str, Any]:
         """Return what the page's script needs to know."""
-        own = {"size": self.size, "pen": self.pen, "shape": self._shape}
-        return super().config() | own
+        return super().config() | {
+            "size": self.size,
+            "pen": self.pen,
+            "box": self.box or (self.size, self.size),
+            "squeeze": self.squeeze,
+            "shape": self._shape,
+        }
 
     @property
     def _shape(self) -> tuple[int, ...]:

@@ -1,6 +1,9 @@
 """A pad to draw on, and a picture to wipe out."""
 
+import math
 import re
+
+import pytest
 
 
 def test_the_first_stroke_is_not_lost(opened):
@@ -17,6 +20,30 @@ def test_the_first_stroke_is_not_lost(opened):
     rows = {int(row) for row in re.findall(r"M\d (\d)", path)}
     assert rows == {0, 1, 2, 3}  # scaled to fill the square
     assert "50 %" in tab.says("pad")  # and centred
+
+
+@pytest.mark.parametrize(
+    ("drawn", "rows", "columns"),
+    [
+        ("a circle", {0, 1, 2, 3}, {1, 2}),  # squeezed, to the box of four by two
+        ("a dash", {1, 2}, {1, 2}),  # by twofold and no more: it is no blot
+    ],
+)
+def test_a_broad_drawing_is_squeezed_as_the_training_data_were(drawn, rows, columns, opened):
+    tab = opened()
+    box = tab.form("pad").locator("canvas").bounding_box()
+    high = {"a circle": 0.4, "a dash": 0.02}[drawn]
+    for turn in range(33):
+        angle = math.tau * turn / 32
+        x, y = 0.5 + 0.4 * math.cos(angle), 0.5 + high * math.sin(angle)
+        tab.page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
+        if not turn:
+            tab.page.mouse.down()
+    tab.page.mouse.up()
+    tab.told("pad", "The model says")
+    path = tab.form("pad").locator(".nn-seen svg").inner_html()
+    seen = re.findall(r"M(\d) (\d)", path)
+    assert {int(y) for _, y in seen} == rows and {int(x) for x, _ in seen} == columns
 
 
 def test_a_drawing_is_shifted_and_cleared(opened):

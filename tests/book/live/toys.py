@@ -97,7 +97,7 @@ def corrected(points, classes):
 
 
 pad = DrawingPad(
-    label="A blot", size=SMALL, pen=1,
+    label="A blot", size=SMALL, pen=1, box=(SMALL, SMALL / 2), squeeze=2,
     examples={"left": torch.eye(4)[0].expand(4, 4), "right": torch.eye(4)[3].expand(4, 4)},
 )  # fmt: skip
 word = TextField(label="A word", letters=LETTERS, length=8, keep="last", examples={"b": "b"})

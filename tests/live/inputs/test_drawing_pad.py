@@ -20,3 +20,12 @@ def test_cells_switch_and_take_pictures():
     assert read().tolist() == [[0, 0], [1, 0]]
     put(torch.full((2, 2), 0.7))
     assert read().tolist() == torch.full((2, 2), 0.7).tolist()
+
+
+def test_a_box_lies_within_the_square():
+    config = DrawingPad(label="p", size=4, pen=1, box=(4, 2.5), squeeze=2).config()
+    assert config["box"] == (4, 2.5) and config["squeeze"] == 2
+    assert DrawingPad(label="p", size=4).config()["box"] == (4, 4)
+    for wrong in ({"box": (4, 5)}, {"box": (0.5, 4)}, {"squeeze": 0.5}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            DrawingPad(label="p", size=4, pen=1, **wrong)
