@@ -22,7 +22,15 @@ from nnlib.plot.labels import arrow
 from nnlib.plot.style import COLORS, INK, MUTED, bare, subplots
 
 Kind = Literal[
-    "input", "learned", "state", "gate", "fixed", "target", "plain", "highlight"
+    "input",
+    "learned",
+    "state",
+    "gate",
+    "fixed",
+    "target",
+    "plain",
+    "highlight",
+    "baseline",
 ]
 
 

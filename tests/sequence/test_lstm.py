@@ -89,6 +89,32 @@ def test_every_gate_and_state_is_that_of_a_loop_over_numbers(size):
         torch.testing.assert_close(a[0], b, **CLOSE, msg=f"{name} differs")
 
 
+@pytest.mark.equation("lstm-plain")
+@settings(max_examples=15, deadline=None)
+@given(size=sizes)
+def test_a_candidate_is_what_a_plain_network_would_have_made_its_state(size):
+    """Its block of weights in torch's plain cell gives the candidate; so do plain numbers."""
+    layer, x, (h, c) = drawn(LSTM, size)
+    hidden = layer.hidden_size
+    got = layer.trace(x[None], (h[None, None], c[None, None]))
+    plain = nn.RNNCell(layer.input_size, hidden).double()
+    block = slice(2 * hidden, 3 * hidden)
+    for ours, theirs in zip(layer.parameters(), plain.parameters(), strict=True):
+        theirs.data = ours.data[block]
+    W, R, *biases = (parameter.detach() for parameter in plain.parameters())
+    b = sum(biases)
+    shown = torch.cat([h[None], got.h[0, :-1]])
+    for now, last, proposed in zip(x, shown.detach(), got.g[0], strict=True):
+        by_numbers = [
+            math.tanh(sum(w * v for w, v in zip(W[k], now, strict=True))
+                      + sum(r * v for r, v in zip(R[k], last, strict=True)) + b[k])
+            for k in range(hidden)
+        ]  # fmt: skip
+        wanted = torch.tensor(by_numbers, dtype=torch.float64)
+        torch.testing.assert_close(plain(now, last), wanted, **CLOSE)
+        torch.testing.assert_close(proposed, plain(now, last), **CLOSE)
+
+
 @pytest.mark.equation("lstm-peephole")
 @settings(max_examples=25, deadline=None)
 @given(size=sizes)
