@@ -165,6 +165,30 @@ def tokens(
     return value
 
 
+def images(
+    name: str, value: Any, channels: int | None = None, *, least: int = 1
+) -> Tensor:
+    """Return `value` when it is a batch of images, b c y x, floating point.
+
+    Args:
+        name: the argument's name, for the message.
+        value: what was given.
+        channels: how many an image must have; any number if None.
+        least: rows and columns that an image must have.
+    """
+    tensor(name, value, floating=True)
+    if value.ndim != 4 or (channels is not None and value.shape[1] != channels):
+        wanted = "c" if channels is None else channels
+        raise ValueError(
+            f"{name} must have shape (b, {wanted}, y, x), got {tuple(value.shape)}"
+        )
+    if min(value.shape[2:]) < least:
+        raise ValueError(
+            f"{name} must have at least {least} rows and columns, got {tuple(value.shape)}"
+        )
+    return value
+
+
 def mask(name: str, value: Any, shape: tuple[int, ...]) -> Tensor:
     """Return `value` when it says who may look: True where one may, or numbers added to scores.
 

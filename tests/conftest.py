@@ -15,12 +15,15 @@ import pytest
 import torch
 from hypothesis import settings
 
+from benchmarks.peers import declare_torchvision
 from pipeline.checks.outcomes import Known
 
 # No test asserts on a clock: a busy machine turns nothing red.
 settings.register_profile("book", deadline=None)
 settings.load_profile("book")
 torch.set_num_threads(1)  # the same numbers on every machine, and no fight between workers
+
+declare_torchvision()  # before anything imports it, or transformers, which does
 
 # What they see of a page is shared: tests/book/looking.py.
 SITE = ("tests/book/test_site.py", "tests/book/test_reading.py")

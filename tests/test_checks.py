@@ -137,3 +137,24 @@ def test_mask_and_key_mask_that_fit_come_back():
     assert checks.key_mask("key_mask", real, (2, "t")) is real
     with refuses(TypeError, "key_mask must hold True at real tokens, got torch.int64"):
         checks.key_mask("key_mask", real.long(), (2, 3))
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted", "error", "message"),
+    [
+        ([1.0], {}, TypeError, "x must be a torch.Tensor, got list"),
+        (torch.zeros(1, 3, 4, 4).long(), {}, TypeError, "x must be floating point"),
+        (torch.zeros(3, 4, 4), {}, ValueError, "x must have shape (b, c, y, x), got (3, 4, 4)"),
+        (torch.zeros(1, 1, 4, 4), {"channels": 3}, ValueError, "shape (b, 3, y, x), got (1, 1,"),
+        (torch.zeros(1, 3, 9, 7), {"least": 8}, ValueError, "at least 8 rows and columns, got (1,"),
+        (torch.zeros(1, 3, 0, 7), {}, ValueError, "at least 1 rows and columns"),
+    ],
+)
+def test_images_have_channels_rows_and_columns(value, wanted, error, message):
+    with refuses(error, message):
+        checks.images("x", value, **wanted)
+
+
+def test_images_that_fit_come_back():
+    x = torch.zeros(0, 3, 8, 9)
+    assert checks.images("x", x, 3, least=8) is x and checks.images("x", x) is x

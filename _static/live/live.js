@@ -1,5 +1,5 @@
 // Live models, loaded at the first touch of one: inputs, how a model is run, outputs, the engine.
-// The parts have the names, and do the work, of nnlib/live/inputs.py, runs.py and outputs.py.
+// The parts have the names, and do the work, of nnlib/live/inputs, runs.py and outputs.py.
 self.nnLive ??= (() => {
   "use strict";
 
@@ -202,22 +202,26 @@ self.nnLive ??= (() => {
         }
       }
 
-      /** Return what was drawn as grey values: scaled to fill the square, centred, one pen. */
+      /** Return what was drawn as grey values: scaled to the model's box, centred, one pen. */
       function grey() {
         if (example) return example;
         if (!strokes.length) return null;
         const all = strokes.flat();
-        const [xs, ys] = [0, 1].map((k) => all.map((point) => point[k]));
-        const [left, right, top, bottom] =
-          [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
-        const scale = (size - config.pen) / Math.max(right - left, bottom - top, 0.15);
+        const [left, top] = [0, 1].map((k) => Math.min(...all.map((point) => point[k])));
+        const [right, bottom] = [0, 1].map((k) => Math.max(...all.map((point) => point[k])));
+        const [high, wide] = config.box.map((side) => side - config.pen);
+        const across = Math.max(right - left, 0.15), down = Math.max(bottom - top, 0.15);
+        // As high as the box; what is too broad for it is squeezed so far, and then lower.
+        const upright = Math.min(high / down, (config.squeeze * wide) / across);
+        const scales = [Math.min(upright, wide / across), upright];
+        const centre = [(left + right) / 2, (top + bottom) / 2];
         const fine = 8;
         const sheet = Object.assign(document.createElement("canvas"),
           { width: size * fine, height: size * fine });
         const context = sheet.getContext("2d", { willReadFrequently: true });
         context.lineWidth = config.pen * fine;
-        lines(context, fine, ([x, y]) => [
-          size / 2 + scale * (x - (left + right) / 2), size / 2 + scale * (y - (top + bottom) / 2)]);
+        lines(context, fine, (point) =>
+          scales.map((scale, k) => size / 2 + scale * (point[k] - centre[k])));
         const ink = context.getImageData(0, 0, size * fine, size * fine).data;
         const values = new Array(size * size).fill(0);
         for (let y = 0; y < size * fine; y++)

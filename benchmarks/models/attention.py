@@ -5,6 +5,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from benchmarks.models._contest import SEED, Case, Contest, sized, training
+from benchmarks.peers import declare_torchvision
 from nnlib.attention.bert import BERT, IGNORED
 from nnlib.attention.gpt import GPT, next_token_loss
 from nnlib.blocks.transformer_layer import TransformerEncoderLayer
@@ -47,6 +48,7 @@ def gpt(size: dict[str, int], device: torch.device, dtype: torch.dtype) -> list[
 
 def bert(size: dict[str, int], device: torch.device, dtype: torch.dtype) -> list[Contest]:
     """A training step of BERT on masked words: loss, backward, AdamW."""
+    declare_torchvision()
     from transformers import BertConfig, BertForMaskedLM
 
     b, t, e, h = size["b"], size["t"], size["e"], size["h"]
@@ -99,6 +101,7 @@ def generation(size: dict[str, int], device: torch.device, dtype: torch.dtype) -
 
 def _gpt2(size: dict[str, int], tokens: int):
     """Return a GPT-2 of transformers with random weights, and a batch for it."""
+    declare_torchvision()
     from transformers import GPT2Config, GPT2LMHeadModel
 
     torch.manual_seed(SEED)

@@ -10,7 +10,11 @@
 In a notebook the same call shows a form of ipywidgets around the module itself.
 """
 
-from nnlib.live.inputs import Damage, DrawingPad, Plane, Sliders, TextField
+from nnlib.live.inputs.damage import Damage
+from nnlib.live.inputs.drawing_pad import DrawingPad
+from nnlib.live.inputs.plane import Plane
+from nnlib.live.inputs.sliders import Sliders
+from nnlib.live.inputs.text_field import TextField
 from nnlib.live.outputs import Bars, Curve, HeatMap, Picture, Text
 from nnlib.live.runs import Corrects, Once, Repeats, Translates, Writes
 from nnlib.live.show import live

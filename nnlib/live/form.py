@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from nnlib.distribution import extra
-from nnlib.live.inputs import Given, NotGiven
+from nnlib.live.inputs.given import Given, NotGiven
 from nnlib.live.outputs import Shown
 from nnlib.live.runs import Writes
 from nnlib.markup import prose

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nnlib.live import drawing
-from nnlib.live.inputs import Context
+from nnlib.live.inputs.given import Context
 
 Outputs = Sequence[Tensor]
 

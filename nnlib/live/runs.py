@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from nnlib import checks
 from nnlib.live.export import Feed, answers
-from nnlib.live.inputs import Context, Given
+from nnlib.live.inputs.given import Context, Given
 from nnlib.live.outputs import best
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from nnlib.distribution import extra
 from nnlib.live import form
 from nnlib.live.export import answers, exported
-from nnlib.live.inputs import Given
+from nnlib.live.inputs.given import Given
 from nnlib.live.outputs import Shown
 from nnlib.live.runs import Answer, Corrects, Once
 from nnlib.markup import prose

@@ -27,11 +27,18 @@ Pages = dict[str, dict[str, Any]]
 
 
 def every_page(site: Path, root: Path = ROOT) -> list[str]:
-    """Return the pages of a site, those of the table of contents first."""
-    found = [path.relative_to(site).as_posix() for path in sorted(site.rglob("*.html"))]
+    """Return the pages of a site, those of the table of contents first; none that forwards."""
+    paths = [path for path in sorted(site.rglob("*.html")) if not _forwards(path)]
+    found = [path.relative_to(site).as_posix() for path in paths]
     found = [name for name in found if name.split("/")[0] not in ("_static", "vendor")]
     order = {f"{doc}.html": at for at, doc in enumerate(toc_pages(root))}
     return sorted(found, key=lambda name: (order.get(name, len(order)), name))
+
+
+def _forwards(page: Path) -> bool:
+    """Whether a page only sends its reader on, as the site's `index.html` does."""
+    with page.open("rb") as file:
+        return b'http-equiv="refresh"' in file.read(512).lower()
 
 
 def is_chapter(page: str, root: Path = ROOT) -> bool:

@@ -146,4 +146,6 @@ def test_every_page_is_found_those_of_the_book_first(tmp_path):
         file = tmp_path / name
         file.parent.mkdir(exist_ok=True)
         file.touch()
+    forward = '<meta http-equiv="Refresh" content="0; url=chapters/intro.html" />\n'
+    (tmp_path / "index.html").write_text(forward)
     assert pages.every_page(tmp_path) == ["chapters/intro.html", "search.html"]

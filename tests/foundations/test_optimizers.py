@@ -426,6 +426,49 @@ def test_warmup_cosine_is_torchs_two_schedulers():
         scheduler.step()
 
 
+@pytest.mark.equation("optimizers-warmup-cosine")
+def test_warmup_cosine_is_what_torchs_schedulers_give_joined_and_by_a_function():
+    steps, warm, rates = 30, 6, []
+    plan = warmup_cosine(steps, warmup=warm)
+    for join in (
+        lambda optimizer: optim.lr_scheduler.LambdaLR(optimizer, plan),
+        lambda optimizer: optim.lr_scheduler.SequentialLR(
+            optimizer,
+            [
+                optim.lr_scheduler.LinearLR(optimizer, 1 / warm, 1.0, total_iters=warm - 1),
+                optim.lr_scheduler.CosineAnnealingLR(optimizer, steps - warm),
+            ],
+            milestones=[warm],
+        ),
+    ):
+        optimizer = optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5)
+        scheduler = join(optimizer)
+        for _ in range(steps):
+            rates.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            scheduler.step()
+    wanted = [0.5 * plan(t) for t in range(steps)]
+    assert rates == pytest.approx(2 * wanted, abs=1e-12)
+
+
+@pytest.mark.parametrize("mu", [0.5, 0.9, 0.99])
+@pytest.mark.parametrize("nesterov", [False, True], ids=["momentum", "Nesterov"])
+def test_the_largest_rate_on_a_parabola_has_a_closed_form(mu, nesterov):
+    """Independent: the spectral radius of the map of error and velocity passes 1 there."""
+    limit = 2 * (1 + mu) / (1 + 2 * mu) if nesterov else 2 * (1 + mu)
+
+    def radius(lr):  # of (error, velocity), with a curvature of 1
+        kept = mu * (1 - lr) if nesterov else mu
+        return np.abs(np.linalg.eigvals([[1 - lr, kept], [-lr, kept]])).max()
+
+    assert radius(0.99 * limit) < 1 < radius(1.01 * limit)
+    options = {"momentum": mu, "nesterov": nesterov}
+    start = torch.ones(1).double()
+    for share, settles in ((0.97, True), (1.03, False)):
+        walked = path(partial(SGD, lr=share * limit, **options), lambda p: p, start, 2000)
+        assert (walked[-1].abs() < 0.01) == settles
+
+
 @pytest.mark.equation("optimizers-rate-sgd", "optimizers-rate-momentum")
 @pytest.mark.parametrize("kappa", [4.0, 25.0, 100.0])
 def test_rates_are_the_spectral_radii_and_no_constants_are_better(kappa):

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from nnlib.live import inputs, runs
+from nnlib.live import Plane, Sliders, TextField, runs
 
 
 class Counts(nn.Module):
@@ -13,7 +13,7 @@ class Counts(nn.Module):
         return after if state is None else (after, state + 1)
 
 
-FIELD = inputs.TextField(label="w", letters="abc", length=3, keep="last")
+FIELD = TextField(label="w", letters="abc", length=3, keep="last")
 
 
 def test_letter_by_letter_the_state_goes_along():
@@ -49,7 +49,7 @@ def test_a_translation_feeds_back_what_it_wrote():
 
 
 def test_what_repeats_is_fed_its_own_answer():
-    sliders = inputs.Sliders(label="s", ranges={"x": (0, 1, 0.1)})
+    sliders = Sliders(label="s", ranges={"x": (0, 1, 0.1)})
     answer = runs.Repeats(steps=3).answer(nn.Identity(), sliders, [0.5])
     assert answer.outputs[0].tolist() == [[0.5]]
 
@@ -63,7 +63,7 @@ def test_what_repeats_is_fed_its_own_answer():
 
 
 def test_a_rule_moves_the_line():
-    plane = inputs.Plane(label="p", classes=("o", "x"))
+    plane = Plane(label="p", classes=("o", "x"))
     corrects = runs.Corrects(rule=lambda points, classes: ((1.0, 0.0, 0.0), 7))
     answer = corrects.answer(None, plane, [(0.5, 0, 1), (-0.5, 0, 0), (0.1, 0, 0)])
     assert answer.context["made"] == "7 corrections, 1 points on the wrong side"

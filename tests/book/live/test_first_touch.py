@@ -1,0 +1,61 @@
+"""The first touch loads a model that answers as torch does, or says why there is none."""
+
+import pytest
+
+from tests.book.live.tab import FIRST_TOUCH, Tab, compared
+from tests.book.live.toys import FORMS
+
+
+@pytest.mark.parametrize("name", [name for name in FORMS if name != "line"])
+def test_the_page_answers_as_torch_does(name, opened, folder):
+    tab = opened()
+    tab.form(name).locator("button, input").first.click()
+    worst = compared(tab, f"#live-{name}", folder / "live" / f"toys-toy-{name}.json")
+    assert worst <= 1e-4
+    assert set(tab.asked) == FIRST_TOUCH | {f"live/toys-toy-{name}.js"}
+
+
+def test_it_works_from_a_page_that_is_opened_as_a_file(browser, folder):
+    tab = Tab(browser, f"file://{folder}/").open()
+    tab.form("gap").get_by_role("button", name="Blank b").or_(
+        tab.form("gap").locator("input")
+    ).first.click()
+    tab.told("gap", "The model says")
+    assert compared(tab, "#live-gap", folder / "live" / "toys-toy-gap.json") <= 1e-4
+    assert tab.visit.complaints == []
+    tab.visit.close()
+
+
+@pytest.mark.parametrize("name", ["pad", "gap", "wave", "line"])
+def test_the_first_touch_moves_nothing_on_a_phone(name, opened):
+    tab = opened(width=390, has_touch=True, is_mobile=True)
+    after = tab.page.locator("#after")
+    before = after.bounding_box()["y"] + tab.page.evaluate("scrollY")
+    tab.form(name).locator("button, input").last.tap()
+    tab.page.wait_for_function("id => document.querySelector(id).nnForm", arg=f"#live-{name}")
+    tab.page.wait_for_function(
+        "id => !/^(You see|Loading)/.test(document.querySelector(id).textContent)",
+        arg=f"#live-{name} .nn-live-told",
+    )
+    assert abs(after.bounding_box()["y"] + tab.page.evaluate("scrollY") - before) < 1
+
+
+def test_without_the_engine_it_says_so_and_tries_again(browser, address):
+    tab = Tab(browser, address).open()
+    before = tab.form("gap").locator(".nn-text").inner_text()
+    tab.page.route("**/engine.js*", lambda route: route.abort())
+    tab.form("gap").get_by_role("textbox").click()
+    tab.told("gap", "could not be loaded: what you see is the recorded example")
+    assert tab.form("gap").locator(".nn-text").inner_text() == before
+    tab.page.unroute("**/engine.js*")
+    tab.form("gap").get_by_role("textbox").fill("c_")
+    tab.told("gap", "cc; c, 100 %")
+    tab.visit.close()
+
+
+def test_without_its_script_it_says_so(browser, address):
+    tab = Tab(browser, address).open()
+    tab.page.route("**/_static/live/live.js*", lambda route: route.abort())
+    tab.form("gap").get_by_role("textbox").click()
+    tab.told("gap", "could not be loaded")
+    tab.visit.close()

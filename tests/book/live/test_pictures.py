@@ -1,0 +1,111 @@
+"""A pad to draw on, and a picture to wipe out."""
+
+import math
+import re
+
+import pytest
+
+
+def test_the_first_stroke_is_not_lost(opened):
+    tab = opened()
+    box = tab.form("pad").locator("canvas").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + 20
+    tab.page.mouse.move(x, y)
+    tab.page.mouse.down()
+    for step in range(5):
+        tab.page.mouse.move(x, y + 30 * step)
+    tab.page.mouse.up()
+    tab.told("pad", "The model says")
+    path = tab.form("pad").locator(".nn-seen svg").inner_html()
+    rows = {int(row) for row in re.findall(r"M\d (\d)", path)}
+    assert rows == {0, 1, 2, 3}  # scaled to fill the square
+    assert "50 %" in tab.says("pad")  # and centred
+
+
+@pytest.mark.parametrize(
+    ("drawn", "rows", "columns"),
+    [
+        ("a circle", {0, 1, 2, 3}, {1, 2}),  # squeezed, to the box of four by two
+        ("a dash", {1, 2}, {1, 2}),  # by twofold and no more: it is no blot
+    ],
+)
+def test_a_broad_drawing_is_squeezed_as_the_training_data_were(drawn, rows, columns, opened):
+    tab = opened()
+    box = tab.form("pad").locator("canvas").bounding_box()
+    high = {"a circle": 0.4, "a dash": 0.02}[drawn]
+    for turn in range(33):
+        angle = math.tau * turn / 32
+        x, y = 0.5 + 0.4 * math.cos(angle), 0.5 + high * math.sin(angle)
+        tab.page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
+        if not turn:
+            tab.page.mouse.down()
+    tab.page.mouse.up()
+    tab.told("pad", "The model says")
+    path = tab.form("pad").locator(".nn-seen svg").inner_html()
+    seen = re.findall(r"M(\d) (\d)", path)
+    assert {int(y) for _, y in seen} == rows and {int(x) for x, _ in seen} == columns
+
+
+def test_a_drawing_is_shifted_and_cleared(opened):
+    tab = opened()
+    form = tab.form("pad")
+    form.get_by_role("button", name="right").click()
+    tab.told("pad", "right, 100 %")
+    form.get_by_role("slider").focus()
+    for _ in range(3):
+        tab.page.keyboard.press("ArrowLeft")
+    tab.told("pad", "left, 100 %")
+    form.get_by_role("button", name="Clear").click()
+    tab.told("pad", "draw something")
+
+
+def test_keys_draw(opened):
+    tab = opened()
+    form = tab.form("pad")
+    form.locator("canvas").focus()
+    tab.page.keyboard.press("ArrowRight")
+    tab.page.wait_for_function("document.querySelector('#live-pad').nnForm")
+    form.get_by_role("button", name="Clear").click()
+    form.locator("canvas").focus()
+    tab.page.keyboard.press(" ")
+    for _ in range(2):
+        tab.page.keyboard.press("Shift+ArrowDown")
+    tab.told("pad", "The model says")
+    assert form.locator(".nn-seen path").count() > 0
+
+
+def test_a_finger_draws_and_the_page_stays(opened):
+    tab = opened(width=390, has_touch=True, is_mobile=True)
+    box = tab.form("pad").locator("canvas").bounding_box()
+    finger = tab.page.context.new_cdp_session(tab.page)
+    x, y = box["x"] + 0.7 * box["width"], box["y"] + 30
+    for kind, down in (
+        ("touchStart", 0),
+        ("touchMove", 60),
+        ("touchMove", 120),
+        ("touchEnd", None),
+    ):
+        points = [] if down is None else [{"x": x, "y": y + down}]
+        finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    tab.told("pad", "The model says")
+    assert tab.page.evaluate("scrollY") == 0
+    assert tab.form("pad").locator(".nn-seen path").count() > 0
+
+
+def test_a_damaged_picture_heals_step_by_step(opened):
+    tab = opened()
+    form = tab.form("heals")
+    form.locator(".nn-damage").scroll_into_view_if_needed()
+    box = form.locator(".nn-damage").bounding_box()
+    tab.page.mouse.click(box["x"] + box["width"] * 0.4, box["y"] + box["height"] * 0.4)
+    tab.page.wait_for_function("document.querySelector('#live-heals').nnForm")
+    whole = "#live-heals .nn-damage path[fill-opacity='1']"
+    tab.page.wait_for_function(
+        "s => document.querySelector(s)?.getAttribute('d').split('M').length < 17", arg=whole
+    )
+    form.get_by_role("button", name="Run").click()
+    step = "Number(document.querySelector('#live-heals .nn-live-told').textContent.slice(5))"
+    tab.page.wait_for_function(f"{step} >= 60")  # 0.9⁶⁰ of the damage is left
+    form.get_by_role("button", name="Stop").click()
+    assert tab.page.locator(whole).get_attribute("d").count("M") == 16
+    form.get_by_role("button", name="One step").click()

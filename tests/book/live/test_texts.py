@@ -1,0 +1,120 @@
+"""Texts that go on, that are translated, and that have gaps."""
+
+import pytest
+
+
+def test_it_writes_letter_by_letter_and_stops(opened):
+    tab = opened()
+    form = tab.form("writes")
+    form.get_by_role("textbox").fill("a")
+    tab.told("writes", "b, 100 %")
+    form.get_by_role("button", name="One letter").click()
+    tab.told("writes", "So far: “ab”")
+    form.get_by_role("button", name="Write").click()
+    tab.told("writes", "It wrote: “abc”")
+    assert form.locator(".nn-text").inner_text() == "abc"
+    state = "document.querySelector('#live-writes').nnForm"
+    assert tab.page.evaluate(f"!!{state}")
+    form.get_by_role("button", name="Write").click()  # begins anew
+    tab.told("writes", "It wrote: “abc”")
+
+
+def test_write_waits_until_the_text_is_read(opened):
+    tab = opened()
+    form = tab.form("writes")
+    form.get_by_role("textbox").fill("c")
+    tab.told("writes", "The model says")
+    tab.page.evaluate(
+        """() => {
+          const form = document.querySelector("#live-writes");
+          const field = form.querySelector("input[type=text]");
+          field.value = "ab";
+          field.dispatchEvent(new Event("input", { bubbles: true }));
+          form.querySelector("[data-do=write]").click();
+        }"""
+    )
+    tab.told("writes", "It wrote: “abc”")
+    assert form.get_by_role("button", name="Stop").count() == 0
+
+
+def test_a_warmer_letter_is_drawn_by_chance(opened):
+    tab = opened()
+    form = tab.form("writes")
+    form.get_by_role("slider").fill("2")
+    tab.told("writes", "The model says")
+    assert form.locator("output").inner_text() == "2"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "type a letter"),
+        ("   ", "type a letter"),
+        ("🙂7", "has never seen"),
+        ("b" + "a" * 5000, "sees the last 8 letters only"),
+        ("A<img src=x onerror=alert(1)>b", "has never seen"),
+    ],
+)
+def test_nonsense_gets_a_plain_word(text, words, opened):
+    tab = opened()
+    tab.form("writes").get_by_role("textbox").fill(text)
+    tab.told("writes", words)
+    tab.form("writes").get_by_role("button", name="Write").click()
+    tab.page.wait_for_timeout(100)
+    assert tab.page.locator("#live-writes img").count() == 0
+
+
+def test_a_translation_is_written_with_what_it_looks_at(opened):
+    tab = opened()
+    form = tab.form("copies")
+    form.get_by_role("textbox").fill("bca")
+    tab.told("copies", "It wrote bca")
+    assert form.locator(".nn-text").inner_text() == "bca"
+    rects = form.locator(".nn-heat rect")
+    places = [(r.get_attribute("x"), r.get_attribute("y")) for r in rects.all()]
+    assert places == [("18", "18"), ("30", "33"), ("42", "48")]
+
+
+def test_the_map_keeps_its_room_while_it_is_written(opened):
+    tab = opened()
+    form = tab.form("copies")
+    before = form.bounding_box()["height"]
+    tab.page.evaluate(
+        """() => {
+          const figure = document.querySelector("#live-copies");
+          const seen = (window.heights = new Set());
+          new MutationObserver(() => seen.add(figure.getBoundingClientRect().height))
+            .observe(figure, { childList: true, subtree: true });
+        }"""
+    )
+    form.get_by_role("textbox").fill("bca")
+    tab.told("copies", "It wrote bca")
+    heights = tab.page.evaluate("[...heights]")
+    assert heights and all(abs(height - before) < 1 for height in heights)
+
+
+def test_a_letter_is_blanked_by_a_tap_and_given_back(opened):
+    tab = opened()
+    form = tab.form("gap")
+    form.get_by_role("textbox").fill("abc")
+    tab.told("gap", "Nothing is blank yet")
+    form.get_by_role("button", name="Blank b").click()
+    tab.told("gap", "aac; a, 100 %")
+    assert form.locator("mark").inner_text() == "a"
+    form.get_by_role("button", name="A blank: show the letter").click()
+    assert form.get_by_role("textbox").input_value() == "abc"
+
+
+def test_no_more_letters_are_offered_than_are_read(opened):
+    tab = opened()
+    form = tab.form("gap")
+    form.get_by_role("textbox").fill("a_" + "b" * 500)
+    tab.told("gap", "reads 5 letters at most")
+    assert form.locator(".nn-letters button").count() == 5
+
+
+def test_the_first_touch_may_be_a_letter(opened):
+    tab = opened()
+    tab.form("gap").get_by_role("button", name="Blank b").click()
+    tab.told("gap", "The model says")
+    assert tab.form("gap").get_by_role("textbox").input_value() == "__"

@@ -1,0 +1,137 @@
+"""Live models whose answers are known: one for each input, and each way to run a model."""
+
+import torch
+from torch import nn
+
+from nnlib.live import (
+    Bars,
+    Corrects,
+    Curve,
+    Damage,
+    DrawingPad,
+    HeatMap,
+    Once,
+    Picture,
+    Plane,
+    Repeats,
+    Sliders,
+    Text,
+    TextField,
+    Translates,
+    Writes,
+)
+
+PAGE = """<!doctype html><html lang="en" data-theme="light" data-content_root="./">
+<meta charset="utf-8"><title>t</title><link rel="icon" href="data:,">
+<meta name="viewport" content="width=device-width">
+<link rel="stylesheet" href="book.css"><link rel="stylesheet" href="figures.css">
+<link rel="stylesheet" href="live.css">
+<style>html {{ background: var(--pst-color-background); color: var(--pst-color-text-base) }}
+* {{ box-sizing: border-box }}</style>
+<script src="live.js" defer></script>
+<main><article class="bd-article"><h1>Live</h1>{}
+<p id="after" style="margin-bottom: 2000px">After it.</p></article></main>"""
+LETTERS = "abc "
+SMALL = 4  # pixels of the pad
+
+
+class Ink(nn.Module):
+    """Says on which half of a picture there is more ink."""
+
+    def forward(self, x):
+        halves = x.view(-1, SMALL, SMALL)
+        return 3 * torch.stack([halves[..., :2].sum((1, 2)), halves[..., 2:].sum((1, 2))], 1)
+
+
+class After(nn.Module):
+    """Guesses the letter after the last one; its state counts what it has read."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("table", 30 * torch.eye(4).roll(1, 1))
+
+    def forward(self, letter, state):
+        return self.table[letter], state + 1
+
+
+class Copies(nn.Module):
+    """Writes what it read, and looks at what it copies."""
+
+    def forward(self, x, before):
+        steps = before.shape[1]
+        weights = torch.eye(6)[None, :steps] + 0.0 * before[..., None]
+        return nn.functional.one_hot(x[:, :steps], 4).float(), weights
+
+
+class Heals(nn.Module):
+    """Brings each value a tenth nearer to 1."""
+
+    def forward(self, x):
+        return x + 0.1 * (1 - x)
+
+
+class Wave(nn.Module):
+    def forward(self, x):
+        return torch.sin(x[:, :1] * torch.arange(8.0))
+
+
+class Gap(nn.Module):
+    """Fills every place with the letter before it."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("table", 10 * torch.eye(5))
+
+    def forward(self, ids):
+        return self.table[ids.roll(1, 1)]
+
+
+def corrected(points, classes):
+    """Apply the perceptron's rule, as the page does."""
+    w, count = torch.zeros(3), 0
+    for _ in range(100):
+        for (x, y), kind in zip(points.tolist(), classes.tolist(), strict=True):
+            error = kind - int(w[0] * x + w[1] * y + w[2] >= 0)
+            w, count = w + error * torch.tensor([x, y, 1.0]), count + abs(error)
+    return w.tolist(), count
+
+
+pad = DrawingPad(
+    label="A blot", size=SMALL, pen=1, box=(SMALL, SMALL / 2), squeeze=2,
+    examples={"left": torch.eye(4)[0].expand(4, 4), "right": torch.eye(4)[3].expand(4, 4)},
+)  # fmt: skip
+word = TextField(label="A word", letters=LETTERS, length=8, keep="last", examples={"b": "b"})
+read = TextField(label="To copy", letters=LETTERS, length=6, pad=0)
+gaps = TextField(label="A word with a gap", letters=["", *"abc", "_"], length=5, pad=0, blank="_")
+photo = Damage(label="A picture", shape=(4, 4))
+wind = Sliders(label="Weather", ranges={"wind": (0, 2, 0.5)})
+plane = Plane(
+    label="Points", classes=("circle", "square"),
+    examples={"apart": [(-0.5, -0.5, 0), (0.5, 0.5, 1)], "one of each at one place":
+              [(0.5, 0.5, 0), (0.5, 0.5, 1)]},
+)  # fmt: skip
+writes = Writes(letters=LETTERS, stop=3, most=12, temperature=0.0, state=torch.zeros(1, 1))
+FORMS = {
+    "pad": (Ink(), pad, [Bars(names=["left", "right"])], Once(), torch.eye(4)[0].expand(4, 4)),
+    "writes": (After(), word, [Text(), Bars(names=LETTERS, top=2)], writes, "a"),
+    "copies": (
+        Copies(), read, [Text(joined=False), HeatMap(label="Where it looks")],
+        Translates(symbols=LETTERS, steps=3), "abc",
+    ),
+    "gap": (Gap(), gaps, [Text(fill=gaps.letters), Bars(names=gaps.letters)], Once(), "b_"),
+    "heals": (Heals(), photo, [Picture(shape=(4, 4))], Repeats(), torch.ones(4, 4)),
+    "wave": (Wave(), wind, [Curve(label="wave")], Once(), [0.5]),
+    "line": (None, plane, [Text(joined=False)], Corrects(rule=corrected), plane.examples["apart"]),
+}  # fmt: skip
+
+
+def values(name):
+    """Return ten values of a form's input."""
+    return {
+        "pad": [torch.rand(4, 4) for _ in range(10)],
+        "writes": ["a", "b", "c", "ab", "ba", "aa", "bb", "ca", "ac", "abab"],
+        "copies": ["abc", "cab", "bbb", "aaa", "abca", "ccc", "bca", "acb", "cba", "ab"],
+        "gap": ["a_", "b_", "c_", "_a", "_", "ab_", "a_b", "cc_", "_cc", "bc_a"],
+        "heals": [torch.rand(4, 4) for _ in range(10)],
+        "wave": [[at / 5] for at in range(10)],
+    }.get(name, [])
