@@ -191,6 +191,10 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         idea="Each block adds a correction to its input, so depth stops hurting.",
         year=2015, people="He et al.", ancestors=("cnn", "regularization"), source="he2016deep",
         short="ResNet",
+        module="nnlib.vision.resnet", cls="ResNet", trained_by="gradient",
+        parameters="18c² for a basic block of c channels, 17c² for a bottleneck of 4c",
+        train_cost="three times the FLOPs of use; keeps every block's input and inner values",
+        use_cost="2k²cdYX FLOPs for a k × k convolution from c to d channels with Y × X answers",
         requires=("cnn", "regularization"),
     ),
     Architecture(

@@ -116,6 +116,8 @@ RENAMED = {
 KEPT = {
     "sequence.echo_state.EchoStateNetwork.__init__(reservoir_size=)": "a reservoir is drawn and "
     "fixed, and called so by everybody; a hidden layer learns",
+    "vision.resnet.ResNet.__init__(depth=)": "ResNet-50 is named after its depth, which counts "
+    "what has weights, and not the blocks that are stacked",
 }
 
 ATTRIBUTES = {
@@ -170,6 +172,7 @@ WITHOUT_TENSORS = {
     "foundations.regularization.Dropout": "it holds no tensor",
     "sequence.bidirectional.Bidirectional": "its layers are given to it",
     "blocks.scored_attention.ScoredAttention": "what both forms share; they make the tensors",
+    "vision.resnet.StochasticDepth": "it holds no tensor",
 }
 """Modules that make no tensor of their own, and so take neither `device` nor `dtype`."""
 

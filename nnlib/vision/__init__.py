@@ -1,0 +1,1 @@
+"""Networks that know a picture is a grid."""
