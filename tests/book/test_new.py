@@ -159,6 +159,17 @@ CONTENTS = """\
 """
 
 
+def _forget_the_family(root):
+    """Take vision out of a copy again, so that it can be begun there."""
+    for room in ("chapters", "nnlib", "tests"):
+        shutil.rmtree(root / room / "vision", ignore_errors=True)
+    contents, catalogue = root / "_toc.yml", root / "nnlib" / "catalog.py"
+    pages = r"      - file: chapters/vision/index\n(?: {8,}.*\n)*"
+    contents.write_text(re.sub(pages, "", contents.read_text()))
+    written = r' {8}module="nnlib\.vision\.(?:.*\n)+? {8}use_cost=.*\n(?: {8}".*\n)*'
+    catalogue.write_text(re.sub(written, "", catalogue.read_text()))
+
+
 def _git(root, *arguments):
     author = ("-c", "user.name=a", "-c", "user.email=a@example.org")
     command = ["git", *author, *arguments]
@@ -167,12 +178,13 @@ def _git(root, *arguments):
 
 @pytest.fixture(scope="module")
 def grown(tmp_path_factory):
-    """A copy of the repository, as committed, in which vision/cnn was begun and filled."""
+    """A copy of the repository in which vision/cnn was begun anew, the first of its family."""
     root = tmp_path_factory.mktemp("grown")
     for name in _git(ROOT, "ls-files", "-co", "--exclude-standard", "-z").split("\0")[:-1]:
         if (ROOT / name).is_file():
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, root / name)
+    _forget_the_family(root)
     _git(root, "init", "-q")
     _git(root, "add", "-A")
     _git(root, "commit", "-qm", "before")
