@@ -91,7 +91,7 @@ class Run(NamedTuple):
 
 
 def long_runs() -> list[Run]:
-    """Return what three networks learned of `recall`, each at three rates and from five starts.
+    """Return what three networks learned of `recall`, each at four rates and from five starts.
 
     The chapter on the transformer says how they were trained, and trains them again with
     `make figures CHAPTER=attention/transformer PRESET=study`.

@@ -171,6 +171,20 @@ def test_the_future_is_masked_with_minus_infinity():
         assert (slope[0, : t + 1] != 0).any(-1).all()
 
 
+@pytest.mark.equation("transformer-cross")
+def test_a_cross_head_asks_from_the_target_and_reads_the_source():
+    attn = MultiHeadAttention(6, 2, bias=False).double()
+    x, memory = normal(4, 6), normal(5, 6)
+    w_q, w_k, w_v = (w.view(2, 3, 6) for w in attn.in_proj_weight.detach().split(attn.widths))
+    heads = []
+    for i in range(2):
+        scores = (x @ w_q[i].T) @ (memory @ w_k[i].T).T / math.sqrt(3)
+        weights = scores.exp() / scores.exp().sum(1, keepdim=True)
+        heads.append(weights @ (memory @ w_v[i].T))
+    wanted = torch.cat(heads, 1) @ attn.out_proj.weight.T
+    torch.testing.assert_close(attn(x[None], memory[None])[0], wanted, **TIGHT)
+
+
 # ---------------------------------------------------------------- equations
 
 
