@@ -6,7 +6,7 @@ the names of units, their plurals, and what stands between the items of a list.
 
 import random
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from nnlib import checks
 from nnlib.data.dates import _locale
@@ -16,6 +16,7 @@ from nnlib.distribution import extra
 if TYPE_CHECKING:
     from babel import Locale
 
+Join = Literal["standard", "or"]
 UNITS = (
     "duration-year", "duration-month", "duration-week", "duration-day", "duration-hour",
     "duration-minute", "length-kilometer", "length-meter", "length-mile", "length-nautical-mile",
@@ -68,12 +69,14 @@ def measure_pairs(
         measures[at] for at in split_indices(len(measures), test_share, split).tolist()
     ]
     chosen += [(1, unit) for unit in UNITS]
-    named = [[_measure(*measure, locale) for measure in chosen] for locale in both]
+    named = [
+        [_measure(number, unit, locale) for number, unit in chosen] for locale in both
+    ]
     draw = random.Random(checks.count("seed", seed, least=0))
     texts: tuple[list[str], list[str]] = ([], [])
     for _ in range(count):
         items = draw.sample(range(len(chosen)), draw.randint(1, longest))
-        style = draw.choice(("standard", "or"))
+        style: Join = draw.choice(("standard", "or"))
         for said, names, locale in zip(texts, named, both, strict=True):
             said.append(_joined([names[item] for item in items], style, locale))
     return Split(
@@ -103,7 +106,7 @@ def _measure(number: int, unit: str, locale: "Locale") -> str:
     return format_unit(number, unit, length="long", locale=locale).replace("\xa0", " ")
 
 
-def _joined(items: list[str], style: str, locale: "Locale") -> str:
+def _joined(items: list[str], style: Join, locale: "Locale") -> str:
     with extra("data"):
         from babel.lists import format_list
 
