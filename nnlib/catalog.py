@@ -181,9 +181,13 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     # ------------------------------------------------------------------ Part II: vision
     Architecture(
         "cnn", "vision", "Convolutional network",
-        idea="One small filter looks everywhere, so a shifted picture gives a shifted answer.",
+        idea="One small filter looks everywhere, so a shifted picture gives shifted features.",
         year=1989, people="LeCun et al.; AlexNet: Krizhevsky et al. 2012",
         ancestors=("mlp", "backpropagation"), source="lecun1989backpropagation", short="CNN",
+        module="nnlib.vision.cnn", cls="SimpleCNN", trained_by="gradient",
+        parameters="(k² c + 1) o a convolution from c to o channels, whatever the picture's size",
+        train_cost="about 6k² c o FLOPs a place; keeps every map",
+        use_cost="2k² c o FLOPs a place, all places side by side",
         requires=("backpropagation",),
     ),
     Architecture(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
+from torch.nn import functional as F
 
 from nnlib import checks
 from nnlib.live import drawing
@@ -88,8 +89,8 @@ class DrawingPad(Given):
         )
 
     def widget(self, value: Tensor) -> Widget:
-        """Return a square of cells that switch, or shades where an example has them."""
-        return _cells(value, self.size)
+        """Return cells that switch, or shades of an example; moves, where there are many."""
+        return (_cells if self.size <= 12 else _moves)(value, self.size)
 
 
 def _cells(value: Tensor, size: int) -> Widget:
@@ -123,3 +124,24 @@ def _cells(value: Tensor, size: int) -> Widget:
         cell.observe(switched(at), "value")
     rows = [ipywidgets.HBox(cells[at : at + size]) for at in range(0, size**2, size)]
     return ipywidgets.VBox(rows), lambda: state["now"], put
+
+
+def _moves(value: Tensor, size: int) -> Widget:
+    """Return sliders that move an example: with hundreds of cells nobody can draw."""
+    import ipywidgets
+
+    state = {"now": value.clone()}
+    down, right = (
+        ipywidgets.IntSlider(description=name, min=-(size // 4), max=size // 4)
+        for name in ("down", "right")
+    )
+
+    def read() -> Tensor:
+        y, x = size - down.value, size - right.value
+        wide = F.pad(state["now"], [size] * 4)  # zeros come in
+        return wide[y : y + size, x : x + size]
+
+    def put(other: Tensor) -> None:
+        state["now"] = other.clone()
+
+    return ipywidgets.VBox([down, right]), read, put

@@ -22,6 +22,20 @@ def test_cells_switch_and_take_pictures():
     assert read().tolist() == torch.full((2, 2), 0.7).tolist()
 
 
+def test_a_large_picture_is_moved():
+    given = torch.zeros(16, 16)
+    given[5, 6] = 1
+    box, read, put = DrawingPad(label="p", size=16).widget(torch.zeros(16, 16))
+    assert not read().any()
+    put(given)
+    down, right = box.children
+    assert torch.equal(read(), given) and (down.max, right.min) == (4, -4)
+    down.value, right.value = 2, -3
+    assert read().nonzero().tolist() == [[7, 3]] and read().shape == (16, 16)
+    put(torch.eye(16))
+    assert read().sum() == 11 and read()[2, 0] == 0 and read()[5, 0] == 1
+
+
 def test_a_box_lies_within_the_square():
     config = DrawingPad(label="p", size=4, pen=1, box=(4, 2.5), squeeze=2).config()
     assert config["box"] == (4, 2.5) and config["squeeze"] == 2
