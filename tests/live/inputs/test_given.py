@@ -1,5 +1,7 @@
 """What all inputs have in common."""
 
+import json
+
 import pytest
 
 from nnlib.live import Plane, Sliders, TextField
@@ -23,3 +25,10 @@ def test_a_widget_gives_back_what_was_put_into_it(given, value, other):
     assert read() == value
     put(other)
     assert read() == other
+
+
+def test_examples_keep_their_order_in_a_notebook_whose_names_are_sorted():
+    field = TextField(label="w", letters=["a", "b"], length=4, examples={"z": "a", "y": "b"})
+    kept = json.loads(json.dumps(field.config(), sort_keys=True))
+    assert kept["examples"] == [{"begin": "", "text": "a"}, {"begin": "", "text": "b"}]
+    assert field.markup("a").index(">z<") < field.markup("a").index(">y<")
