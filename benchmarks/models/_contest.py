@@ -18,7 +18,8 @@ class Case(NamedTuple):
     """What a file lists under a name: how to build its contests, and their sizes, smallest first.
 
     Sizes go by letter: b batch, t tokens or steps, e width, h heads, L layers, v vocabulary; of
-    what walks through time: d features of the input, e width of an embedding, h units of the state.
+    what walks through time: d features of the input, e width of an embedding, h units of the
+    state; of what sees pictures: s pixels of a side.
     """
 
     build: Callable[[Size, torch.device, torch.dtype], list["Contest"]]
