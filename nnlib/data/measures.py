@@ -40,7 +40,7 @@ def measure_pairs(
 ) -> Split[Strings, Strings]:
     """Draw lists of one to `longest` measures, joined by "and" or "or", in two languages.
 
-    Measures are split, not texts: one of the test split, such as 12 square miles, occurs in no
+    Measures are split, not texts: one of the test split, such as 11 square miles, occurs in no
     training text. Only "1 mile" and its like belong to both, since their unit has a form of its
     own. The measures of each split are fixed; `seed` only draws from them.
 

@@ -49,6 +49,7 @@ def test_no_measure_of_the_test_split_occurs_in_training_but_those_of_one(share)
     assert train & test == {(1, unit) for unit in UNITS}
     assert len(test) - len(UNITS) == pytest.approx(19 * len(UNITS) * share, abs=1)
     assert len(train | test) == 20 * len(UNITS)
+    assert share != 0.2 or (11, "area-square-mile") in test - train  # the chapter's example
 
 
 def test_a_seed_gives_the_same_draw_and_another_seed_another():
