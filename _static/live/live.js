@@ -882,10 +882,9 @@ self.nnLive ??= (() => {
     run = { changed: calm(made.changed), begin: calm(made.begin) };
 
     figure.dataset.state = "live";
-    const examples = Object.values(config.given.examples);
     for (const button of root.querySelectorAll("[data-example]"))
       button.addEventListener("click", () => {
-        form.given.set(examples[button.dataset.example]);
+        form.given.set(config.given.examples[button.dataset.example]);
         run.begin();
       });
 

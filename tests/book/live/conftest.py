@@ -1,6 +1,7 @@
 """A site of one page with all the toys, and tabs that look at it."""
 
 import copy
+import json
 import shutil
 
 import pytest
@@ -27,7 +28,7 @@ def made():
         )
         data = {live.VIEW: {}, "text/plain": "VBox()", live.MIME: held}
         cells.append({"outputs": [{"data": data}, {"name": "stdout"}]})
-    return {"cells": cells}
+    return json.loads(json.dumps({"cells": cells}, sort_keys=True))  # as a notebook is written
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,15 @@ def test_the_page_answers_as_torch_does(name, opened, folder):
     assert set(tab.asked) == FIRST_TOUCH | {f"live/toys-toy-{name}.js"}
 
 
+def test_an_example_is_what_its_button_says(opened):
+    tab = opened()
+    form = tab.form("writes")
+    for name, letter in (("the third", "c"), ("the first", "a"), ("the second", "b")):
+        form.get_by_role("button", name=name).click()
+        tab.page.wait_for_function("document.querySelector('#live-writes').nnForm")
+        assert form.get_by_role("textbox").input_value() == letter
+
+
 def test_it_works_from_a_page_that_is_opened_as_a_file(browser, folder):
     tab = Tab(browser, f"file://{folder}/").open()
     tab.form("gap").get_by_role("button", name="Blank b").or_(

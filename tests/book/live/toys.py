@@ -100,7 +100,10 @@ pad = DrawingPad(
     label="A blot", size=SMALL, pen=1, box=(SMALL, SMALL / 2), squeeze=2,
     examples={"left": torch.eye(4)[0].expand(4, 4), "right": torch.eye(4)[3].expand(4, 4)},
 )  # fmt: skip
-word = TextField(label="A word", letters=LETTERS, length=8, keep="last", examples={"b": "b"})
+word = TextField(
+    label="A word", letters=LETTERS, length=8, keep="last",
+    examples={"the third": "c", "the first": "a", "the second": "b"},
+)  # fmt: skip
 read = TextField(label="To copy", letters=LETTERS, length=6, pad=0)
 gaps = TextField(label="A word with a gap", letters=["", *"abc", "_"], length=5, pad=0, blank="_")
 photo = Damage(label="A picture", shape=(4, 4))
