@@ -60,6 +60,8 @@
         await Promise.all([load("_static/live/live.js"), load(`live/${figure.dataset.live}.js?v=${figure.dataset.version}`)]);
       } catch {
         told.textContent = `The model could not be loaded. ${before.split(". ")[0]}.`;
+        for (const field of form.querySelectorAll("input")) field.value = field.defaultValue;
+        for (const option of form.querySelectorAll("option")) option.selected = option.defaultSelected;
         begun = false;
         early.length = 0;
         return;

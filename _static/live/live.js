@@ -232,7 +232,7 @@ self.nnLive ??= (() => {
       }
 
       function shifted(values) {
-        const by = Number(shift?.value ?? 0);
+        const by = Number(shift.value);
         return values.map((_, at) => {
           const x = (at % size) - by;
           return x < 0 || x >= size ? 0 : values[at - by];
@@ -256,6 +256,7 @@ self.nnLive ??= (() => {
           pen.lineWidth = 3;
           pen.strokeRect(cursor[0] * cell + 1.5, cursor[1] * cell + 1.5, cell - 3, cell - 3);
         }
+        shift.closest("label").querySelector("output").value = shift.value;
         const values = grey();
         seen.querySelector("svg").outerHTML = pixels(values ? shifted(values) : [], size, size,
           `What the model sees: ${size} × ${size} grey values`);
@@ -291,7 +292,7 @@ self.nnLive ??= (() => {
         draw();
         changed();
       });
-      shift?.addEventListener("input", () => { draw(); changed(); });
+      shift.addEventListener("input", () => { draw(); changed(); });
       new MutationObserver(draw).observe(document.documentElement, { attributeFilter: ["data-theme"] });
       return {
         set(value) { strokes = [], example = value, draw(); },
@@ -870,8 +871,9 @@ self.nnLive ??= (() => {
     function fail() {
       if (broken) return;
       form.say("The model could not be loaded: what you see is the recorded example. " +
-        "A click tries again.");
+        "Any change tries again.");
       figure.dataset.state = "failed";
+      form.given.set(config.example); // the answer that stands there is its answer
       session = null;
     }
     const parts = config.shown.map((part, at) =>

@@ -27,10 +27,9 @@ MIME = "application/vnd.nnlib.live+json"
 FOR_THE_PAGE = "NNLIB_LIVE"
 """Set while the book is built: only then is a module exported, which takes seconds."""
 
-TOLD = (
-    "You see an answer that was recorded when this page was built. "
-    "Touch anything, and the model itself answers, in your browser; it loads once."
-)
+TOLD = "You see an answer that was recorded when this page was built."
+TOUCH = "Touch anything, and the model itself answers, in your browser; it loads once."
+"""What stands under the answer; the second where something can be touched."""
 
 
 def live(
@@ -157,6 +156,6 @@ def markup(
         f'<div class="nn-live-form" role="group" aria-labelledby="live-{name}-title">'
         f'<div class="nn-given nn-given-{given.kind}">{left}{run.buttons()}</div>'
         f'<div class="nn-answers">{right}</div></div>'
-        f'<p class="nn-live-told" role="status">{html.escape(TOLD)}</p>'
+        f'<p class="nn-live-told" role="status">{TOLD} <span class="nn-touch">{TOUCH}</span></p>'
         f"<figcaption>{prose(caption)}</figcaption></figure>"
     )

@@ -73,7 +73,7 @@ const nnPdf = (() => {
   function strip(article) {
     const gone =
       "script, noscript, button, nav, a.headerlink, .viewcode-link, .nn-facts, .nn-end, " +
-      "details.nn-fold";
+      "details.nn-fold, .nn-live :is(.nn-pad, .nn-row, .nn-letters, .nn-examples, .nn-touch, input[type=range])";
     const sizes = '[class^="nn-form-"] small'; // of this very file
     article.querySelectorAll(`${gone}, ${sizes}`).forEach((element) => element.remove());
     for (const cell of article.querySelectorAll("div.cell"))

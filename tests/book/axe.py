@@ -13,7 +13,7 @@ from pipeline import ROOT
 from pipeline.site import vendor
 
 GRAVE = ("critical", "serious")
-_RUN = """(without) => axe.run(document, {
+_RUN = """([within, without]) => axe.run(within, {
   resultTypes: ["violations"], iframes: false, preload: false,
   rules: Object.fromEntries(without.map((rule) => [rule, { enabled: false }])),
 })"""
@@ -28,16 +28,17 @@ def source() -> str:
     return vendor.unpacked(package, vendor.tarball(package, cache))["axe.min.js"].decode()
 
 
-def grave(tab: Any, without: Sequence[str] = ()) -> list[str]:
+def grave(tab: Any, without: Sequence[str] = (), within: str = "html") -> list[str]:
     """Return what is critical or serious on an open page: its rule and its element.
 
     Args:
         tab: the page.
         without: rules that are not asked.
+        within: a selector of what is looked at.
     """
     if not tab.evaluate("'axe' in window"):
         tab.evaluate(source())
-    found = tab.evaluate(_RUN, list(without))["violations"]
+    found = tab.evaluate(_RUN, [within, list(without)])["violations"]
     return [
         f"{rule['id']} ({rule['impact']}): {node['html'][:160]}"
         for rule in found

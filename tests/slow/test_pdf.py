@@ -144,6 +144,9 @@ def test_a_chapter_has_its_equations_sliders_and_answers(doc, words, chapters):
     lost = [n for n in range(1, equations + 1) if not re.search(rf"\({n}\) ✓$", text, re.M)]
     assert not lost, f"equations {lost} of {equations}"
     assert text.count("Shown:") == len(re.findall(r"^ *scrub\(", source, re.M))
+    recorded = "an answer that was recorded when this page was built."
+    assert " ".join(text.split()).count(recorded) == len(re.findall(r"^live\(", source, re.M))
+    assert "Touch anything" not in text
     asked = re.findall(r"^\*\*((?:Question|Exercise) \d+\.)\*\*", source, re.M)
     answers = text[text.rindex("\nAnswers") :]
     assert asked and all(label in answers for label in asked)

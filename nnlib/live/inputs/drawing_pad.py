@@ -84,8 +84,9 @@ class DrawingPad(Given):
             'keys, which move a cursor, and the space bar, which paints"></canvas></div>'
             f'<div class="nn-seen"><span>What it sees</span>{seen}</div></div>'
             '<div class="nn-row"><button type="button" data-do="clear">Clear</button>'
-            '<label>Shift it <input type="range" data-do="shift" min="-3" max="3" step="1" '
-            'value="0" autocomplete="off"></label></div>'
+            '<label class="nn-slide"><span>Shift it by <output>0</output></span>'
+            '<input type="range" data-do="shift" min="-3" max="3" step="1" value="0" '
+            'autocomplete="off"></label></div>'
         )
 
     def widget(self, value: Tensor) -> Widget:

@@ -30,11 +30,14 @@ def test_paper_and_a_page_without_scripts_show_the_recorded_example(medium, open
     tab = opened(java_script_enabled=medium != "no script")
     if medium == "print":
         tab.page.emulate_media(media="print")
-    controls = ".nn-live :is(button, select, canvas, input[type=range])"
+    controls = ".nn-live :is(button, canvas, input[type=range], .nn-touch)"
     assert tab.page.locator(controls).count() > 10
     assert tab.page.locator(f"{controls}:visible").count() == 0
     assert tab.form("copies").locator(".nn-text").inner_text().strip() == "abc"
     assert tab.form("pad").locator(".nn-seen svg").is_visible()
+    assert (
+        tab.says("pad").strip() == "You see an answer that was recorded when this page was built."
+    )
     assert "100 %" in tab.form("pad").locator("li[data-best]").inner_text()
     assert tab.form("line").locator(".nn-line").get_attribute("d").startswith("M")
     assert tab.form("writes").locator("input[type=text]").input_value() == "a"
