@@ -81,7 +81,7 @@ def test_a_round_nought_is_read_as_one(tab):
     """As broad as it is high, while every digit of the training data is five by eight."""
     tab.open("chapters/foundations/mlp.html")
     canvas = tab.form("digit").locator("canvas")
-    canvas.scroll_into_view_if_needed()
+    canvas.hover()  # waits until it stands still
     box = canvas.bounding_box()
     for turn in range(33):
         angle = math.tau * turn / 32
