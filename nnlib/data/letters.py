@@ -124,7 +124,8 @@ def _drawn(font: str, text: str) -> Tensor:
     for letter in text:
         image = Image.new("L", (CANVAS, CANVAS))
         ImageDraw.Draw(image).text((CANVAS / 2, foot), letter, 255, face, anchor="ms")
-        images.append(torch.tensor(list(image.tobytes()), dtype=torch.float32))
+        pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
+        images.append(pixels.float())
     return torch.stack(images).view(-1, CANVAS, CANVAS) / 255
 
 
