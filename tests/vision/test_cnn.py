@@ -456,6 +456,20 @@ def test_lenets_second_convolution_reads_what_its_table_says():
     assert len(set(reads)) == 16
 
 
+def test_lenets_table_is_the_first_of_the_paper():
+    """Row by row: by which of the sixteen maps each of the six below is read."""
+    paper = (
+        (0, 4, 5, 6, 9, 10, 11, 12, 14, 15),
+        (0, 1, 5, 6, 7, 10, 11, 12, 13, 15),
+        (0, 1, 2, 6, 7, 8, 11, 13, 14, 15),
+        (1, 2, 3, 6, 7, 8, 9, 12, 14, 15),
+        (2, 3, 4, 7, 8, 9, 10, 12, 13, 15),
+        (3, 4, 5, 8, 9, 10, 11, 13, 14, 15),
+    )
+    for below, readers in enumerate(paper):
+        assert readers == tuple(o for o, reads in enumerate(cnn.LENET_TABLE) if below in reads)
+
+
 def test_lenet_is_what_the_paper_describes_layer_by_layer():
     model, x = LeNet5().double(), torch.randn(2, 1, 32, 32).double()
     with torch.no_grad():
