@@ -85,11 +85,14 @@ def parse(chapter: str) -> tuple[str, str]:
 def _words(family: str, name: str) -> dict[str, str]:
     rows = [row for row in catalog.ARCHITECTURES if row.name == name]
     title, idea = catalog.FAMILIES[family]
+    cls = "".join(part.capitalize() for part in name.split("_"))
+    if rows and rows[0].short.lower() == cls.lower():
+        cls = rows[0].short  # GAN, ResNet
     return bootstrap.words() | {
         "family": family,
         "name": name,
         "label": prefix(name).removesuffix("-"),
-        "class": "".join(part.capitalize() for part in name.split("_")),
+        "class": cls,
         "title": rows[0].title if rows else name.replace("_", " ").capitalize(),
         "family_title": title,
         "family_idea": idea,
@@ -118,7 +121,7 @@ def instructions(chapter: str, root: Path = ROOT) -> str:
         f"Now two lines by hand:\n{family_line if first else ''}"
         f"  _toc.yml, under chapters/{family}/index:  - file: chapters/{family}/{name}\n"
         f"  nnlib/catalog.py:  {row}\n"
-        f"Then `make test` names what is still missing."
+        f"Then `make check CHAPTER={chapter}` names what is still missing."
     )
 
 

@@ -116,6 +116,7 @@ class Chapter:
             return Found([], f"not looked at: {reason}")
         page = f"chapters/{self.name}.html"
         looks = self.files("tests/book/test_site.py", "tests/book/test_reading.py")
+        looks += self.files("tests/book/live/test_chapters.py")
         return self._pytest(*looks, "-k", page, SITE=str(self._html()))
 
     def _html(self) -> Path:

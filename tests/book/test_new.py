@@ -99,6 +99,8 @@ def test_the_tests_name_what_is_missing(scratch):
         "squint.yaml: gpu: ",
     ):
         assert gap in told, f"the tests do not say: {gap}\n{told}"
+    for own in ("has code over", "has sections", "lacks the parameters", "its live model lacks"):
+        assert own not in told, f"what the template writes is refused: {own}\n{told}"
 
 
 def test_once_in_the_catalogue_the_contract_names_what_is_missing(scratch):
@@ -130,6 +132,11 @@ def test_once_in_the_catalogue_the_contract_names_what_is_missing(scratch):
 def test_what_cannot_be_begun_is_refused_and_nothing_is_written(chapter, told, capsys):
     assert new.main([chapter]) == 1
     assert told in capsys.readouterr().err
+
+
+def test_a_class_is_written_as_its_name_is():
+    assert 'cls="GAN"' in new.instructions("generative/gan")
+    assert 'cls="Diffusion"' in new.instructions("generative/diffusion")
 
 
 def test_a_new_architecture_gets_a_whole_row():
