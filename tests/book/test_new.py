@@ -134,6 +134,13 @@ def test_what_cannot_be_begun_is_refused_and_nothing_is_written(chapter, told, c
     assert told in capsys.readouterr().err
 
 
+def test_the_files_that_it_writes_are_in_style(scratch):
+    files = ["nnlib/vision/squint.py", "tests/vision/test_squint.py"]
+    for how in (["check"], ["format", "--check"]):
+        told = _python(scratch[0], "-m", "ruff", *how, *files)
+        assert told.returncode == 0, told.stdout
+
+
 def test_a_class_is_written_as_its_name_is():
     assert 'cls="GAN"' in new.instructions("generative/gan")
     assert 'cls="Diffusion"' in new.instructions("generative/diffusion")
