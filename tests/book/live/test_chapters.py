@@ -74,6 +74,10 @@ def test_nothing_keeps_anybody_from_using_a_chapters_models(theme, page):
         "all => all.filter(e => e.getBoundingClientRect().height < 44).map(e => e.outerHTML)"
     )
     assert small == []
+    shrunk = page.page.locator(".nn-heat svg").evaluate_all(  # and its letters with it
+        "all => all.filter(e => e.getBoundingClientRect().width < e.getAttribute('width') - 1)"
+    )
+    assert shrunk == []
     assert page.page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
