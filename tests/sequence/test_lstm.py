@@ -286,6 +286,54 @@ def test_after_some_steps_the_path_is_a_small_part_of_the_jacobian():
     assert off[20] > 0.85
 
 
+@pytest.mark.equation("lstm-backward-cell", "lstm-backward-blocks", "lstm-backward-weights")
+@settings(max_examples=15, deadline=None)
+@given(size=sizes)
+def test_one_step_backwards_is_what_autograd_does(size):
+    """Every gradient on the way back, from plain numbers, against torch.nn.LSTM's."""
+    layer, x, (h_0, c_0) = drawn(LSTM, size)
+    theirs, hidden = nn.LSTM(layer.input_size, layer.hidden_size).double(), layer.hidden_size
+    theirs.load_state_dict(layer.state_dict())
+    torch.manual_seed(size[-1])
+    share = torch.randn(len(x), hidden).double()  # of each h_t in the loss
+    first = [state[None].clone().requires_grad_() for state in (h_0, c_0)]
+    loss = (theirs(x, tuple(first))[0] * share).sum()
+    learned = (theirs.weight_ih_l0, theirs.weight_hh_l0, theirs.bias_ih_l0)
+    wanted = torch.autograd.grad(loss, (*learned, *first))
+
+    i, f, g, o, c, h = (p.tolist() for p in by_hand(layer, x, h_0.tolist(), c_0.tolist()))
+    R = layer.weight_hh_l0.tolist()
+    h_before, c_before = [h_0.tolist(), *h[:-1]], [c_0.tolist(), *c[:-1]]
+    later_c, deltas, units = None, {}, range(hidden)
+    for t in reversed(range(len(x))):
+        grad_h = [share[t, j].item() for j in units]
+        grad_c = [0.0] * hidden
+        if later_c is not None:
+            for j in units:
+                grad_h[j] += sum(R[row][j] * deltas[t + 1][row] for row in range(4 * hidden))
+                grad_c[j] = f[t + 1][j] * later_c[j]
+        for j in units:
+            grad_c[j] += grad_h[j] * o[t][j] * (1 - math.tanh(c[t][j]) ** 2)
+        later_c = grad_c
+        deltas[t] = [
+            *(grad_c[j] * g[t][j] * i[t][j] * (1 - i[t][j]) for j in units),
+            *(grad_c[j] * c_before[t][j] * f[t][j] * (1 - f[t][j]) for j in units),
+            *(grad_c[j] * i[t][j] * (1 - g[t][j] ** 2) for j in units),
+            *(grad_h[j] * math.tanh(c[t][j]) * o[t][j] * (1 - o[t][j]) for j in units),
+        ]
+    delta = torch.tensor([deltas[t] for t in range(len(x))], dtype=torch.float64)
+    back = [sum(R[row][j] * deltas[0][row] for row in range(4 * hidden)) for j in units]
+    found = (
+        delta.T @ x,
+        delta.T @ torch.tensor(h_before, dtype=torch.float64),
+        delta.sum(0),
+        torch.tensor([back], dtype=torch.float64),
+        torch.tensor([[f[0][j] * later_c[j] for j in units]], dtype=torch.float64),
+    )
+    for name, ours, of_torch in zip("WRbhc", found, wanted, strict=True):
+        torch.testing.assert_close(ours, of_torch, **CLOSE, msg=f"gradient of {name} differs")
+
+
 @pytest.mark.equation("lstm-timescale")
 @pytest.mark.parametrize("bias", [-2.0, 0.0, 1.0, 3.0, 6.0])
 def test_a_gate_keeps_one_eth_for_as_long_as_its_bias_says(bias):
