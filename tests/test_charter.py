@@ -116,6 +116,7 @@ RENAMED = {
 KEPT = {
     "sequence.echo_state.EchoStateNetwork.__init__(reservoir_size=)": "a reservoir is drawn and "
     "fixed, and called so by everybody; a hidden layer learns",
+    "vision.cnn.VGG.__init__(depth=)": "VGG-16 likewise",
     "vision.resnet.ResNet.__init__(depth=)": "ResNet-50 is named after its depth, which counts "
     "what has weights, and not the blocks that are stacked",
 }
@@ -210,6 +211,8 @@ SMALL: dict[str, tuple] = {
     "blocks.scored_attention.MultiplicativeAttention": (4, 6),
     "blocks.t5.RelativePositionBias": (4,),
     "blocks.t5.T5Layer": (8, 2),
+    "vision.cnn.LeNet5": (),
+    "vision.cnn.VGG": (11, True),
     "sequence.gru.ResetBeforeGRU": (3, 4),
     "sequence.gru.MinGRU": (3, 4),
     "sequence.lstm.PeepholeLSTM": (3, 4),

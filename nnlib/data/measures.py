@@ -55,8 +55,8 @@ def measure_pairs(
 
     Example:
         >>> pairs = measure_pairs(100, longest=1)
-        >>> dict(zip(pairs.x, pairs.y))["1 square mile"]
-        '1 mille carré'
+        >>> dict(zip(pairs.x, pairs.y))["15 square miles"]
+        '15 milles carrés'
 
     Source: Unicode CLDR, through babel's `format_unit` and `format_list`.
     """

@@ -131,7 +131,7 @@ class Writes:
         return (
             '<div class="nn-row"><button type="button" data-do="write">Write</button>'
             '<button type="button" data-do="letter">One letter</button>'
-            '<label class="nn-slide"><span>Temperature <output>'
+            '<label class="nn-slide"><span>Temperature <output aria-live="off">'
             f"{self.temperature:g}</output></span>"
             '<input type="range" data-do="temperature" min="0" max="2" step="0.1" '
             f'value="{self.temperature:g}" autocomplete="off"></label></div>'

@@ -595,8 +595,14 @@ class _Subsampling(nn.Module):
 
     def __init__(self, channels: int, **like: Any):
         super().__init__()
-        self.weight = nn.Parameter(torch.full((channels,), 0.25, **like))
-        self.bias = nn.Parameter(torch.zeros(channels, **like))
+        self.weight = nn.Parameter(torch.empty(channels, **like))
+        self.bias = nn.Parameter(torch.empty(channels, **like))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Begin as the mean of four."""
+        nn.init.constant_(self.weight, 0.25)
+        nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         total = 4 * F.avg_pool2d(x, 2)
@@ -613,7 +619,18 @@ class _TableConv2d(nn.Module):
         self.shape = (len(table), 1 + max(self.inputs), kernel_size, kernel_size)
         kernels = (len(self.inputs), kernel_size, kernel_size)
         self.weight = nn.Parameter(torch.empty(kernels, **like))
-        self.bias = nn.Parameter(torch.zeros(len(table), **like))
+        self.bias = nn.Parameter(torch.empty(len(table), **like))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw uniformly within ±2.4 over the number of inputs of a unit."""
+        nn.init.uniform_(
+            self.weight, -2.4 / self.shape[2] ** 2, 2.4 / self.shape[2] ** 2
+        )
+        maps = torch.bincount(torch.tensor(self.outputs))[self.outputs]
+        with torch.no_grad():
+            self.weight.div_(maps.to(self.weight)[:, None, None])
+        nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         dense = self.weight.new_zeros(self.shape)
@@ -668,10 +685,8 @@ class LeNet5(nn.Module):
             nn.init.uniform_(layer.weight, -2.4 / inputs, 2.4 / inputs)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
-        counts = torch.tensor([len(LENET_TABLE[o]) for o in self.c3.outputs])
-        nn.init.uniform_(self.c3.weight, -2.4 / 25, 2.4 / 25)
-        with torch.no_grad():
-            self.c3.weight.div_(counts.to(self.c3.weight)[:, None, None])
+        for part in (self.s2, self.c3, self.s4):
+            part.reset_parameters()
 
     def forward(self, x: Float[Tensor, "b 1 32 32"]) -> Float[Tensor, "b k"]:
         """Return a score for each class."""
@@ -829,6 +844,8 @@ class VGG(nn.Module):
                 )
             elif isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=0.01)
+            elif isinstance(module, BatchNorm2d):
+                module.reset_parameters()
             if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)
 

@@ -16,7 +16,8 @@ import pytest
 from pipeline import ROOT
 from pipeline import new_chapter as new
 
-COPIED = ("nnlib", "pipeline", "tests", "chapters", "_toc.yml", "references.bib", "pyproject.toml")
+COPIED = ("nnlib", "pipeline", "benchmarks", "tests", "chapters")
+COPIED += ("_toc.yml", "references.bib", "pyproject.toml")
 
 
 @pytest.fixture(scope="module")
@@ -177,6 +178,7 @@ def _forget_the_family(root):
     """Take vision out of a copy again, so that it can be begun there."""
     for room in ("chapters", "nnlib", "tests"):
         shutil.rmtree(root / room / "vision", ignore_errors=True)
+    (root / "benchmarks" / "models" / "vision.py").unlink(missing_ok=True)
     contents, catalogue = root / "_toc.yml", root / "nnlib" / "catalog.py"
     pages = r"      - file: chapters/vision/index\n(?: {8,}.*\n)*"
     contents.write_text(re.sub(pages, "", contents.read_text()))

@@ -84,7 +84,7 @@ class DrawingPad(Given):
             'keys, which move a cursor, and the space bar, which paints"></canvas></div>'
             f'<div class="nn-seen"><span>What it sees</span>{seen}</div></div>'
             '<div class="nn-row"><button type="button" data-do="clear">Clear</button>'
-            '<label class="nn-slide"><span>Shift it by <output>0</output></span>'
+            '<label class="nn-slide"><span>Shift it by <output aria-live="off">0</output></span>'
             '<input type="range" data-do="shift" min="-3" max="3" step="1" value="0" '
             'autocomplete="off"></label></div>'
         )

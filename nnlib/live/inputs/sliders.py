@@ -41,7 +41,8 @@ class Sliders(Given):
     def body(self, value: Sequence[float]) -> str:
         """Return the ranges, each with its name and its number."""
         return "".join(
-            f'<label class="nn-slide"><span>{html.escape(name)} <output>{number:g}</output></span>'
+            f'<label class="nn-slide"><span>{html.escape(name)} '
+            f'<output aria-live="off">{number:g}</output></span>'
             f'<input type="range" min="{low:g}" max="{high:g}" step="{step:g}" '
             f'value="{number:g}" autocomplete="off"></label>'
             for (name, (low, high, step)), number in zip(
