@@ -211,6 +211,8 @@ SMALL: dict[str, tuple] = {
     "blocks.scored_attention.MultiplicativeAttention": (4, 6),
     "blocks.t5.RelativePositionBias": (4,),
     "blocks.t5.T5Layer": (8, 2),
+    "blocks.batch_norm.BatchNorm1d": (3,),
+    "blocks.batch_norm.BatchNorm2d": (3,),
     "vision.cnn.LeNet5": (),
     "vision.cnn.VGG": (11, True),
     "sequence.gru.ResetBeforeGRU": (3, 4),

@@ -84,6 +84,18 @@ class _BatchNorm(nn.Module):
             "num_batches_tracked", torch.tensor(0, device=device) if track else None
         )
 
+    def reset_parameters(self) -> None:
+        """Begin again: γ = 1, β = 0, and the running statistics of no batch."""
+        for tensor, start in (
+            (self.weight, 1),
+            (self.bias, 0),
+            (self.running_mean, 0),
+            (self.running_var, 1),
+            (self.num_batches_tracked, 0),
+        ):
+            if tensor is not None:
+                nn.init.constant_(tensor, start)
+
     def forward(self, x: Float[Tensor, "b c *space"]) -> Float[Tensor, "b c *space"]:
         """Normalize with the batch's statistics in training, with the running ones in use."""
         checks.tensor("x", x, floating=True)
