@@ -27,15 +27,6 @@ _WARNED = re.compile(r"^(?P<file>[^:\n]+?)(?::docstring of [^:]+)?(?::\d+)?: (?:
 _FRAME = re.compile(
     r"Running Jupyter-Book|(Source|Output) Folder:|(Config|Output) Path:|=+$|Building "
 )
-# jupyter-book's command, whose Sphinx reads and writes the pages with every core: it has no option
-# for that. Where processes cannot be forked, Sphinx does with one.
-_CALL = """
-import functools, os
-from jupyter_book import sphinx
-from jupyter_book.cli.main import main
-sphinx.build_sphinx = functools.partial(sphinx.build_sphinx, jobs=os.cpu_count())
-main()
-"""
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -119,7 +110,8 @@ def _read_again_what_warned(jb: Path, source: Path) -> bool:
 
 
 def _jupyter_book(root: Path, source: Path, jb: Path) -> None:
-    command = [sys.executable, "-c", _CALL, "build", str(source)]
+    call = "from jupyter_book.cli.main import main; main()"
+    command = [sys.executable, "-c", call, "build", str(source)]
     command += ["--path-output", str(jb), "-W", "--keep-going", "-q"]
     paths = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
     # Sphinx's extensions and autodoc import `pipeline` and `nnlib` from the repository itself.

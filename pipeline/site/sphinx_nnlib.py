@@ -14,7 +14,6 @@ from typing import Any
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
-from sphinx.environment import BuildEnvironment
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
 from pipeline.site import (
@@ -45,8 +44,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     # Priority: before napoleon (500) turns sections into fields, so that it sees final markup.
     app.connect("autodoc-process-docstring", _docstring, priority=400)
     app.connect("config-inited", lambda app, config: _without_thebe(app))
-    app.connect("config-inited", lambda app, config: _in_parallel(app))
-    app.connect("env-updated", lambda app, env: _sources(env), priority=100)
     app.connect("builder-inited", _plain_data)
     app.connect("doctree-read", keep_punctuation)
     app.add_post_transform(LinksToPairs)
@@ -155,30 +152,6 @@ def _without_thebe(app: Sphinx) -> None:
             if (listener.handler.__module__ or "").startswith("sphinx_thebe"):
                 listeners.remove(listener)
     app.registry.css_files[:] = [f for f in app.registry.css_files if "thebe" not in f[0]]
-
-
-def _in_parallel(app: Sphinx) -> None:
-    """Say of two extensions that jupyter-book loads that pages may be read in parallel.
-
-    They are silent on it, which stops Sphinx. One numbers the sections of all pages, after they
-    have been read; the other writes LaTeX, which nobody here asks for.
-    """
-    for name in ("sphinx_multitoc_numbering", "sphinx_jupyterbook_latex"):
-        app.extensions[name].parallel_read_safe = True
-
-
-def _sources(env: BuildEnvironment) -> None:
-    """Let the pages of sources be the same, whichever process read which page first.
-
-    Only modules that some page documents have one, and it links to what stands there by the name
-    of the module where it is written.
-    """
-    known = getattr(env, "_viewcode_modules", {})
-    for name, entry in list(known.items()):
-        if entry and entry[2]:
-            known[name] = (*entry[:3], name)
-        elif entry:
-            del known[name]
 
 
 class LinksToPairs(SphinxPostTransform):
