@@ -5,11 +5,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from pipeline.checks.measuring import KILOBYTES, LATENCY, SMALLEST
-from tests.book.looking import CHAPTERS, PAGES, REASON
+from tests.book.looking import CHAPTERS, PAGES, REASON, SHIFT
 
 LANDING = PAGES[0]
 KB = {LANDING: 400} | dict.fromkeys(CHAPTERS, 700)  # transferred, with gzip
-SHIFT = 0.02
 STOPS = 60
 # The first paint of a slow line waits for the page's head and its style sheets, while the rest of
 # the page takes half of the line: three answers late, what may come in two seconds is this.
