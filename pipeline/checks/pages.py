@@ -108,7 +108,8 @@ def main(arguments: list[str] | None = None) -> int:
     report = chosen.report or (None if chosen.pages else ROOT / REPORT)
     if report:
         report.parent.mkdir(parents=True, exist_ok=True)
-        report.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", "utf8")
+        # A name cut short may end in half of a letter, which ASCII alone can hold.
+        report.write_text(json.dumps(found, indent=1) + "\n", "utf8")
     before = json.loads(chosen.compare.read_text("utf8")) if chosen.compare else {}
     print(page_tables.tables(found, before))
     print(f"{len(names)} pages, {time.monotonic() - begin:.0f} s", file=sys.stderr)
