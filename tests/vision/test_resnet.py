@@ -253,7 +253,10 @@ def test_any_map_is_its_input_plus_a_correction():
 @pytest.mark.equation("resnet-pencil")
 def test_the_pencils_block_in_whole_numbers():
     w1, w2, x = [[1, -1], [0, 1]], [[1, 0.5], [0, -1.5]], [1, 2]
-    times = lambda w, v: [sum(a * b for a, b in zip(row, v, strict=True)) for row in w]  # noqa: E731
+
+    def times(w, v):
+        return [sum(a * b for a, b in zip(row, v, strict=True)) for row in w]
+
     correction = times(w2, [max(0, v) for v in times(w1, x)])
     assert correction == [1, -3]
     assert [max(0, a + f) for a, f in zip(x, correction, strict=True)] == [2, 0]
@@ -381,7 +384,10 @@ def test_variance_doubles_without_norm_and_grows_linearly_with_one_in_the_branch
 @pytest.mark.parametrize("channels", [16, 64])
 def test_weights_of_both_blocks(channels):
     c = channels
-    norms = lambda block: sum(count(m) for m in block.modules() if isinstance(m, BatchNorm2d))  # noqa: E731
+
+    def norms(block):
+        return sum(count(m) for m in block.modules() if isinstance(m, BatchNorm2d))
+
     basic, narrow = BasicBlock(c, c), Bottleneck(4 * c, c)
     assert count(basic) - norms(basic) == 18 * c**2
     assert count(narrow) - norms(narrow) == 17 * c**2
@@ -471,9 +477,15 @@ def test_every_variant_has_torchvisions_shapes(variant, wanted):
     shapes = {name: value.shape for name, value in theirs.state_dict().items()}
     assert {name: value.shape for name, value in ours.state_dict().items()} == shapes
     assert count(ours) == wanted
-    same = lambda kind: [(m.eps, m.momentum) for m in kind.modules() if hasattr(m, "momentum")]  # noqa: E731
+
+    def same(kind):
+        return [(m.eps, m.momentum) for m in kind.modules() if hasattr(m, "momentum")]
+
     assert same(ours) == same(theirs)
-    drops = lambda kind: [m.p for m in kind.modules() if type(m).__name__ == "StochasticDepth"]  # noqa: E731
+
+    def drops(kind):
+        return [m.p for m in kind.modules() if type(m).__name__ == "StochasticDepth"]
+
     assert drops(ours) == pytest.approx(drops(theirs))
     assert ours.classifier[0].p == theirs.classifier[0].p == EFFICIENTNETS[variant].dropout
 
