@@ -73,7 +73,7 @@ def _chunk(
         high = min(last + 1, s)
     if high <= low:
         return torch.zeros_like(q)
-    aligned = (
+    aligned = bool(  # sizes are tensors where a module is traced
         is_causal
         and window is None
         and mask is None
@@ -102,5 +102,5 @@ def _chunk(
             seen = torch.where(seen, mask, -math.inf) if added else seen & mask
     return F.scaled_dot_product_attention(
         q, k[:, :, low:high], v[:, :, low:high], attn_mask=seen, is_causal=aligned, scale=scale,
-        dropout_p=dropout, enable_gqa=q.shape[1] != k.shape[1],
+        dropout_p=dropout, enable_gqa=bool(q.shape[1] != k.shape[1]),
     )  # fmt: skip

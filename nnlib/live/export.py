@@ -1,9 +1,11 @@
 """A torch module as an ONNX file, held to the module's own answers."""
 
 import copy
+import io
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from nnlib.distribution import extra
 LARGEST = 400_000
 """Bytes of a model: a page that is touched downloads it."""
 TOLERANCE = 1e-5
+OPSET = 18
 
 Feed = tuple[Tensor, ...]
 
@@ -87,29 +90,59 @@ def runs(content: bytes, feed: Feed) -> list[np.ndarray]:
     return session.run(None, dict(zip(names, given, strict=True)))
 
 
-def _proto(model: nn.Module, feed: Feed, count: int) -> Any:
-    with extra("live"):
-        import onnx  # noqa: F401  (whether it is there)
-        import onnxscript  # noqa: F401
+class _Plain(nn.Module):
+    """A module whose arguments are its inputs: tracing takes those left out for inputs too."""
 
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, *feed: Tensor) -> Tensor | tuple[Tensor, ...]:
+        return self.model(*feed)
+
+
+def _proto(model: nn.Module, feed: Feed, count: int) -> Any:
+    """Return a module as ONNX: traced in 0.05 s, or, where it cannot be, in about 3 s."""
+    with extra("live"):
+        import onnx
+
+    given = tuple(value.detach().cpu() for value in feed)
+    named = {
+        "input_names": [f"x{at}" for at in range(len(feed))],
+        "output_names": [f"y{at}" for at in range(count)],
+        "verbose": False,
+    }
+    file = io.BytesIO()
+    with _silence():
+        try:
+            torch.onnx.export(
+                _Plain(model), given, file, dynamo=False, opset_version=OPSET, **named
+            )
+        except Exception:  # an operator that tracing lacks, or a torch without tracing
+            with extra("live"):
+                import onnxscript  # noqa: F401  (whether it is there)
+            program = torch.onnx.export(
+                model,
+                given,
+                dynamo=True,
+                optimize=False,  # the engine does that when it loads the file
+                **named,
+            )
+            return program.model_proto
+    return onnx.load_from_string(file.getvalue())
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Say nothing of operators that are not installed, nor of what will change in torch."""
     before = logging.root.manager.disable
-    logging.disable(logging.WARNING)  # of operators that are not installed
+    logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
-            program = torch.onnx.export(
-                model,
-                tuple(value.detach().cpu() for value in feed),
-                dynamo=True,
-                optimize=False,  # the engine does that when it loads the file
-                verbose=False,
-                input_names=[f"x{at}" for at in range(len(feed))],
-                output_names=[f"y{at}" for at in range(count)],
-            )
+            yield
     finally:
         logging.disable(before)
-    assert program is not None
-    return program.model_proto
 
 
 def _forget_where_it_came_from(proto: Any) -> None:

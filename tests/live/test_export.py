@@ -31,6 +31,24 @@ def test_the_file_answers_as_the_module_on_other_inputs_too():
         torch.testing.assert_close(torch.from_numpy(got), want, atol=1e-6, rtol=0)
 
 
+def test_a_module_that_cannot_be_traced_takes_the_longer_way():
+    class Untraceable(nn.Module):
+        def forward(self, x):
+            return x.where((x > 0) & True, -x)  # tracing knows no tensor & bool
+
+    content = export.exported(Untraceable(), [FEED])
+    assert export.runs(content, (-FEED[0],))[0].tolist() == [[1.0, 2.0]]
+
+
+def test_what_is_left_out_of_the_call_is_no_input():
+    class Optional(nn.Module):
+        def forward(self, x, times=True, mask=None):
+            return x * (2 if times else 1)
+
+    content = export.exported(Optional(), [FEED])
+    assert export.runs(content, FEED)[0].tolist() == [[2.0, -4.0]]
+
+
 def test_the_module_stays_in_training_mode():
     model = Two().train()
     export.exported(model, [(torch.tensor([1]), torch.zeros(1, 5))])
