@@ -107,7 +107,7 @@ def _proto(model: nn.Module, feed: Feed, count: int) -> Any:
         import onnx
 
     given = tuple(value.detach().cpu() for value in feed)
-    named = {
+    named: dict[str, Any] = {
         "input_names": [f"x{at}" for at in range(len(feed))],
         "output_names": [f"y{at}" for at in range(count)],
         "verbose": False,
@@ -116,7 +116,12 @@ def _proto(model: nn.Module, feed: Feed, count: int) -> Any:
     with _silence():
         try:
             torch.onnx.export(
-                _Plain(model), given, file, dynamo=False, opset_version=OPSET, **named
+                _Plain(model),
+                given,
+                file,  # type: ignore[arg-type]  # the tracing one takes a file as well
+                dynamo=False,
+                opset_version=OPSET,
+                **named,
             )
         except Exception:  # an operator that tracing lacks, or a torch without tracing
             with extra("live"):
@@ -128,6 +133,7 @@ def _proto(model: nn.Module, feed: Feed, count: int) -> Any:
                 optimize=False,  # the engine does that when it loads the file
                 **named,
             )
+            assert program is not None
             return program.model_proto
     return onnx.load_from_string(file.getvalue())
 
