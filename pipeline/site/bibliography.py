@@ -8,6 +8,7 @@ import ast
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
+from pybtex.backends.plaintext import Backend as PlainText
 from pybtex.plugin import register_plugin
 from pybtex.style.formatting.unsrt import Style as UnsortedStyle
 from pybtex.style.labels import BaseLabelStyle
@@ -23,6 +24,8 @@ def setup(app: Sphinx) -> None:
     app.setup_extension("sphinxcontrib.bibtex")
     app.add_domain(Works, override=True)
     app.connect("builder-inited", _remember)
+    # Each citation asks for it by name, and a name is looked for in every package installed.
+    register_plugin("pybtex.backends", "plaintext", PlainText, force=True)
     register_plugin("pybtex.style.formatting", "nnlib", BookStyle, force=True)
     register_plugin("pybtex.style.formatting", "unsrt", AsCited, force=True)
 
