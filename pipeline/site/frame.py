@@ -68,7 +68,7 @@ def _find_templates(app: Sphinx, config: Any) -> None:
 def _without_the_themes_own(
     app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any
 ) -> None:
-    context.update(dict.fromkeys(OF_THE_THEME, []))
+    context.update({section: [] for section in OF_THE_THEME})
 
 
 def _frame(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
