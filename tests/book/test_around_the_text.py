@@ -1,5 +1,9 @@
 """What the site's extension makes of pages: works and who cites them, markup, the tree of pages."""
 
+import inspect
+import re
+
+import pydata_sphinx_theme as theme
 import pytest
 from docutils import nodes
 from docutils.frontend import get_default_settings
@@ -102,3 +106,17 @@ def test_the_entries_of_a_menu_say_what_they_do():
     menu = {"type": "group", "label": "download-buttons", "buttons": entries}
     (button,) = frame.header_buttons([menu])
     assert [one["nn_text"] for one in button["buttons"]] == ["Notebook (.ipynb)", "Print"]
+
+
+def test_nothing_of_the_theme_is_rendered_only_to_be_dropped():
+    of_the_theme = (
+        theme.update_and_remove_templates,
+        theme.utils.set_secondary_sidebar_items,
+    )
+    source = "".join(inspect.getsource(each) for each in of_the_theme)
+    names = r'"(theme_\w+_(?:start|center|end|persistent|items)|sidebars)"'
+    sections = set(re.findall(names, source))
+    assert len(sections) > 10 and sections <= set(frame.OF_THE_THEME)
+    context = {"sidebars": ["sbt-sidebar-nav.html"], "title": "A page"}
+    frame._without_the_themes_own(None, "page", "page.html", context, None)
+    assert context.pop("title") == "A page" and not any(context.values())
