@@ -206,6 +206,10 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         idea="Down to see what, up to say where, with the fine detail handed across.",
         year=2015, people="Ronneberger, Fischer and Brox", ancestors=("cnn", "autoencoder"),
         source="ronneberger2015unet",
+        module="nnlib.vision.unet", cls="UNet", trained_by="gradient",
+        parameters="about 30c² Σ 4^l, nearly all on the lowest level: 31 million for c = 64, 5 levels",
+        train_cost="three times the FLOPs of use; keeps every map, most of them on the first level",
+        use_cost="about 130c² FLOPs a pixel and level, for c channels at the top; linear in pixels",
         requires=("resnet", "autoencoder"),
     ),
     Architecture(
