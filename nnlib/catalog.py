@@ -207,9 +207,9 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         year=2015, people="Ronneberger, Fischer and Brox", ancestors=("cnn", "autoencoder"),
         source="ronneberger2015unet",
         module="nnlib.vision.unet", cls="UNet", trained_by="gradient",
-        parameters="about 30c² Σ 4^l, nearly all on the lowest level: 31 million for c = 64, 5 levels",
+        parameters="31 million for c = 64 channels at the top and 5 levels; grows with c²",
         train_cost="three times the FLOPs of use; keeps every map, most of them on the first level",
-        use_cost="about 130c² FLOPs a pixel and level, for c channels at the top; linear in pixels",
+        use_cost="FLOPs grow with the pixels and with c²; each level costs about the same",
         requires=("resnet", "autoencoder"),
     ),
     Architecture(

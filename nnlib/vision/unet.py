@@ -163,8 +163,11 @@ class UNet(nn.Module):
             ValueError: a side that does not fit; the message names sides near it that do.
         """
         checks.images("x", x, self.in_channels)
-        for side in x.shape[2:]:
-            output_side(side, len(self.channels), self.padding)
+        try:
+            for side in x.shape[2:]:
+                output_side(side, len(self.channels), self.padding)
+        except ValueError as error:
+            raise ValueError(f"x of shape {tuple(x.shape)}: {error}") from None
         return self.head(self.decode(self.encode(x)))
 
     def encode(self, x: Float[Tensor, "b c y x"]) -> list[Tensor]:
@@ -628,7 +631,7 @@ class SpatialAttention(nn.Module):
 class ConditionalUNet(nn.Module):
     r"""The U-Net of diffusion models: a map from a picture and a time to a picture of its size.
 
-    Two or more `ConditionedBlock`s a level, strided convolutions down, resizing up, skips that are
+    One or more of `ConditionedBlock` a level, strided convolutions down, resizing up, skips that are
     joined as channels, and attention over pixels and context at the levels named. It begins by
     answering zero.
 

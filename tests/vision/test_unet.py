@@ -32,8 +32,8 @@ filters = Peer("skimage.filters")
 
 def example() -> Example:
     """What the contract runs: see `tests/test_contract.py`."""
-    arguments = {"in_channels": 2, "out_channels": 3, "channels": (4, 6, 8), "padding": 1}
-    return Example(arguments, (torch.randn(5, 2, 16, 24),))
+    arguments = {"in_channels": 2, "out_channels": 3, "channels": (4, 6)}
+    return Example(arguments, (torch.randn(5, 2, 20, 22),))
 
 
 def count(model):
@@ -182,6 +182,35 @@ def test_skips_are_taken_before_the_pooling_and_joined_going_up(padding):
     scores = torch.einsum("bcyx,kc->bkyx", d, model.head.weight[:, :, 0, 0])
     scores = scores + model.head.bias[:, None, None]
     torch.testing.assert_close(model(x), scores)
+
+
+@pytest.mark.equation("unet-pencil")
+def test_the_pencils_row_in_whole_numbers():
+    """In lists, and with a network of two levels and one channel."""
+    x = [0, 1, 0, 0, 1, 1, 1, 0]
+    e = [max(x[2 * i], x[2 * i + 1]) for i in range(4)]
+    assert e == [1, 0, 1, 1]
+    padded = [0, *e, 0]
+    d = [max(0, sum(padded[i : i + 3]) - 1) for i in range(4)]
+    assert d == [0, 1, 1, 1]
+    up = [d[i // 2] for i in range(8)]
+    found = [max(0, s + u - 1) for s, u in zip(x, up, strict=True)]
+    assert found == [0, 0, 0, 0, 1, 1, 1, 0]
+    net = UNet(1, 1, (1, 1), padding=1)
+    with torch.no_grad():
+        for p in net.parameters():
+            p.zero_()
+        for block in (*net.encoder, net.decoder[0]):
+            for at in (0, 2):
+                block[at].weight[0, 0, 1, 1] = 1
+        net.encoder[1][0].weight[0, 0, 1] = 1
+        net.decoder[0][0].weight[0, 1, 1, 1] = 1
+        net.up[0].weight.fill_(1)
+        net.encoder[1][0].bias.fill_(-1)
+        net.decoder[0][0].bias.fill_(-1)
+        net.head.weight.fill_(1)
+        rows = torch.tensor(x).float().repeat(2, 1)[None, None]
+        assert net(rows)[0, 0].tolist() == [found, found]
 
 
 def test_what_is_handed_across_tells_pixels_apart_that_pooling_does_not():
