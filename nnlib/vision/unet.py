@@ -631,7 +631,7 @@ class SpatialAttention(nn.Module):
 class ConditionalUNet(nn.Module):
     r"""The U-Net of diffusion models: a map from a picture and a time to a picture of its size.
 
-    One or more of `ConditionedBlock` a level, strided convolutions down, resizing up, skips that are
+    One `ConditionedBlock` a level or more, strided convolutions down, resizing up, skips that are
     joined as channels, and attention over pixels and context at the levels named. It begins by
     answering zero.
 
