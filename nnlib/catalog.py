@@ -217,6 +217,10 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         idea="A picture read as a sequence of patches.",
         year=2020, people="Dosovitskiy et al.", ancestors=("transformer", "bert", "cnn"),
         source="dosovitskiy2020image", short="ViT",
+        module="nnlib.vision.vit", cls="ViT", trained_by="gradient",
+        parameters="12e² + 13e a layer of width e; (P² C + 1) e for the patches, e a position",
+        train_cost="three times the FLOPs of use; keeps what every layer computed for every token",
+        use_cost="24 n e² + 4 n² e FLOPs a layer for n patches; Swin: linear in n",
         requires=("cnn", "transformer"),
     ),
     Architecture(

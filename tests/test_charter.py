@@ -215,6 +215,8 @@ SMALL: dict[str, tuple] = {
     "blocks.batch_norm.BatchNorm2d": (3,),
     "vision.cnn.LeNet5": (),
     "vision.cnn.VGG": (11, True),
+    "vision.vit.WindowAttention": (8, 2, 2),
+    "vision.vit.SwinTransformer": (2, 8, (1, 1), (1, 2), 2),
     "sequence.gru.ResetBeforeGRU": (3, 4),
     "sequence.gru.MinGRU": (3, 4),
     "sequence.lstm.PeepholeLSTM": (3, 4),

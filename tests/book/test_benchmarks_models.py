@@ -12,7 +12,7 @@ from benchmarks.models import __main__ as command
 from tests.support import refuses
 
 QUICK = {"device": "cpu", "quick": True, "budget": 0.01}
-PICTURES = ("resnet", "efficientnet")
+PICTURES = ("resnet", "efficientnet", "vgg", "vit", "swin")
 WALKS = ("recurrent", "lengths", "bidirectional", "min_gru", "seq2seq", "echo_state")
 
 
