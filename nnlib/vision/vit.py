@@ -207,9 +207,9 @@ class ViT(nn.Module):
             elif "norm" in name:
                 nn.init.ones_(parameter)
             elif name in ("position_embedding", "head.weight"):
-                nn.init.normal_(parameter, std=0.02)
+                nn.init.trunc_normal_(parameter, std=0.02)
             elif name == "patch_embedding.weight":  # its sums then have variance 1
-                nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
+                nn.init.trunc_normal_(parameter, std=parameter[0].numel() ** -0.5)
             else:
                 nn.init.xavier_uniform_(parameter)
 
@@ -846,7 +846,7 @@ class SwinTransformer(nn.Module):
             elif name != "features.0.0.weight":  # the patches'
                 nn.init.trunc_normal_(parameter, std=0.02)
             else:
-                nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
+                nn.init.trunc_normal_(parameter, std=parameter[0].numel() ** -0.5)
 
     def maps(self, x: Float[Tensor, "b c y x"]) -> list[Float[Tensor, "b v u f"]]:
         """Return the map after each stage, tokens last; what a detector would be built on.
