@@ -451,8 +451,9 @@ def attention_flops(
         window_size: side M of a window, or None for attention over all tokens.
 
     Example:
-        >>> attention_flops(56 * 56, 96) / attention_flops(56 * 56, 96, window_size=7)
-        13.796...
+        >>> n = 56 * 56  # tokens of Swin's first stage
+        >>> round(attention_flops(n, 96) / attention_flops(n, 96, window_size=7), 1)
+        13.8
 
     Source: Liu et al. 2021, who count a multiplication and an addition as one.
     """
