@@ -496,6 +496,17 @@ def test_lenet_is_what_the_paper_describes_layer_by_layer():
     torch.testing.assert_close(model(x), wanted)
 
 
+@pytest.mark.equation("cnn-adversarial")
+def test_no_other_signs_raise_a_linear_models_loss_as_much_as_those_of_the_gradient():
+    w, x = torch.randn(8).double(), torch.randn(8).double().requires_grad_()
+    signs = torch.tensor(list(product((-1.0, 1.0), repeat=8))).double()
+    losses = F.softplus(-(x.detach() + 0.1 * signs) @ w)  # of the class 1, every pattern tried
+    gradient = torch.autograd.grad(F.softplus(-x @ w), x)[0]
+    attacked = x.detach() + 0.1 * gradient.sign()
+    torch.testing.assert_close(F.softplus(-attacked @ w), losses.max())
+    torch.testing.assert_close((x.detach() - attacked) @ w, 0.1 * w.abs().sum())
+
+
 @pytest.mark.equation("cnn-scaled-tanh")
 def test_the_scaled_tanh_is_one_at_one():
     one = torch.tensor([-1.0, 0.0, 1.0, 100.0]).double()
