@@ -228,6 +228,11 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         idea="Groups of units vote on pose, and agreement decides where the signal goes.",
         year=2017, people="Sabour, Frosst and Hinton", ancestors=("cnn",),
         source="sabour2017dynamic", short="Capsules",
+        module="nnlib.vision.capsule", cls="CapsuleNetwork", trained_by="gradient",
+        parameters="I J p d for I capsules of p numbers that vote for J of d, beside convolutions",
+        train_cost="about 6 I J d (p + 2r − 1) FLOPs an image for r iterations; keeps I J d votes "
+        "and each iteration",
+        use_cost="2 I J d (p + 2r − 1) FLOPs an image; iterations wait for one another",
         requires=("cnn",),
     ),
     # ------------------------------------------------------------------ Part III: sequences

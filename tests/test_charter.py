@@ -274,6 +274,7 @@ LOSSES_WITHOUT_A_MODEL = {
     "foundations.backpropagation.network_loss": "the network is its weights and biases, by hand",
     "foundations.mlp.mse_loss": "torch.nn.functional's name, and its arguments",
     "foundations.mlp.cross_entropy_loss": "torch.nn's loss of that name, as a function",
+    "vision.capsule.margin_loss": "of lengths, whatever they are lengths of",
 }
 
 
