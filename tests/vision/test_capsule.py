@@ -373,6 +373,16 @@ def test_each_capsule_votes_with_a_matrix_of_its_own():
         torch.testing.assert_close(votes[b, i, j], model.weight[i, j].T @ u[b, i])
 
 
+@pytest.mark.equation("capsule-definition")
+def test_a_capsule_is_the_squashed_sum_of_its_votes():
+    model = CapsuleNetwork(**SMALL).double()
+    x = drawn(3, 2, 8, 8)
+    u, (capsules, c) = model.primaries(x), model.route(x)
+    s = torch.einsum("bij,ijpd,bip->bjd", c, model.weight, u)
+    length = s.norm(dim=2, keepdim=True)
+    torch.testing.assert_close(capsules, length * s / (1 + length**2))
+
+
 @pytest.mark.equation("capsule-length")
 def test_the_answer_is_the_length_of_each_class_capsule():
     model = CapsuleNetwork(**SMALL).double()
