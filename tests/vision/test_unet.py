@@ -267,6 +267,28 @@ def test_tiles_together_are_one_pass_over_the_mirrored_picture(tile, size):
     torch.testing.assert_close(overlap_tile(model, x, tile), whole)
 
 
+@pytest.mark.parametrize("tile", [100, 108, 116])
+def test_tiles_of_four_levels_lie_closer_than_their_answers_are_wide(tile):
+    """Answers of four levels or more are 4 rows larger than a multiple of the poolings."""
+    model = stirred(UNet(1, 1, (1, 2, 2, 2)))
+    answer = output_side(tile, 4)
+    assert answer % 8 == 4
+    x = torch.randn(1, 1, 50, 60).double()
+    margin = (tile - answer) // 2
+    whole = F.pad(x, [margin, 59, margin, 49], "reflect")
+    rows, columns = (-(-(side + 2 * margin + 4) // 8) * 8 - 4 for side in (50, 60))
+    whole = model(whole[:, :, :rows, :columns])[:, :, :50, :60]
+    torch.testing.assert_close(overlap_tile(model, x, tile), whole)
+
+
+def test_the_rest_of_answers_by_the_poolings():
+    for levels in range(1, 8):
+        step = 2 ** (levels - 1)
+        fitting = [n for n in range(2000) if n > 12 * step - 8 and (n + 4) % step == 0]
+        rests = {output_side(n, levels) % step for n in fitting[:40]}
+        assert rests == ({0} if levels <= 3 else {4})
+
+
 def test_at_a_distance_that_pooling_does_not_divide_tiles_differ():
     """Why the tiles of `overlap_tile` are not laid edge to edge at any distance."""
     model = stirred(UNet(1, 1, (2, 3)))
@@ -465,6 +487,31 @@ def test_answers_have_the_pictures_size(size, num_blocks):
     x = torch.randn(2, 2, *size).double()
     got = model(x, torch.tensor([0, 999]))
     assert got.shape == (2, 3, *size) and torch.isfinite(got).all()
+
+
+def test_the_conditional_form_by_its_parts():
+    """Down by a convolution of stride 2, up by doubling pixels, and the skips in their order."""
+    model = stirred(ConditionalUNet(2, 3, (4, 8), context_dim=5, num_heads=2, num_groups=2))
+    x, context = torch.randn(2, 2, 8, 6).double(), torch.randn(2, 3, 5).double()
+    t = torch.tensor([3, 700])
+    first, _, second = model.time
+    tau = silu(timestep_embedding(t.double(), 4) @ first.weight.T + first.bias)
+    tau = tau @ second.weight.T + second.bias
+
+    def conv(layer, h):
+        return convolved(h, layer.weight, layer.bias, 1)
+
+    top = model.down[0][0](conv(model.stem, x), tau)
+    low = model.down[1][0](conv(model.shrink[0], top)[:, :, ::2, ::2], tau)
+    low = model.down[1][1](low, context)
+    assert low.shape == (2, 8, 4, 3)
+    h = model.middle[1](model.middle[0](low, tau), context)
+    h = model.middle[2](h, tau)
+    h = model.up[0][1](model.up[0][0](torch.cat([h, low], 1), tau), context)
+    h = conv(model.widen[0], h.repeat_interleave(2, 2).repeat_interleave(2, 3))
+    h = model.up[1][0](torch.cat([h, top], 1), tau)
+    wanted = conv(model.head, silu(group_normalized(h, model.norm)))
+    torch.testing.assert_close(model(x, t, context), wanted)
 
 
 def test_it_begins_by_answering_zero_and_every_parameter_learns():
