@@ -464,6 +464,10 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         idea="Squeeze the input through a narrow code and rebuild it.",
         year=1986, people="Rumelhart, Hinton and Williams", ancestors=("mlp",),
         source="rumelhart1986internal",
+        module="nnlib.generative.autoencoder", cls="Autoencoder", trained_by="gradient",
+        parameters="Σₗ (2 nₗ₋₁ nₗ + nₗ₋₁ + nₗ), one of the two products fewer with tied weights",
+        train_cost="about 12 FLOPs a weight of the encoder and example; keeps every hidden layer",
+        use_cost="2 FLOPs a weight of the encoder for the code, as many to rebuild",
         requires=("backpropagation",),
     ),
     Architecture(

@@ -217,6 +217,7 @@ SMALL: dict[str, tuple] = {
     "vision.cnn.VGG": (11, True),
     "vision.vit.WindowAttention": (8, 2, 2),
     "vision.vit.SwinTransformer": (2, 8, (1, 1), (1, 2), 2),
+    "generative.autoencoder.TopKAutoencoder": (4, 8, 2),
     "sequence.gru.ResetBeforeGRU": (3, 4),
     "sequence.gru.MinGRU": (3, 4),
     "sequence.lstm.PeepholeLSTM": (3, 4),

@@ -1,0 +1,1 @@
+"""Networks that draw new examples from what they saw."""
