@@ -213,6 +213,7 @@ SMALL: dict[str, tuple] = {
     "blocks.t5.T5Layer": (8, 2),
     "blocks.batch_norm.BatchNorm1d": (3,),
     "blocks.batch_norm.BatchNorm2d": (3,),
+    "generative.vae.VectorQuantizer": (3, 4),
     "vision.cnn.LeNet5": (),
     "vision.cnn.VGG": (11, True),
     "vision.vit.WindowAttention": (8, 2, 2),
