@@ -13,7 +13,7 @@ Axes: n examples, d input features, h latent numbers, s samples, k conditions, m
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -161,6 +161,10 @@ class VAE(nn.Module):
         super().__init__()
         self.input_size = checks.count("input_size", input_size)
         self.latent_size = checks.count("latent_size", latent_size)
+        if isinstance(hidden_sizes, str) or not isinstance(hidden_sizes, Sequence):
+            raise TypeError(
+                f"hidden_sizes={hidden_sizes!r} must be a sequence of integers ≥ 1"
+            )
         self.hidden_sizes = tuple(
             checks.count(f"hidden_sizes[{at}]", size)
             for at, size in enumerate(hidden_sizes)
@@ -168,7 +172,7 @@ class VAE(nn.Module):
         self.likelihood = checks.one_of("likelihood", likelihood, LIKELIHOODS)
         self.num_levels = checks.count("num_levels", num_levels, least=2)
         self.condition_size = checks.count("condition_size", condition_size, least=0)
-        where = {"device": device, "dtype": dtype}
+        where: dict[str, Any] = {"device": device, "dtype": dtype}
 
         def network(sizes: Sequence[int]) -> nn.ModuleList:
             return nn.ModuleList(nn.Linear(a, b, **where) for a, b in pairwise(sizes))
@@ -180,7 +184,9 @@ class VAE(nn.Module):
         self.decoder = network([latent_size + k, *back, input_size * each])
         self.output_logvar = None
         if likelihood == "gaussian":
-            self.output_logvar = nn.Parameter(torch.zeros((), **where))
+            self.output_logvar = nn.Parameter(
+                torch.zeros((), device=device, dtype=dtype)
+            )
 
     # --------------------------------------------------------------------------- the two networks
     def encode(
@@ -453,7 +459,7 @@ class Quantized(NamedTuple):
 
     z: Tensor
     """The nearest codewords, with the gradient of what was given (straight through)."""
-    index: Tensor
+    indices: Tensor
     """Their numbers, 0 … m − 1."""
     loss: Tensor
     """Of each code, codebook and commitment together."""
@@ -475,7 +481,7 @@ class VectorQuantizer(nn.Module):
     Example:
         >>> quantizer = VectorQuantizer(2, 1)
         >>> _ = quantizer.weight.data.copy_(torch.tensor([[0.0], [1.0]]))
-        >>> quantizer(torch.tensor([[0.2], [0.9]])).index
+        >>> quantizer(torch.tensor([[0.2], [0.9]])).indices
         tensor([0, 1])
 
     Source: van den Oord, Vinyals and Kavukcuoglu 2017.

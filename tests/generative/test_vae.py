@@ -25,7 +25,7 @@ DOUBLE = torch.float64
 
 def example() -> Example:
     """What the contract runs: see `tests/test_contract.py`."""
-    arguments = {"input_size": 4, "latent_size": 3, "hidden_sizes": [6]}
+    arguments = {"input_size": 4, "latent_size": 3, "hidden_sizes": (6,)}
     return Example(arguments, (torch.rand(5, 4),), {"noise": torch.randn(5, 3)})
 
 
@@ -429,7 +429,7 @@ def test_the_nearest_codeword_is_the_nearest(quantizer):
     z = torch.randn(50, 2, 3, dtype=DOUBLE)
     wanted = torch.cdist(z.view(-1, 3), quantizer.weight).argmin(-1).view(50, 2)
     made = quantizer(z)
-    assert torch.equal(made.index, wanted)
+    assert torch.equal(made.indices, wanted)
     torch.testing.assert_close(made.z, quantizer.weight[wanted])
 
 
@@ -446,13 +446,13 @@ def test_the_gradient_passes_as_if_nothing_were_rounded(quantizer):
 def test_codewords_and_codes_are_drawn_to_each_other(quantizer):
     z = torch.randn(5, 3, dtype=DOUBLE).requires_grad_()
     made = quantizer(z)
-    chosen = quantizer.weight.detach()[made.index]
+    chosen = quantizer.weight.detach()[made.indices]
     apart = (z.detach() - chosen).square().sum(-1)
     torch.testing.assert_close(made.loss.detach(), 1.4 * apart)
     made.loss.sum().backward()
     torch.testing.assert_close(z.grad, 0.4 * 2 * (z.detach() - chosen))
     wanted = torch.zeros(6, 3, dtype=DOUBLE)
-    wanted.index_add_(0, made.index, 2 * (chosen - z.detach()))
+    wanted.index_add_(0, made.indices, 2 * (chosen - z.detach()))
     torch.testing.assert_close(quantizer.weight.grad, wanted)
 
 
@@ -488,6 +488,7 @@ def test_a_codeword_that_nobody_uses_is_revived():
         ({"latent_size": 0}, ValueError, "latent_size=0"),
         ({"latent_size": -2}, ValueError, "latent_size=-2"),
         ({"hidden_sizes": [8, 0]}, ValueError, "hidden_sizes[1]=0"),
+        ({"hidden_sizes": 8}, TypeError, "hidden_sizes=8 must be a sequence"),
         ({"likelihood": "poisson"}, ValueError, "likelihood='poisson'"),
         ({"num_levels": 1}, ValueError, "num_levels=1"),
         ({"condition_size": -1}, ValueError, "condition_size=-1"),
