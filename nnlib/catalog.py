@@ -475,11 +475,6 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         idea="A code that is a distribution, so that new codes can be drawn.",
         year=2013, people="Kingma and Welling", ancestors=("autoencoder",), source="kingma2013auto",
         short="VAE",
-        module="nnlib.generative.vae", cls="VAE", trained_by="gradient",
-        parameters="(d + 2h + 1) w + 2h for the encoder, (h + d + 1) w + d for the decoder, "
-        "with w hidden units",
-        train_cost="about 6w (2d + 3h) FLOPs an example; keeps every layer's output",
-        use_cost="2w (h + d) FLOPs a drawn example, all numbers at once",
         requires=("autoencoder",),
     ),
     Architecture(
@@ -501,6 +496,10 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         idea="An invertible map with a tractable Jacobian turns noise into data and back.",
         year=2014, people="Dinh, Krueger and Bengio", ancestors=("mlp", "autoencoder"),
         source="dinh2014nice", short="Flow",
+        module="nnlib.generative.normalizing_flow", cls="RealNVP", trained_by="gradient",
+        parameters="a network for each layer: it reads what stays and says how the rest moves",
+        train_cost="3 passes of every layer's network; the determinant is a sum of d numbers",
+        use_cost="one pass to draw, one for an exact likelihood; autoregressive: d in one of them",
         requires=("autoencoder",),
     ),
     # ------------------------------------------------------------------ Part VII: energy models

@@ -174,6 +174,11 @@ WITHOUT_TENSORS = {
     "sequence.bidirectional.Bidirectional": "its layers are given to it",
     "blocks.scored_attention.ScoredAttention": "what both forms share; they make the tensors",
     "vision.resnet.StochasticDepth": "it holds no tensor",
+    "generative.normalizing_flow.Bijection": "what all maps share; they make the tensors",
+    "generative.normalizing_flow.Flow": "its layers are given to it",
+    "generative.normalizing_flow.Inverted": "its layer is given to it",
+    "generative.normalizing_flow.Logit": "it holds no tensor",
+    "generative.normalizing_flow.Reverse": "it holds no tensor",
 }
 """Modules that make no tensor of their own, and so take neither `device` nor `dtype`."""
 
@@ -213,7 +218,6 @@ SMALL: dict[str, tuple] = {
     "blocks.t5.T5Layer": (8, 2),
     "blocks.batch_norm.BatchNorm1d": (3,),
     "blocks.batch_norm.BatchNorm2d": (3,),
-    "generative.vae.VectorQuantizer": (3, 4),
     "vision.cnn.LeNet5": (),
     "vision.cnn.VGG": (11, True),
     "vision.vit.WindowAttention": (8, 2, 2),
@@ -295,12 +299,10 @@ WRITERS = {
     "gpt.generate": lambda model, ids, **_: model.generate(ids[:, -2:], 2),
     "seq2seq.greedy": lambda model, source, *_, **__: model.greedy(source, 2),
     "seq2seq.beam": lambda model, source, *_, **__: model.beam(source, 2, 2),
+    "normalizing_flow.sample": lambda model, *_, **__: model.sample(2),
 }
 """How the methods are called that run a model many times over."""
-WITHOUT_MODES = {
-    "echo_state.generate": "nothing in it differs between training and use",
-    "vae.sample": "likewise",
-}
+WITHOUT_MODES = {"echo_state.generate": "nothing in it differs between training and use"}
 
 
 def test_every_method_that_writes_is_tried():
