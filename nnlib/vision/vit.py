@@ -200,7 +200,7 @@ class ViT(nn.Module):
         return rows // self.patch_size, columns // self.patch_size
 
     def reset_parameters(self) -> None:
-        """Draw new weights: spread 0.02 for positions and head, Xavier's in the layers."""
+        """Draw weights: standard deviation 0.02 for positions and head, Xavier's in the layers."""
         for name, parameter in self.named_parameters():
             if name.endswith("bias") or name == "class_token":
                 nn.init.zeros_(parameter)
@@ -591,7 +591,7 @@ class WindowAttention(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw new weights with spread 0.02; biases of the maps begin with 0."""
+        """Draw weights of standard deviation 0.02; biases of the maps begin with 0."""
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
         for part in (self.qkv, self.proj):
             nn.init.trunc_normal_(part.weight, std=0.02)
@@ -838,7 +838,7 @@ class SwinTransformer(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw new weights with spread 0.02; sums over a patch begin with variance 1."""
+        """Draw weights of standard deviation 0.02; sums over a patch begin with variance 1."""
         for name, parameter in self.named_parameters():
             if name.endswith("bias"):
                 nn.init.zeros_(parameter)
