@@ -72,7 +72,7 @@
     for (const kind of EVENTS) form.addEventListener(kind, wake);
     // Browsers do not keep touch-action within a drawing: a finger on a point would move the page.
     form.querySelector(".nn-plane")?.addEventListener("touchstart", (event) => {
-      if (event.target.closest(".nn-point")) event.preventDefault();
+      if (event.target.closest(".nn-point, .nn-pull")) event.preventDefault();
     }, { passive: false });
   }
 })();

@@ -475,6 +475,11 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         idea="A code that is a distribution, so that new codes can be drawn.",
         year=2013, people="Kingma and Welling", ancestors=("autoencoder",), source="kingma2013auto",
         short="VAE",
+        module="nnlib.generative.vae", cls="VAE", trained_by="gradient",
+        parameters="(d + 2h + 1) w + 2h for the encoder, (h + d + 1) w + d for the decoder, "
+        "with w hidden units",
+        train_cost="about 6w (2d + 3h) FLOPs an example; keeps every layer's output",
+        use_cost="2w (h + d) FLOPs a drawn example, all numbers at once",
         requires=("autoencoder",),
     ),
     Architecture(

@@ -218,6 +218,7 @@ SMALL: dict[str, tuple] = {
     "blocks.t5.T5Layer": (8, 2),
     "blocks.batch_norm.BatchNorm1d": (3,),
     "blocks.batch_norm.BatchNorm2d": (3,),
+    "generative.vae.VectorQuantizer": (3, 4),
     "vision.cnn.LeNet5": (),
     "vision.cnn.VGG": (11, True),
     "vision.vit.WindowAttention": (8, 2, 2),
@@ -302,7 +303,10 @@ WRITERS = {
     "normalizing_flow.sample": lambda model, *_, **__: model.sample(2),
 }
 """How the methods are called that run a model many times over."""
-WITHOUT_MODES = {"echo_state.generate": "nothing in it differs between training and use"}
+WITHOUT_MODES = {
+    "echo_state.generate": "nothing in it differs between training and use",
+    "vae.sample": "likewise",
+}
 
 
 def test_every_method_that_writes_is_tried():

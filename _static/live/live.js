@@ -447,6 +447,47 @@ self.nnLive ??= (() => {
       };
     },
 
+    point(root, config, changed) {
+      const svg = root.querySelector(".nn-pull > svg");
+      const mark = svg.querySelector(".nn-point");
+      const { reach, step } = config;
+      let at = [0, 0], held = false;
+
+      function put(x, y) {
+        at = [clamp(x, -reach, reach), clamp(y, -reach, reach)];
+        const [across, up] = at.map((number) => (100 * number) / reach);
+        mark.setAttribute("transform", `translate(${across.toFixed(1)} ${(-up).toFixed(1)})`);
+        mark.setAttribute("aria-label", `${config.words}, at ${at[0].toFixed(2)}, ${at[1].toFixed(2)}`);
+      }
+      function handle(event) {
+        if (event.type === "pointerdown") {
+          held = true;
+          try { svg.setPointerCapture(event.pointerId); } catch { /* replayed */ }
+        } else if (event.type === "pointerup" || event.type === "pointercancel") {
+          held = false;
+          return;
+        } else if (!held) return;
+        const inverse = svg.getScreenCTM().inverse();
+        const { x, y } = new DOMPoint(event.clientX, event.clientY).matrixTransform(inverse);
+        put((reach * x) / 100, (-reach * y) / 100);
+        changed();
+      }
+      for (const kind of ["pointerdown", "pointermove", "pointerup", "pointercancel"])
+        svg.addEventListener(kind, handle);
+      svg.addEventListener("keydown", (event) => {
+        const way = STEPS[event.key];
+        if (!way) return;
+        event.preventDefault();
+        put(at[0] + step * way[0], at[1] - step * way[1]);
+        changed();
+      });
+      return {
+        set([x, y]) { put(x, y); },
+        replay: handle,
+        read: () => ({ feed: [floats(at, [1, 2])] }),
+      };
+    },
+
     plane(root, config, changed) {
       const svg = root.querySelector(".nn-plane > svg");
       const line = svg.querySelector(".nn-line");
@@ -898,7 +939,7 @@ self.nnLive ??= (() => {
     const drew = touched.some((event) => event.type === "pointerdown" && form.given.replay);
     const typed = touched.some((event) => event.type === "input" || event.type === "change");
     if (!typed && !drew) form.given.set(config.example);
-    else if (config.given.kind === "plane" || config.given.kind === "damage")
+    else if (["plane", "point", "damage"].includes(config.given.kind))
       form.given.set(config.example);
     if (drew) touched.filter((event) => event.type.startsWith("pointer")).forEach(form.given.replay);
     else form.given.redraw?.();

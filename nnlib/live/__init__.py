@@ -2,7 +2,8 @@
 
 `live(model, given, *shown, …)` puts a small module between an input and an output:
 
-* inputs: `DrawingPad`, `TextField`, `Sliders`, `Plane`, `Damage`;
+* inputs: `DrawingPad`, `TextField`, `Sliders`, `Plane`, `Point`,
+  `Damage`;
 * outputs: `Bars`, `Text`, `Picture`, `HeatMap`, `Curve`;
 * how the model is run: `Once`, `Writes` (one letter after the other), `Translates`, `Repeats` (its
   answer is its next input), `Corrects` (a learning rule, which runs in the page itself).
@@ -13,6 +14,7 @@ In a notebook the same call shows a form of ipywidgets around the module itself.
 from nnlib.live.inputs.damage import Damage
 from nnlib.live.inputs.drawing_pad import DrawingPad
 from nnlib.live.inputs.plane import Plane
+from nnlib.live.inputs.point import Point
 from nnlib.live.inputs.sliders import Sliders
 from nnlib.live.inputs.text_field import TextField
 from nnlib.live.outputs import Bars, Curve, HeatMap, Picture, Text
@@ -29,6 +31,7 @@ __all__ = [
     "Once",
     "Picture",
     "Plane",
+    "Point",
     "Repeats",
     "Sliders",
     "Text",

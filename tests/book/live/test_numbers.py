@@ -1,4 +1,4 @@
-"""Sliders, and points of a plane."""
+"""Sliders, points of a plane, and a point to pull."""
 
 import pytest
 
@@ -76,3 +76,60 @@ def test_what_no_line_parts_never_ends_and_says_so(opened):
     tab.form("line").get_by_role("button", name="one of each").click()
     tab.told("line", "it never ends")
     assert "300 corrections" in tab.says("line")
+
+
+def test_a_point_is_pulled_and_the_picture_follows(opened):
+    tab = opened()
+    form = tab.form("spot")
+    svg, point = form.locator(".nn-pull > svg"), form.locator(".nn-point")
+    svg.scroll_into_view_if_needed()
+    before = form.locator(".nn-picture .nn-now").inner_html()
+    box = svg.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    tab.page.mouse.move(x + 10, y)  # beside the point: it comes
+    tab.page.mouse.down()
+    tab.page.mouse.move(x - box["width"] / 4, y + box["height"] / 4, steps=4)
+    tab.page.mouse.up()
+    tab.told("spot", "The model says")
+    assert point.get_attribute("aria-label") == "A code, at -1.12, -1.12"  # 2 · 56/100
+    assert form.locator(".nn-picture .nn-now").inner_html() != before
+    tab.page.mouse.move(x, y)  # no longer held
+    assert point.get_attribute("aria-label") == "A code, at -1.12, -1.12"
+
+
+def test_a_point_is_moved_by_keys_and_stays_in_the_plane(opened):
+    tab = opened()
+    form = tab.form("spot")
+    point = form.locator(".nn-point")
+    point.focus()
+    tab.page.keyboard.press("ArrowLeft")  # the first touch counts
+    tab.told("spot", "The model says")
+    assert point.get_attribute("aria-label") == "A code, at 0.40, 0.00"
+    form.get_by_role("button", name="corner").click()
+    assert point.get_attribute("aria-label") == "A code, at 2.00, -2.00"
+    point.focus()
+    tab.page.keyboard.press("ArrowDown")
+    tab.page.keyboard.press("ArrowRight")
+    assert point.get_attribute("aria-label") == "A code, at 2.00, -2.00"
+    tab.page.keyboard.press("ArrowUp")
+    assert point.get_attribute("aria-label") == "A code, at 2.00, -1.90"
+
+
+def test_a_finger_pulls_a_point_and_not_the_page(opened):
+    tab = opened(width=390, has_touch=True, is_mobile=True)
+    form = tab.form("spot")
+    svg = form.locator(".nn-pull > svg")
+    svg.scroll_into_view_if_needed()
+    box, scrolled = svg.bounding_box(), tab.page.evaluate("scrollY")
+    finger = tab.page.context.new_cdp_session(tab.page)
+    x, y = box["x"] + box["width"] / 4, box["y"] + box["height"] / 4
+    for step in range(9):
+        kind = "touchMove" if step else "touchStart"
+        at = [{"x": x, "y": y + 10 * step}]
+        finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": at})
+        tab.page.wait_for_timeout(30)
+    finger.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    tab.told("spot", "The model says")
+    assert tab.page.evaluate("scrollY") == scrolled
+    up = float(form.locator(".nn-point").get_attribute("aria-label").split(", ")[2])
+    assert up == pytest.approx(2 * (112 * 0.5 - 224 * 80 / box["width"]) / 100, abs=0.05)

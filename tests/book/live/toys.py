@@ -13,6 +13,7 @@ from nnlib.live import (
     Once,
     Picture,
     Plane,
+    Point,
     Repeats,
     Sliders,
     Text,
@@ -70,6 +71,15 @@ class Heals(nn.Module):
         return x + 0.1 * (1 - x)
 
 
+class Spot(nn.Module):
+    """Draws a blot where the point is."""
+
+    def forward(self, z):
+        side = torch.linspace(-2, 2, 4)
+        away = (side - z[:, :1])[:, None] ** 2 + (side + z[:, 1:])[:, :, None] ** 2
+        return torch.exp(-away)
+
+
 class Wave(nn.Module):
     def forward(self, x):
         return torch.sin(x[:, :1] * torch.arange(8.0))
@@ -108,6 +118,10 @@ read = TextField(label="To copy", letters=LETTERS, length=6, pad=0)
 gaps = TextField(label="A word with a gap", letters=["", *"abc", "_"], length=5, pad=0, blank="_")
 photo = Damage(label="A picture", shape=(4, 4))
 wind = Sliders(label="Weather", ranges={"wind": (0, 2, 0.5)})
+spot = Point(
+    label="A code", reach=2.0, cloud=[(1.0, 1.0, "a"), (-1.5, 0.5, "b"), (5.0, 0.0, "c")],
+    examples={"middle": (0.0, 0.0), "corner": (2.0, -2.0)},
+)  # fmt: skip
 plane = Plane(
     label="Points", classes=("circle", "square"),
     examples={"apart": [(-0.5, -0.5, 0), (0.5, 0.5, 1)], "one of each at one place":
@@ -124,6 +138,7 @@ FORMS = {
     "gap": (Gap(), gaps, [Text(fill=gaps.letters), Bars(names=gaps.letters)], Once(), "b_"),
     "heals": (Heals(), photo, [Picture(shape=(4, 4))], Repeats(), torch.ones(4, 4)),
     "wave": (Wave(), wind, [Curve(label="wave")], Once(), [0.5]),
+    "spot": (Spot(), spot, [Picture(shape=(4, 4))], Once(), (0.5, 0.0)),
     "line": (None, plane, [Text(joined=False)], Corrects(rule=corrected), plane.examples["apart"]),
 }  # fmt: skip
 
@@ -137,4 +152,5 @@ def values(name):
         "gap": ["a_", "b_", "c_", "_a", "_", "ab_", "a_b", "cc_", "_cc", "bc_a"],
         "heals": [torch.rand(4, 4) for _ in range(10)],
         "wave": [[at / 5] for at in range(10)],
+        "spot": [(at / 5, -at / 10) for at in range(10)],
     }.get(name, [])
