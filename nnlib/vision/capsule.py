@@ -244,7 +244,7 @@ def margin_loss(
     r"""Return the mean over the batch of what is too short where present, too long where absent.
 
     $\sum_k T_k \max(0, m^+ - \lVert v_k\rVert)^2 + \lambda (1-T_k)\max(0, \lVert v_k\rVert-m^-)^2$
-    (equation `capsule-margin-loss`). Each class is asked by itself, so several may be present.
+    (equation `capsule-margin-loss`). Each class has a term of its own, so several may be present.
 
     Args:
         lengths: $\lVert v_k\rVert$ of each class capsule.
