@@ -891,7 +891,8 @@ self.nnLive ??= (() => {
       show(answers, context, quiet = false) {
         figure.dataset.state = "live";
         const words = parts.map((part) => part.show(answers, context)).filter(Boolean);
-        if (!quiet) form.say(`${context.note ?? ""} The model says: ${words.join("; ")}.`);
+        const told = words.length ? `The model says: ${words.join("; ")}.` : "What you see is the model's answer.";
+        if (!quiet) form.say(`${context.note ?? ""} ${told}`);
       },
       /** Run the model; one run follows the other. */
       ask(feed) {

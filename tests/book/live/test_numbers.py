@@ -90,7 +90,7 @@ def test_a_point_is_pulled_and_the_picture_follows(opened):
     tab.page.mouse.down()
     tab.page.mouse.move(x - box["width"] / 4, y + box["height"] / 4, steps=4)
     tab.page.mouse.up()
-    tab.told("spot", "The model says")
+    tab.told("spot", "the model's answer")
     assert point.get_attribute("aria-label") == "A code, at -1.12, -1.12"  # 2 · 56/100
     assert form.locator(".nn-picture .nn-now").inner_html() != before
     tab.page.mouse.move(x, y)  # no longer held
@@ -103,7 +103,7 @@ def test_a_point_is_moved_by_keys_and_stays_in_the_plane(opened):
     point = form.locator(".nn-point")
     point.focus()
     tab.page.keyboard.press("ArrowLeft")  # the first touch counts
-    tab.told("spot", "The model says")
+    tab.told("spot", "the model's answer")
     assert point.get_attribute("aria-label") == "A code, at 0.40, 0.00"
     form.get_by_role("button", name="corner").click()
     assert point.get_attribute("aria-label") == "A code, at 2.00, -2.00"
@@ -129,7 +129,7 @@ def test_a_finger_pulls_a_point_and_not_the_page(opened):
         finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": at})
         tab.page.wait_for_timeout(30)
     finger.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
-    tab.told("spot", "The model says")
+    tab.told("spot", "the model's answer")
     assert tab.page.evaluate("scrollY") == scrolled
     up = float(form.locator(".nn-point").get_attribute("aria-label").split(", ")[2])
     assert up == pytest.approx(2 * (112 * 0.5 - 224 * 80 / box["width"]) / 100, abs=0.05)
