@@ -399,7 +399,7 @@ class TopKAutoencoder(nn.Module):
         dtype: of the weights.
 
     Attributes:
-        bias: the origin $\mathbf b_\text{pre}$; start it at the mean or median of the data.
+        bias: the origin $\mathbf b_\text{pre}$; initialise it with the data's mean or median.
 
     Example:
         >>> model = TopKAutoencoder(input_size=4, hidden_size=32, k=3)

@@ -287,8 +287,17 @@ def test_the_sparse_loss_takes_each_units_mean_over_the_batch(x):
     assert got.item() == pytest.approx(error + 3 * by_hand, rel=1e-10)
 
 
+@pytest.mark.equation("autoencoder-kl-gradient")
+def test_the_penaltys_gradient_is_the_same_for_every_example_of_a_batch():
+    torch.manual_seed(0)
+    z = torch.rand(7, 4).double().requires_grad_()
+    (3 * sparsity_kl(0.1, z.mean(0)).sum()).backward()
+    mean = z.detach().mean(0)
+    torch.testing.assert_close(z.grad, (3 / 7 * (-0.1 / mean + 0.9 / (1 - mean))).expand(7, 4))
+
+
 @pytest.mark.equation("autoencoder-l1")
-def test_soft_thresholding_is_what_a_price_on_activity_asks_for():
+def test_soft_thresholding_is_what_a_penalty_on_activity_asks_for():
     """The minimum of (z − a)² + λ|z|, by brute force, is a shrunk by λ/2."""
     grid = np.linspace(-3, 3, 600_001)
     for a in (-1.3, 0.2, 0.8):
