@@ -335,6 +335,16 @@ def test_prose_has_a_sentence_a_line(chapter):
 
 
 @every_chapter
+def test_folds_end_in_the_cell_that_begins_them(chapter):
+    """A code cell between `:::{dropdown}` and `:::` would hide the section after it."""
+    for cell in cells(chapter):
+        if cell.kind == "markdown":
+            begun = re.findall(r"^:{3,}\{\w+\}.*$", cell.source, re.M)
+            ended = re.findall(r"^:{3,} *$", cell.source, re.M)
+            assert len(begun) == len(ended), f"{chapter}, {cell.section}: {begun} stays open"
+
+
+@every_chapter
 def test_nothing_is_left_to_do(chapter):
     marker = re.compile(r"\b(TODO|FIXME|XXX|TBD)\b|\blorem ipsum\b|\bplaceholder text\b", re.I)
     page, beside = ROOT / "chapters" / f"{chapter}.md", ROOT / presets.place(chapter)
