@@ -9,6 +9,8 @@ SIZE = (1200, 630)  # what previews of links are cropped to
 MARGIN = 36
 GROUND = "#ffffff"
 COLORS = 48
+FEWEST = 8
+LARGEST = 100_000  # bytes
 
 
 def png(figure: Figure) -> bytes:
@@ -35,6 +37,18 @@ def png(figure: Figure) -> bytes:
         (whole - part) // 2 for whole, part in zip(SIZE, picture.size, strict=True)
     ]
     card.paste(picture, (place[0], place[1]))
-    out = io.BytesIO()
-    card.quantize(COLORS, dither=Image.Dither.NONE).save(out, "png", optimize=True)
-    return out.getvalue()
+    return packed(card, LARGEST)
+
+
+def packed(picture: Image.Image, largest: int, colors: int = COLORS) -> bytes:
+    """Return a picture as a PNG of at most `largest` bytes: of `colors` colours, or of fewer.
+
+    Grey pictures with soft edges need that; eight colours are the fewest.
+    """
+    while True:
+        out = io.BytesIO()
+        palette = picture.quantize(colors, dither=Image.Dither.NONE)
+        palette.save(out, "png", optimize=True)
+        if out.tell() <= largest or colors <= FEWEST:
+            return out.getvalue()
+        colors = max(FEWEST, colors * 3 // 4)

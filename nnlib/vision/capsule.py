@@ -87,8 +87,8 @@ def dynamic_routing(votes: Float[Tensor, "b i j d"], iterations: int = 3) -> Rou
     Example:
         >>> votes = torch.tensor([[[[1.0, 0.0], [1.0, 0.0]], [[1.0, 0.0], [-1.0, 0.0]]]])
         >>> dynamic_routing(votes).couplings  # two agree on the first, and differ on the second
-        tensor([[[0.7331, 0.2669],
-                 [0.8052, 0.1948]]])
+        tensor([[[0.7517, 0.2483],
+                 [0.7517, 0.2483]]])
 
     Source: Sabour, Frosst and Hinton 2017, procedure 1.
     """

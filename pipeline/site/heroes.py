@@ -19,9 +19,12 @@ from docutils import nodes
 from PIL import Image
 from sphinx.application import Sphinx
 
+from nnlib.plot import preview
+
 FOLDER = "_images/heroes"
 SMALL = (600, 315)
 COLORS = 64
+LARGEST = 40_000  # bytes of a smaller one
 SHOWN = ("text/html", "application/vnd.jupyter.widget-view+json")  # figures, sliders
 _MARK = 'data-hero="'
 _FIGURE = re.compile(r'<figure\b[^>]*\bid="figure-([\w-]+)"')
@@ -71,7 +74,7 @@ def together(cards: Sequence[bytes]) -> bytes:
     card = Image.new("RGB", (2 * width, 2 * height), "white")
     for at, small in enumerate(cards):
         card.paste(Image.open(io.BytesIO(small)).convert("RGB"), (at % 2 * width, at // 2 * height))
-    return _packed(card, 3 * COLORS)
+    return preview.packed(card, preview.LARGEST, 3 * COLORS)
 
 
 def is_photo(hero: Hero) -> bool:
@@ -84,13 +87,7 @@ def is_photo(hero: Hero) -> bool:
 
 def _smaller(card: bytes) -> bytes:
     picture = Image.open(io.BytesIO(card)).convert("RGB").resize(SMALL, Image.Resampling.LANCZOS)
-    return _packed(picture, COLORS)
-
-
-def _packed(picture: Image.Image, colors: int) -> bytes:
-    out = io.BytesIO()
-    picture.quantize(colors, dither=Image.Dither.NONE).save(out, "png", optimize=True)
-    return out.getvalue()
+    return preview.packed(picture, LARGEST, COLORS)
 
 
 def mark(hero: Hero, doc: str) -> None:

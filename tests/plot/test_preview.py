@@ -3,6 +3,7 @@
 import io
 
 import pytest
+import torch
 from PIL import Image, ImageChops
 
 from nnlib.plot import preview
@@ -29,3 +30,14 @@ def test_a_figure_of_any_shape_fills_a_card_and_stands_in_its_middle(width, heig
 def test_a_card_is_light_and_equal_from_run_to_run():
     first = card(7, 3.6)
     assert first == card(7, 3.6) and len(first) < 60_000
+
+
+def test_soft_greys_take_fewer_colours_until_they_fit():
+    grey = torch.linspace(0, 255, 400 * 300).view(300, 400)
+    noisy = (grey + 40 * torch.rand(300, 400, generator=torch.Generator().manual_seed(0))) % 256
+    picture = Image.fromarray(noisy.byte().numpy()).convert("RGB")
+    free = preview.packed(picture, 10**6)
+    most = len(free) * 3 // 4
+    fitted = preview.packed(picture, most)
+    assert len(fitted) <= most < len(free)
+    assert len(Image.open(io.BytesIO(preview.packed(picture, 1))).getcolors()) == preview.FEWEST
