@@ -209,7 +209,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         module="nnlib.vision.unet", cls="UNet", trained_by="gradient",
         parameters="31 million for c = 64 channels at the top and 5 levels; grows with c²",
         train_cost="three times the FLOPs of use; keeps every map, half of it on the first level",
-        use_cost="FLOPs grow with the pixels and c²; about equal a level, a third of it at the lowest",
+        use_cost="FLOPs grow with the pixels and c²; each level about the same, the lowest a third",
         requires=("resnet", "autoencoder"),
     ),
     Architecture(
