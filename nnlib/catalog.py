@@ -502,7 +502,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         year=2014, people="Dinh, Krueger and Bengio", ancestors=("mlp", "autoencoder"),
         source="dinh2014nice", short="Flow",
         module="nnlib.generative.normalizing_flow", cls="RealNVP", trained_by="gradient",
-        parameters="a network for each layer: it reads what stays and says how the rest moves",
+        parameters="one network per layer: it reads what stays, and scales and shifts the rest",
         train_cost="3 passes of every layer's network; the determinant is a sum of d numbers",
         use_cost="one pass to draw, one for an exact likelihood; autoregressive: d in one of them",
         requires=("autoencoder",),
