@@ -192,6 +192,8 @@ def test_pictures_have_a_stable_name_a_caption_and_words(chapter):
         names.append(name.value)
         missing = [word for word in ("caption", "alt") if keyword(call, word) is None]
         assert not missing, f"{chapter}: the picture {name.value!r} lacks {missing}"
+        raw = "](" in ast.unparse(keyword(call, "caption"))
+        assert not raw, f"{chapter}: the caption of {name.value!r} shows its link as typed"
     twice = {name for name in names if names.count(name) > 1}
     assert not twice, f"{chapter} uses picture names twice: {twice}"
 
