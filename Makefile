@@ -10,7 +10,7 @@ WORKERS ?= 2
 SHELL = /bin/sh
 .DEFAULT_GOAL = help
 .NOTPARALLEL:
-.PHONY: help book test check times pages test-slow chapter figures sweep cluster freshness pdf zip sync new \
+.PHONY: help book test check times pages test-slow chapter figures sweep compare cluster freshness pdf zip sync new \
 	truth lint gpu serve clean lock venv venv-test
 
 # The same text and the same numbers on every machine.
@@ -55,6 +55,9 @@ figures: venv ## write figures as SVG and PNG: [CHAPTER=family/name] [PARAMS="st
 
 sweep: venv ## run a grid of parameters and seeds: CHAPTER=family/name [GRID=grid.yaml] [PRESET=] [PROFILE=]
 	@$(PY) -m pipeline.execute.sweep "$(CHAPTER)" "$(GRID)" --preset '$(PRESET)' --profile '$(PROFILE)'
+
+compare: venv ## gather the table that compares a family, each chapter at three seeds: FAMILY=generative
+	@$(PY) -m pipeline.execute.compare "$(FAMILY)"
 
 cluster: venv ## install what PROFILE=slurm and PROFILE=kubernetes need, pinned
 	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-cluster.txt

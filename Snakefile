@@ -143,7 +143,7 @@ rule site:
     input:
         [f"{WORK}/executed/chapters/{c}.ipynb" for c in CHAPTERS],
         [f"_build/stamps/{step}" for step in ("pairs", "vendor", "pages")],
-        found("_static/**/*", "LICENSE*", "pipeline/site/*.py", "pipeline/site/*.js", "pipeline/forms/*.py"),
+        found("_static/**/*", "LICENSE*", "pipeline/site/*.py", "pipeline/site/*.js", "pipeline/forms/*.py", "benchmarks/families/*"),
         TEXTS, LIBRARY, found("references.bib", "chapters/*/references.bib", "chapters/search.yaml"), "_config.yml", "_toc.yml", "requirements.txt", "pyproject.toml",
     output: touch(SITE)
     params: preset=f"--preset={PRESET}"

@@ -8,6 +8,7 @@ its own module, so that the others do not depend on it.
 
 from nnlib.notebook.pictures import figure, scrub
 from nnlib.notebook.promises import BrokenPromise, band, check, verdict
+from nnlib.notebook.records import record
 from nnlib.notebook.run import setup
 from nnlib.notebook.words import card, say, show_source, table
 from nnlib.timing import measured, seconds
@@ -19,6 +20,7 @@ __all__ = [
     "check",
     "figure",
     "measured",
+    "record",
     "say",
     "scrub",
     "seconds",

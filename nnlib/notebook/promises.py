@@ -1,12 +1,11 @@
 """Promises: two things are equal, a result lies where the text says; each prints ✓ or ✗."""
 
-import json
-import os
 from typing import Any
 
 import numpy as np
 import torch
 
+from nnlib.notebook import records
 from nnlib.notebook.run import current
 
 
@@ -76,20 +75,13 @@ def band(
     low = -np.inf if at_least is None else at_least
     high = np.inf if at_most is None else at_most
     told = f" (baseline {float(baseline):.2g})" if baseline is not None else ""
-    _tell_runner(name, value)
+    records.tell(name, value)
     _keep(
         "band",
         low <= value <= high,
         f"{name} {' and '.join(ends)}{told}",
         f"got {value:.4g}",
     )
-
-
-def _tell_runner(name: str, value: float) -> None:
-    """Hand a measurement to what runs the chapter, for its record and for sweeps."""
-    if file := os.environ.get("NNLIB_SCALARS"):
-        with open(file, "a", encoding="utf8") as lines:
-            lines.write(json.dumps([name, value]) + "\n")
 
 
 def _keep(kind: str, holds: bool, claim: str, otherwise: str) -> None:

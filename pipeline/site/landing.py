@@ -19,6 +19,7 @@ import yaml
 from nnlib import catalog
 from pipeline import address, site_address
 from pipeline.checks import equations
+from pipeline.execute import compare
 from pipeline.site import gallery_pages, heroes, ways_pages
 
 MARK = b"<!-- book: "
@@ -46,6 +47,7 @@ def fill(
         "state": lambda words: state(root, up),
         "ways": lambda words: ways_pages.short(up),
         "tiles": lambda words: gallery_pages.tiles(map(catalog.get, words), up, staged, photos),
+        "comparison": lambda words: compare.table(words[0], root),
         "contribute": lambda words: contribute(root),
         "slider": lambda words: slider(
             staged.get(f"{words[0]}.ipynb"), words[1], f"{up}{words[0]}.html"
