@@ -11,6 +11,7 @@ import torch
 from nnlib.kernels.attention import attention
 from nnlib.kernels.cross_entropy import cross_entropy
 from nnlib.kernels.layer_norm import add_layer_norm
+from nnlib.kernels.linear_attention import linear_attention
 from nnlib.kernels.linear_cross_entropy import linear_cross_entropy
 from nnlib.kernels.linear_scan import linear_scan
 from nnlib.kernels.rms_norm import add_rms_norm
@@ -47,6 +48,10 @@ def calls(device):
         "cross_entropy": (lambda x: cross_entropy(x, target, label_smoothing=0.1), [(5, 11)]),
         "linear_cross_entropy": (
             lambda x, w: linear_cross_entropy(x, w, target), [(5, 6), (11, 6)],
+        ),
+        "linear_attention": (
+            lambda q, k, v, g: linear_attention(q, k, v, -g.square(), scale=0.1),
+            [(2, 2, 37, 5), (2, 2, 37, 5), (2, 2, 37, 4), (2, 2, 37)],
         ),
         "linear_scan": (lambda a, b: linear_scan(a.sigmoid(), b), [(2, 17, 5), (2, 17, 5)]),
     }  # fmt: skip
