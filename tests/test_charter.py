@@ -298,6 +298,7 @@ def test_a_loss_is_a_function_of_a_model_and_a_batch():
 
 WRITERS = {
     "gpt.generate": lambda model, ids, **_: model.generate(ids[:, -2:], 2),
+    "rwkv.generate": lambda model, ids, **_: model.generate(ids[:, -2:], 2),
     "seq2seq.greedy": lambda model, source, *_, **__: model.greedy(source, 2),
     "seq2seq.beam": lambda model, source, *_, **__: model.beam(source, 2, 2),
     "normalizing_flow.sample": lambda model, *_, **__: model.sample(2),

@@ -1,0 +1,873 @@
+r"""RWKV: attention whose weights only fade, so that a state of constant size replaces the past.
+
+Chapter: chapters/sequence/rwkv.md     Papers: Peng et al. 2023; versions 5 and 6: Peng et al. 2024;
+version 7: Peng et al. 2025
+Axes: b batch, t time, s time looked back at, c channels, e model width, h heads, k key channels,
+v value channels, l layers.
+
+`RWKV` is version 4, the one of the first paper. Of the later versions the recurrences are here,
+each as one step and as one pass over all of time: `matrix_step` and `matrix_wkv` (versions 5 and
+6), `delta_step` and `delta_wkv` (version 7). All take the decay as a factor a step, in 0 … 1.
+"""
+
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.types import Device
+
+from nnlib import checks, hugging_face
+from nnlib.blocks import sampling
+from nnlib.blocks.layer_norm import LayerNorm
+from nnlib.hugging_face import Rule
+from nnlib.kernels.linear_scan import linear_scan
+from nnlib.train.evaluating import evaluating
+
+NOTHING = -1e38  # exponent of a state that has read nothing: finite, since ∞ − ∞ is NaN
+
+
+class WKVState(NamedTuple):
+    r"""What `wkv` keeps of the past: a mean, as its numerator and denominator.
+
+    The sums of the equations are $a e^m$ and $b e^m$; apart from that factor neither overflows.
+
+    Attributes:
+        a: numerator, b c.
+        b: denominator, b c.
+        m: the largest exponent so far, less its decay, b c.
+    """
+
+    a: Tensor
+    b: Tensor
+    m: Tensor
+
+
+def wkv(
+    w: Float[Tensor, " c"],
+    u: Float[Tensor, " c"],
+    k: Float[Tensor, "b t c"],
+    v: Float[Tensor, "b t c"],
+) -> Float[Tensor, "b t c"]:
+    r"""Mean of the values so far, each weighted by $e^k$ and, for every step since, by $e^{-w}$.
+
+    $$\mathrm{wkv}_t = \frac{\sum_{i<t} e^{-(t-1-i)w + k_i} v_i + e^{u + k_t} v_t}
+    {\sum_{i<t} e^{-(t-1-i)w + k_i} + e^{u + k_t}}$$
+
+    Every channel on its own (equation `rwkv-wkv`). All of time at once, by `linear_scan`, with
+    exponents taken relative to their running maximum (`rwkv-stable`), so that nothing overflows.
+
+    Args:
+        w: decay rate, ≥ 0: a step multiplies a weight by $e^{-w}$.
+        u: bonus of the current step, in place of a decay.
+        k: keys, in log form: any finite numbers.
+        v: values.
+
+    Returns:
+        The means, of the dtype of `v`; none where there are no steps.
+
+    Example:
+        >>> w, u = torch.zeros(1), torch.zeros(1)  # all of the past counts alike
+        >>> v = torch.tensor([4.0, 0.0, 2.0]).view(1, 3, 1)
+        >>> wkv(w, u, torch.zeros(1, 3, 1), v).flatten().tolist()
+        [4.0, 2.0, 2.0]
+
+    Source: Peng et al. 2023.
+    """
+    return wkv_with_state(w, u, k, v)[0]
+
+
+def wkv_with_state(
+    w: Float[Tensor, " c"],
+    u: Float[Tensor, " c"],
+    k: Float[Tensor, "b t c"],
+    v: Float[Tensor, "b t c"],
+    state: WKVState | None = None,
+) -> tuple[Float[Tensor, "b t c"], WKVState]:
+    """Return `wkv` continued from a state, and the state after the last step.
+
+    Args:
+        w: decay rate, ≥ 0.
+        u: bonus of the current step.
+        k: keys.
+        v: values.
+        state: of what was read before; None: nothing.
+
+    Example:
+        >>> w, u, k, v = torch.ones(2), torch.zeros(2), torch.randn(1, 5, 2), torch.randn(1, 5, 2)
+        >>> first, state = wkv_with_state(w, u, k[:, :3], v[:, :3])
+        >>> rest, _ = wkv_with_state(w, u, k[:, 3:], v[:, 3:], state)
+        >>> torch.allclose(torch.cat([first, rest], 1), wkv(w, u, k, v), atol=1e-6)
+        True
+    """
+    state = _check_wkv(w, u, k, v, ("b", "t", "c"), state)
+    if not k.shape[1]:
+        return torch.zeros_like(v), state
+    dtype, (w, u, k, v) = v.dtype, (_wide(x) for x in (w, u, k, v))
+    m = _decayed_maximum(w, k, state.m)
+    now, past = m[:, 1:], m[:, :-1]
+    keep, write = (past - w - now).exp(), (k - now).exp()  # eq. rwkv-stable
+    both = linear_scan(
+        torch.cat([keep, keep], -1),
+        torch.cat([write * v, write], -1),
+        torch.cat([state.a, state.b], -1),
+    )
+    before = torch.cat([torch.cat([state.a, state.b], -1)[:, None], both[:, :-1]], 1)
+    y = _read(u, k, v, *before.chunk(2, -1), past)
+    a, b = both[:, -1].chunk(2, -1)
+    return y.to(dtype), WKVState(a, b, now[:, -1])
+
+
+def wkv_step(
+    w: Float[Tensor, " c"],
+    u: Float[Tensor, " c"],
+    k: Float[Tensor, "b c"],
+    v: Float[Tensor, "b c"],
+    state: WKVState | None = None,
+) -> tuple[Float[Tensor, "b c"], WKVState]:
+    """Return `wkv` for one step more, and the state after it: what generation uses.
+
+    Args:
+        w: decay rate, ≥ 0.
+        u: bonus of the current step.
+        k: key of the step.
+        v: its value.
+        state: of what was read before; None: nothing.
+
+    Example:
+        >>> y, state = wkv_step(torch.ones(2), torch.zeros(2), torch.zeros(1, 2), torch.ones(1, 2))
+        >>> y.tolist(), state.b.tolist()
+        ([[1.0, 1.0]], [[1.0, 1.0]])
+    """
+    state = _check_wkv(w, u, k, v, ("b", "c"), state)
+    dtype, (w, u, k, v) = v.dtype, (_wide(x) for x in (w, u, k, v))
+    a, b, m = state
+    y = _read(u, k, v, a, b, m)
+    now = torch.maximum(m - w, k).detach()
+    keep, write = (m - w - now).exp(), (k - now).exp()  # eq. rwkv-stable
+    return y.to(dtype), WKVState(keep * a + write * v, keep * b + write, now)
+
+
+def wkv_reference(
+    w: Float[Tensor, " c"],
+    u: Float[Tensor, " c"],
+    k: Float[Tensor, "b t c"],
+    v: Float[Tensor, "b t c"],
+) -> Float[Tensor, "b t c"]:
+    """`wkv` as a walk over time, step by step."""
+    state, means = None, []
+    for now in zip(k.unbind(1), v.unbind(1), strict=True):
+        y, state = wkv_step(w, u, *now, state)
+        means.append(y)
+    return torch.stack(means, 1)
+
+
+def wkv_weights(
+    w: Float[Tensor, " c"], u: Float[Tensor, " c"], k: Float[Tensor, "b t c"]
+) -> Float[Tensor, "b t s c"]:
+    """Return the weight that each step's mean gives to each step before it, and to itself.
+
+    The attention map of every channel: `wkv` is its product with the values (equation
+    `rwkv-attention`). It takes t² numbers a channel, so it is there to be looked at.
+
+    Args:
+        w: decay rate, ≥ 0.
+        u: bonus of the current step.
+        k: keys.
+
+    Example:
+        >>> weights = wkv_weights(torch.ones(1), torch.zeros(1), torch.zeros(1, 3, 1))
+        >>> [round(x, 2) for x in weights[0, 2, :, 0].tolist()]  # e⁻¹, 1 and 1, of their sum
+        [0.16, 0.42, 0.42]
+    """
+    _check_wkv(w, u, k, k, ("b", "t", "c"), None)
+    at = torch.arange(k.shape[1], device=k.device)
+    back = (at[:, None] - 1 - at)[..., None]  # steps since, 0 for the one before
+    logits = k[:, None] - back.clamp(min=0) * w
+    logits = torch.where(back == -1, k[:, None] + u, logits)
+    return logits.masked_fill(back < -1, -math.inf).softmax(2)  # eq. rwkv-attention
+
+
+def _read(u: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, m: Tensor) -> Tensor:
+    """The mean of what a state holds and of the current value, which counts by its bonus."""
+    top = torch.maximum(m, u + k).detach()
+    past, now = (m - top).exp(), (u + k - top).exp()
+    return (past * a + now * v) / (past * b + now)  # eq. rwkv-recurrence
+
+
+@torch.no_grad()
+def _decayed_maximum(w: Tensor, k: Tensor, first: Tensor) -> Tensor:
+    """Return m_t = max(m_{t−1} − w, k_t) for t = 0 … T: any number near it serves as well.
+
+    A scan by doubling: after the pass with shift s every m knows the 2s steps up to its own.
+    """
+    m = torch.cat([first[:, None], k], 1)
+    shift = 1
+    while shift < m.shape[1]:
+        m = torch.cat(
+            [m[:, :shift], torch.maximum(m[:, shift:], m[:, :-shift] - shift * w)], 1
+        )
+        shift *= 2
+    return m
+
+
+def _wide(x: Tensor) -> Tensor:
+    """States and exponents are held in float32 at least."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def _check_wkv(
+    w: Tensor,
+    u: Tensor,
+    k: Tensor,
+    v: Tensor,
+    shape: tuple[str, ...],
+    state: WKVState | None,
+) -> WKVState:
+    """Refuse what does not fit; return the state to begin with."""
+    checks.tensor("k", k, shape=shape, floating=True)
+    checks.tensor("v", v, shape=tuple(k.shape), floating=True)
+    batch, channels = len(k), k.shape[-1]
+    checks.tensor("w", w, shape=(channels,), floating=True)
+    checks.tensor("u", u, shape=(channels,), floating=True)
+    if checks.readable(w) and w.numel() and not bool((w >= 0).all()):
+        raise ValueError(
+            f"w must be ≥ 0, so that a weight fades by e^−w a step, got {float(w.min()):g}"
+        )
+    if state is None:
+        zero = _wide(v.new_zeros(batch, channels))
+        return WKVState(zero, zero, torch.full_like(zero, NOTHING))
+    if not isinstance(state, tuple) or len(state) != 3:
+        raise TypeError(f"state must be a WKVState, got {type(state).__name__}")
+    for name, part in zip(WKVState._fields, state, strict=True):
+        checks.tensor(f"state.{name}", part, shape=(batch, channels), floating=True)
+    return WKVState(*map(_wide, state))
+
+
+# ------------------------------------------------------------------------------------ the model
+class RWKVState(NamedTuple):
+    """What an RWKV keeps between two tokens, for all its layers: five vectors each.
+
+    Attributes:
+        time: input of each time mixing at the last token, l b e.
+        channel: input of each channel mixing at the last token, l b e.
+        a: numerators of `WKVState`, l b c.
+        b: denominators, l b c.
+        m: exponents, l b c.
+    """
+
+    time: Tensor
+    channel: Tensor
+    a: Tensor
+    b: Tensor
+    m: Tensor
+
+
+def token_shift(x: Float[Tensor, "b t e"], last: Float[Tensor, "b e"]) -> Tensor:
+    """Return the input of one step before at every step; `last` stands before the first.
+
+    Example:
+        >>> token_shift(torch.tensor([[[1.0], [2.0], [3.0]]]), torch.zeros(1, 1)).flatten().tolist()
+        [0.0, 1.0, 2.0]
+    """
+    return torch.cat([last[:, None], x[:, :-1]], 1)
+
+
+class TimeMixing(nn.Module):
+    r"""$o_t = W_o(\sigma(r_t) \odot \mathrm{wkv}_t)$: what attention is elsewhere.
+
+    Receptance r, key k and value v are linear maps of the input mixed with the one before
+    (equations `rwkv-mix`, `rwkv-projections`, `rwkv-output`).
+
+    Args:
+        embed_dim: width e of the input, ≥ 1.
+        hidden_size: channels c, ≥ 1.
+        layer: number of the layer, from 0; how fast channels forget at first depends on it.
+        num_layers: how many there are.
+        device: of the parameters.
+        dtype: of the parameters.
+
+    Source: Peng et al. 2023.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        hidden_size: int,
+        layer: int,
+        num_layers: int,
+        *,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
+    ):
+        super().__init__()
+        like: dict[str, Any] = {"device": device, "dtype": dtype}
+        checks.count("embed_dim", embed_dim)
+        checks.count("hidden_size", hidden_size)
+        self.layer = checks.count("layer", layer, least=0)
+        self.num_layers = checks.count("num_layers", num_layers)
+        if layer >= num_layers:
+            raise ValueError(f"layer={layer} must be below num_layers={num_layers}")
+        self.log_decay = nn.Parameter(torch.empty(hidden_size, **like))
+        self.bonus = nn.Parameter(torch.empty(hidden_size, **like))
+        self.mix_key = nn.Parameter(torch.empty(embed_dim, **like))
+        self.mix_value = nn.Parameter(torch.empty(embed_dim, **like))
+        self.mix_receptance = nn.Parameter(torch.empty(embed_dim, **like))
+        self.key = nn.Linear(embed_dim, hidden_size, bias=False, **like)
+        self.value = nn.Linear(embed_dim, hidden_size, bias=False, **like)
+        self.receptance = nn.Linear(embed_dim, hidden_size, bias=False, **like)
+        self.output = nn.Linear(hidden_size, embed_dim, bias=False, **like)
+
+    @property
+    def decay(self) -> Float[Tensor, " c"]:
+        """The rate w of every channel: positive, whatever is learned."""
+        return self.log_decay.exp()  # eq. rwkv-decay
+
+    def forward(
+        self, x: Float[Tensor, "b t e"], last: Float[Tensor, "b e"], state: WKVState
+    ) -> tuple[Float[Tensor, "b t e"], WKVState]:
+        """Return what is added to the stream, and the state after the last step.
+
+        Args:
+            x: inputs.
+            last: the input before the first of them.
+            state: of what was read before.
+        """
+        before = token_shift(x, last)
+        k = self.key(torch.lerp(before, x, self.mix_key))  # eq. rwkv-mix, rwkv-projections
+        v = self.value(torch.lerp(before, x, self.mix_value))
+        r = self.receptance(torch.lerp(before, x, self.mix_receptance))
+        if x.shape[1] == 1:
+            y, state = wkv_step(self.decay, self.bonus, k[:, 0], v[:, 0], state)
+            y = y[:, None]
+        else:
+            y, state = wkv_with_state(self.decay, self.bonus, k, v, state)
+        return self.output(r.sigmoid() * y), state  # eq. rwkv-output
+
+
+class ChannelMixing(nn.Module):
+    r"""$\sigma(r_t) \odot W_v \max(k_t, 0)^2$: what the network is in a transformer's block.
+
+    Args:
+        embed_dim: width e, ≥ 1.
+        dim_feedforward: hidden width, ≥ 1.
+        device: of the parameters.
+        dtype: of the parameters.
+
+    Source: Peng et al. 2023; the squared ReLU: So et al. 2021.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        dim_feedforward: int,
+        *,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
+    ):
+        super().__init__()
+        checks.count("embed_dim", embed_dim)
+        checks.count("dim_feedforward", dim_feedforward)
+        like: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.mix_key = nn.Parameter(torch.empty(embed_dim, **like))
+        self.mix_receptance = nn.Parameter(torch.empty(embed_dim, **like))
+        self.key = nn.Linear(embed_dim, dim_feedforward, bias=False, **like)
+        self.receptance = nn.Linear(embed_dim, embed_dim, bias=False, **like)
+        self.value = nn.Linear(dim_feedforward, embed_dim, bias=False, **like)
+
+    def forward(
+        self, x: Float[Tensor, "b t e"], last: Float[Tensor, "b e"]
+    ) -> Float[Tensor, "b t e"]:
+        """Return what is added to the stream.
+
+        Args:
+            x: inputs.
+            last: the input before the first of them.
+        """
+        before = token_shift(x, last)
+        k = self.key(torch.lerp(before, x, self.mix_key)).relu()
+        r = self.receptance(torch.lerp(before, x, self.mix_receptance)).sigmoid()
+        return r * self.value(k * k)  # eq. rwkv-channel
+
+
+class RWKVBlock(nn.Module):
+    """Time mixing, then channel mixing, each added to the stream, with a norm before it.
+
+    Args:
+        embed_dim: width e, ≥ 1.
+        hidden_size: channels c of the state, ≥ 1.
+        dim_feedforward: hidden width of the channel mixing, ≥ 1.
+        layer: number of the block, from 0.
+        num_layers: how many there are.
+        layer_norm_eps: ε of the norms.
+        device: of the parameters.
+        dtype: of the parameters.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        hidden_size: int,
+        dim_feedforward: int,
+        layer: int,
+        num_layers: int,
+        layer_norm_eps: float = 1e-5,
+        *,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
+    ):
+        super().__init__()
+        like: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.norm1 = LayerNorm(embed_dim, eps=layer_norm_eps, **like)
+        self.time_mixing = TimeMixing(embed_dim, hidden_size, layer, num_layers, **like)
+        self.norm2 = LayerNorm(embed_dim, eps=layer_norm_eps, **like)
+        self.channel_mixing = ChannelMixing(embed_dim, dim_feedforward, **like)
+
+    def forward(
+        self, x: Float[Tensor, "b t e"], state: RWKVState
+    ) -> tuple[Float[Tensor, "b t e"], RWKVState]:
+        """Return the stream after the block, and its state; `state` is one layer's: b e, b c."""
+        seen = self.norm1(x)
+        mixed, wkv_state = self.time_mixing(seen, state.time, WKVState(*state[2:]))
+        x = x + mixed  # eq. rwkv-block
+        seen_too = self.norm2(x)
+        x = x + self.channel_mixing(seen_too, state.channel)
+        return x, RWKVState(seen[:, -1], seen_too[:, -1], *wkv_state)
+
+
+class RWKV(nn.Module):
+    r"""A language model that reads like a transformer and writes like a recurrent network.
+
+    Blocks of time mixing and channel mixing (equation `rwkv-block`), in which all that looks back
+    is the input of one token before and `wkv`. `forward` reads all tokens at once; `step` takes
+    one, with a state of 5 vectors a layer, however many came before.
+
+    Args:
+        vocab_size: number of tokens v, ≥ 1.
+        embed_dim: width e of the stream, ≥ 1.
+        num_layers: blocks l, ≥ 1.
+        hidden_size: channels c of the state; None is e.
+        dim_feedforward: hidden width of the channel mixing; None is 4e.
+        layer_norm_eps: ε of the norms, but for the last, where it is 10⁻⁵.
+        device: of the weights.
+        dtype: of the weights.
+
+    Example:
+        >>> model = RWKV(vocab_size=11, embed_dim=8, num_layers=2)
+        >>> ids = torch.tensor([[1, 2, 3]])
+        >>> logits, state = model.with_state(ids)
+        >>> model(ids).shape, model.step(torch.tensor([4]), state)[0].shape
+        (torch.Size([1, 3, 11]), torch.Size([1, 11]))
+
+    Source: Peng et al. 2023 (RWKV-4). What they call time_decay and time_first is `log_decay` and
+    `bonus` here.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        embed_dim: int,
+        num_layers: int,
+        *,
+        hidden_size: int | None = None,
+        dim_feedforward: int | None = None,
+        layer_norm_eps: float = 1e-5,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
+    ):
+        super().__init__()
+        self.vocab_size = checks.count("vocab_size", vocab_size)
+        self.embed_dim = e = checks.count("embed_dim", embed_dim)
+        depth = checks.count("num_layers", num_layers)
+        c = e if hidden_size is None else checks.count("hidden_size", hidden_size)
+        wide = 4 * e
+        if dim_feedforward is not None:
+            wide = checks.count("dim_feedforward", dim_feedforward)
+        eps = checks.number("layer_norm_eps", layer_norm_eps, above=0)
+        self.hidden_size = c
+        like: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.token_embedding = nn.Embedding(vocab_size, e, **like)
+        self.input_norm = LayerNorm(e, eps=eps, **like)
+        self.layers = nn.ModuleList(
+            RWKVBlock(e, c, wide, number, depth, eps, **like) for number in range(depth)
+        )
+        self.norm = LayerNorm(e, **like)
+        self.head = nn.Linear(e, vocab_size, bias=False, **like)
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        r"""Begin as the authors do: channels of many memories, longer ones in later layers.
+
+        The log of a channel's decay runs from −5 to 3 (equation `rwkv-decay-start`), early layers
+        mix in more of the token before (`rwkv-mix-start`), and token vectors begin tiny, behind a
+        norm.
+        """
+        for module in self.modules():
+            if isinstance(module, LayerNorm):
+                nn.init.ones_(module.weight)
+                nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.Linear):
+                out, inside = module.weight.shape
+                nn.init.orthogonal_(module.weight, gain=max(1.0, out / inside) ** 0.5)
+        nn.init.uniform_(self.token_embedding.weight, -1e-4, 1e-4)
+        nn.init.orthogonal_(self.head.weight, gain=0.5 * max(1.0, self.vocab_size / self.embed_dim) ** 0.5)
+        for layer in self.layers:
+            _start(layer)
+
+    def forward(
+        self, ids: Int[Tensor, "b t"], state: RWKVState | None = None
+    ) -> Float[Tensor, "b t v"]:
+        """Return the logits of the token that follows each position.
+
+        Args:
+            ids: token numbers.
+            state: of what was read before, from `with_state` or `step`; None: nothing.
+        """
+        return self.with_state(ids, state)[0]
+
+    def with_state(
+        self, ids: Int[Tensor, "b t"], state: RWKVState | None = None
+    ) -> tuple[Float[Tensor, "b t v"], RWKVState]:
+        """Return the logits, and the state after the last token.
+
+        Args:
+            ids: token numbers.
+            state: of what was read before; None: nothing.
+        """
+        checks.tokens("ids", ids, self.vocab_size)
+        x, state = self._hidden(ids, self._check(len(ids), state))
+        return self.head(x), state
+
+    def step(
+        self, ids: Int[Tensor, " b"], state: RWKVState | None = None
+    ) -> tuple[Float[Tensor, "b v"], RWKVState]:
+        """Read one token of each sequence: return the logits of the next, and the new state.
+
+        Args:
+            ids: one token number a sequence.
+            state: of what was read before; None: nothing.
+        """
+        checks.tokens("ids", ids, self.vocab_size, shape=("b",))
+        x, state = self._hidden(ids[:, None], self._check(len(ids), state))
+        return self.head(x[:, 0]), state
+
+    def new_state(self, batch: int) -> RWKVState:
+        """Return the state of sequences of which nothing was read.
+
+        Args:
+            batch: how many sequences, ≥ 1.
+        """
+        batch = checks.count("batch", batch)
+        like = self.norm.weight
+        seen = like.new_zeros(len(self.layers), batch, self.embed_dim)
+        zero = _wide(like.new_zeros(len(self.layers), batch, self.hidden_size))
+        return RWKVState(seen, seen, zero, zero, torch.full_like(zero, NOTHING))
+
+    @torch.no_grad()
+    def generate(
+        self,
+        ids: Int[Tensor, "b t"],
+        max_new_tokens: int,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Int[Tensor, "b s"]:
+        """Return the prompts and what follows them: one pass over the prompt, then `step` by step.
+
+        Args:
+            ids: prompts of one token or more.
+            max_new_tokens: tokens to add, ≥ 1; there is no longest text.
+            temperature: ≥ 0; 0 takes the most probable token.
+            top_k: draw among the k most probable; ≥ 1, or None for all.
+            top_p: draw among the fewest most probable that reach p; in (0, 1], or None.
+            generator: of the random numbers; None is torch's own.
+        """
+        new = checks.count("max_new_tokens", max_new_tokens)
+        rule = sampling.checked_rule(temperature, top_k, top_p, None, self.vocab_size)
+        with evaluating(self):
+            logits, state = self.with_state(ids)
+            logits, written = logits[:, -1], [ids]
+            for left in range(new, 0, -1):
+                if temperature == 0:
+                    token = logits.argmax(-1)
+                else:
+                    p = sampling.filtered(logits, *rule)
+                    token = torch.multinomial(p, 1, generator=generator)[:, 0]
+                written.append(token[:, None])
+                if left > 1:
+                    logits, state = self.step(token, state)
+        return torch.cat(written, 1)
+
+    @classmethod
+    def from_hugging_face(cls, model_or_path: nn.Module | str | Path) -> "RWKV":
+        """Return the RWKV-4 of `transformers` with its weights, in evaluation mode.
+
+        Args:
+            model_or_path: an instance of `RwkvForCausalLM`, the folder of a saved one, or its name
+                on the hub, such as "RWKV/rwkv-4-169m-pile".
+
+        Raises:
+            ConnectionError: a name on the hub, which cannot be reached.
+        """
+        config, tensors = hugging_face.read_model(model_or_path, "rwkv", _SIZES)
+        hugging_face.refuse_options(config, {"tie_word_embeddings": False})
+        made = cls(
+            **{ours: config[name] for name, ours in _SIZES.items()},
+            hidden_size=config.get("attention_hidden_size"),
+            dim_feedforward=config.get("intermediate_size"),
+            layer_norm_eps=config.get("layer_norm_epsilon", 1e-5),
+        )
+        hugging_face.load_renamed(made, tensors, _RULES)
+        made._undo_rescaling(model_or_path, config.get("rescale_every", 6))
+        return made.eval()
+
+    @torch.no_grad()
+    def _undo_rescaling(self, theirs: Any, every: int) -> None:
+        """Multiply back what an instance that has answered has halved, every few layers."""
+        if getattr(getattr(theirs, "rwkv", theirs), "layers_are_rescaled", False) and every > 0:
+            for number, layer in enumerate(self.layers):
+                layer.time_mixing.output.weight.mul_(2.0 ** (number // every))
+                layer.channel_mixing.value.weight.mul_(2.0 ** (number // every))
+
+    def _hidden(self, ids: Tensor, state: RWKVState) -> tuple[Tensor, RWKVState]:
+        x = self.input_norm(self.token_embedding(ids))
+        after = []
+        for number, layer in enumerate(self.layers):
+            x, one = layer(x, RWKVState(*(part[number] for part in state)))
+            after.append(one)
+        return self.norm(x), RWKVState(*map(torch.stack, zip(*after, strict=True)))
+
+    def _check(self, batch: int, state: RWKVState | None) -> RWKVState:
+        """Refuse a state that does not fit; return the one to begin with."""
+        if state is None:
+            return self.new_state(batch)
+        if not isinstance(state, tuple) or len(state) != 5:
+            raise TypeError(f"state must be an RWKVState, got {type(state).__name__}")
+        for name, part in zip(RWKVState._fields, state, strict=True):
+            width = self.embed_dim if name in ("time", "channel") else self.hidden_size
+            shape = (len(self.layers), batch, width)
+            checks.tensor(f"state.{name}", part, shape=shape, floating=True)
+        return RWKVState(*state)
+
+
+def _start(block: RWKVBlock) -> None:
+    """Set decays, bonuses and mixtures of a fresh block, which depend on where it stands."""
+    time, channel = block.time_mixing, block.channel_mixing
+    depth = time.layer / max(time.num_layers - 1, 1)  # 0 … 1
+    c, like = len(time.bonus), time.bonus
+    place = torch.arange(c, dtype=torch.float64) / max(c - 1, 1)
+    time.log_decay.copy_(-5 + 8 * place ** (0.7 + 1.3 * depth))  # eq. rwkv-decay-start
+    time.bonus.copy_(math.log(0.3) + 0.5 * ((torch.arange(c) + 1) % 3 - 1).to(like))
+    e = len(time.mix_key)
+    place = torch.arange(e, dtype=torch.float64) / e
+    rest = 1 - time.layer / time.num_layers  # 1 … nearly 0
+    for mix in (time.mix_key, channel.mix_key, channel.mix_receptance):
+        mix.copy_(place**rest)  # eq. rwkv-mix-start
+    time.mix_value.copy_(place**rest + 0.3 * depth)
+    time.mix_receptance.copy_(place ** (0.5 * rest))
+
+
+_SIZES = {
+    "vocab_size": "vocab_size",
+    "hidden_size": "embed_dim",
+    "num_hidden_layers": "num_layers",
+}
+_BLOCK = r"(?:rwkv\.)?blocks\.(\d+)\."
+_ATTENTION, _NETWORK = _BLOCK + r"attention\.", _BLOCK + r"feed_forward\."
+_TIME, _CHANNEL = r"layers.\1.time_mixing.", r"layers.\1.channel_mixing."
+_RULES: list[Rule] = [
+    (r"(?:rwkv\.)?embeddings\.weight", "token_embedding.weight", None),
+    (r"(?:rwkv\.)?blocks\.0\.pre_ln\.(weight|bias)", r"input_norm.\1", None),
+    (_BLOCK + r"ln([12])\.(weight|bias)", r"layers.\1.norm\2.\3", None),
+    (_ATTENTION + "time_decay", _TIME + "log_decay", None),
+    (_ATTENTION + "time_first", _TIME + "bonus", None),
+    (_ATTENTION + r"time_mix_(\w+)", _TIME + r"mix_\2", torch.flatten),
+    (_ATTENTION + r"(\w+)\.weight", _TIME + r"\2.weight", None),
+    (_NETWORK + r"time_mix_(\w+)", _CHANNEL + r"mix_\2", torch.flatten),
+    (_NETWORK + r"(\w+)\.weight", _CHANNEL + r"\2.weight", None),
+    (r"(?:rwkv\.)?ln_out\.(weight|bias)", r"norm.\1", None),
+    (r"head\.weight", "head.weight", None),
+]
+
+
+# --------------------------------------------------------------- versions 5, 6 and 7: one head each
+def matrix_step(
+    r: Float[Tensor, "*b k"],
+    k: Float[Tensor, "*b k"],
+    v: Float[Tensor, "*b v"],
+    w: Float[Tensor, "*b k"],
+    u: Float[Tensor, "*b k"],
+    state: Float[Tensor, "*b k v"],
+) -> tuple[Float[Tensor, "*b v"], Float[Tensor, "*b k v"]]:
+    r"""One step of RWKV-5 and RWKV-6: a matrix for a state, from which nothing is divided.
+
+    $y_t = (S_{t-1} + \mathrm{diag}(u)\,k_t v_t^\top)^\top r_t$ and $S_t = \mathrm{diag}(w_t)
+    S_{t-1} + k_t v_t^\top$ (equation `rwkv-matrix`). In version 5 the decay w is one for all
+    steps, in version 6 the token sets it.
+
+    Args:
+        r: receptance, which asks.
+        k: key, at which is written.
+        v: value, which is written.
+        w: how much of each row is kept, 0 … 1.
+        u: bonus of the current token.
+        state: S before the step.
+
+    Example:
+        >>> one, none = torch.tensor([1.0, 0.0]), torch.zeros(2, 2)
+        >>> y, state = matrix_step(one, one, torch.tensor([5.0, 7.0]), one, one, none)
+        >>> y.tolist(), state.tolist()
+        ([5.0, 7.0], [[5.0, 7.0], [0.0, 0.0]])
+
+    Source: Peng et al. 2024 (Eagle and Finch).
+    """
+    _check_head(r, k, v, w=w, u=u)
+    checks.tensor("state", state, shape=(*k.shape, v.shape[-1]), floating=True)
+    written = k[..., None] * v[..., None, :]
+    y = torch.einsum("...k,...kv->...v", r, state + u[..., None] * written)
+    return y, w[..., None] * state + written  # eq. rwkv-matrix
+
+
+def matrix_wkv(
+    r: Float[Tensor, "*b t k"],
+    k: Float[Tensor, "*b t k"],
+    v: Float[Tensor, "*b t v"],
+    w: Float[Tensor, "*b t k"],
+    u: Float[Tensor, "*b k"],
+) -> Float[Tensor, "*b t v"]:
+    r"""All steps of `matrix_step` at once, from an empty state, as an attention without softmax.
+
+    The score of step i at step t > i is $\sum_j r_{tj} k_{ij} \prod_{i<n<t} w_{nj}$ (equation
+    `rwkv-matrix-parallel`). Products of decays are taken as differences of sums of logarithms,
+    none of which is positive, so that nothing overflows. For lengths of a few hundred: it holds
+    t² numbers a key channel.
+
+    Args:
+        r: receptances.
+        k: keys.
+        v: values.
+        w: how much of each row is kept at each step, in (0, 1].
+        u: bonus of the current token.
+    """
+    _check_head(r, k, v, w=w)
+    checks.tensor("u", u, shape=(*k.shape[:-2], k.shape[-1]), floating=True)
+    if checks.readable(w) and not bool(((w > 0) & (w <= 1)).all()):
+        raise ValueError(f"w must lie in (0, 1], got {float(w.min()):g} … {float(w.max()):g}")
+    total = w.log().cumsum(-2)
+    before = total - w.log()  # the decays up to the step, without its own
+    t = w.shape[-2]
+    fade = before[..., :, None, :] - total[..., None, :, :]
+    past = torch.ones(t, t, dtype=torch.bool, device=w.device).tril(-1)
+    fade = fade.masked_fill(~past[..., None], -math.inf).exp()
+    scores = torch.einsum("...tk,...sk,...tsk->...ts", r, k, fade)
+    now = (r * u[..., None, :] * k).sum(-1)
+    return scores @ v + now[..., None] * v  # eq. rwkv-matrix-parallel
+
+
+def delta_step(
+    r: Float[Tensor, "*b k"],
+    k: Float[Tensor, "*b k"],
+    v: Float[Tensor, "*b v"],
+    w: Float[Tensor, "*b k"],
+    removal: Float[Tensor, "*b k"],
+    a: Float[Tensor, "*b k"],
+    state: Float[Tensor, "*b v k"],
+) -> tuple[Float[Tensor, "*b v"], Float[Tensor, "*b v k"]]:
+    r"""One step of RWKV-7, the generalised delta rule: what is stored at a key can be replaced.
+
+    $S_t = S_{t-1}(\mathrm{diag}(w_t) - \hat\kappa_t (a_t \odot \hat\kappa_t)^\top) + v_t
+    k_t^\top$ and $y_t = S_t r_t$ (equation `rwkv-delta`), with $\hat\kappa$ of length 1.
+
+    Args:
+        r: receptance, which asks.
+        k: key, at which is written.
+        v: value, which is written.
+        w: how much of each column is kept, 0 … 1.
+        removal: key κ at which is removed; it is scaled to length 1.
+        a: in-context learning rate, how much of what stands there goes: 0 … 1 in the paper; 2
+            reflects.
+        state: S before the step.
+
+    Example:
+        >>> key, store = torch.tensor([1.0, 0.0]), torch.tensor([[5.0, 7.0]])
+        >>> one = torch.ones(2)
+        >>> y, state = delta_step(key, key, torch.tensor([9.0]), one, key, one, store)
+        >>> state.tolist()  # at this key 9 stands in place of 5; the other is untouched
+        [[9.0, 7.0]]
+
+    Source: Peng et al. 2025 (Goose); the delta rule in fast weights: Schlag et al. 2021.
+    """
+    _check_head(r, k, v, w=w, removal=removal, a=a)
+    checks.tensor("state", state, shape=(*k.shape[:-1], v.shape[-1], k.shape[-1]), floating=True)
+    state = state @ transition(w, removal, a) + v[..., None] * k[..., None, :]
+    return torch.einsum("...vk,...k->...v", state, r), state  # eq. rwkv-delta
+
+
+def transition(
+    w: Float[Tensor, "*b k"], removal: Float[Tensor, "*b k"], a: Float[Tensor, "*b k"]
+) -> Float[Tensor, "*b k k"]:
+    r"""Return $\mathrm{diag}(w) - \hat\kappa (a \odot \hat\kappa)^\top$, which acts on a state.
+
+    Args:
+        w: how much of each column is kept.
+        removal: key κ, scaled to length 1 here.
+        a: in-context learning rate.
+
+    Example:
+        >>> swap = transition(torch.ones(2), torch.tensor([1.0, -1.0]), torch.full((2,), 2.0))
+        >>> swap.round().abs().tolist()  # a reflection that exchanges two entries
+        [[0.0, 1.0], [1.0, 0.0]]
+    """
+    for name, value in (("w", w), ("removal", removal), ("a", a)):
+        checks.tensor(name, value, shape=tuple(w.shape), floating=True)
+    unit = F.normalize(removal, dim=-1)
+    return torch.diag_embed(w) - unit[..., None] * (a * unit)[..., None, :]
+
+
+def delta_wkv(
+    r: Float[Tensor, "*b t k"],
+    k: Float[Tensor, "*b t k"],
+    v: Float[Tensor, "*b t v"],
+    w: Float[Tensor, "*b t k"],
+    removal: Float[Tensor, "*b t k"],
+    a: Float[Tensor, "*b t k"],
+) -> Float[Tensor, "*b t v"]:
+    r"""All steps of `delta_step` at once, from an empty state.
+
+    A step maps S to $S G + U$; two of them in a row map it to $S G_1 G_2 + (U_1 G_2 + U_2)$,
+    which is a step again (equation `rwkv-compose`). So all prefixes are found by doubling, in
+    log₂ t rounds of matrix products: clear, and more work than the chunked form of the paper.
+
+    Args:
+        r: receptances.
+        k: keys.
+        v: values.
+        w: how much of each column is kept.
+        removal: keys κ at which is removed.
+        a: in-context learning rates.
+    """
+    _check_head(r, k, v, w=w, removal=removal, a=a)
+    turn, state = transition(w, removal, a), v[..., None] * k[..., None, :]
+    shift = 1
+    while shift < turn.shape[-3]:
+        early, late = turn[..., :-shift, :, :], turn[..., shift:, :, :]
+        state = torch.cat(
+            [state[..., :shift, :, :], state[..., :-shift, :, :] @ late + state[..., shift:, :, :]],
+            -3,
+        )
+        turn = torch.cat([turn[..., :shift, :, :], early @ late], -3)  # eq. rwkv-compose
+        shift *= 2
+    return torch.einsum("...vk,...k->...v", state, r)
+
+
+def _check_head(r: Tensor, k: Tensor, v: Tensor, **others: Tensor) -> None:
+    """Refuse vectors of a head that do not fit each other; values may have a width of their own."""
+    checks.tensor("r", r, floating=True)
+    for name, value in {"k": k, **others}.items():
+        checks.tensor(name, value, shape=tuple(r.shape), floating=True)
+    checks.tensor("v", v, shape=(*r.shape[:-1], "v"), floating=True)
