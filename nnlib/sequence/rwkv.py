@@ -337,7 +337,9 @@ class TimeMixing(nn.Module):
             state: of what was read before.
         """
         before = token_shift(x, last)
-        k = self.key(torch.lerp(before, x, self.mix_key))  # eq. rwkv-mix, rwkv-projections
+        k = self.key(
+            torch.lerp(before, x, self.mix_key)
+        )  # eq. rwkv-mix, rwkv-projections
         v = self.value(torch.lerp(before, x, self.mix_value))
         r = self.receptance(torch.lerp(before, x, self.mix_receptance))
         if x.shape[1] == 1:
@@ -514,7 +516,10 @@ class RWKV(nn.Module):
                 out, inside = module.weight.shape
                 nn.init.orthogonal_(module.weight, gain=max(1.0, out / inside) ** 0.5)
         nn.init.uniform_(self.token_embedding.weight, -1e-4, 1e-4)
-        nn.init.orthogonal_(self.head.weight, gain=0.5 * max(1.0, self.vocab_size / self.embed_dim) ** 0.5)
+        nn.init.orthogonal_(
+            self.head.weight,
+            gain=0.5 * max(1.0, self.vocab_size / self.embed_dim) ** 0.5,
+        )
         for layer in self.layers:
             _start(layer)
 
@@ -629,7 +634,10 @@ class RWKV(nn.Module):
     @torch.no_grad()
     def _undo_rescaling(self, theirs: Any, every: int) -> None:
         """Multiply back what an instance that has answered has halved, every few layers."""
-        if getattr(getattr(theirs, "rwkv", theirs), "layers_are_rescaled", False) and every > 0:
+        if (
+            getattr(getattr(theirs, "rwkv", theirs), "layers_are_rescaled", False)
+            and every > 0
+        ):
             for number, layer in enumerate(self.layers):
                 layer.time_mixing.output.weight.mul_(2.0 ** (number // every))
                 layer.channel_mixing.value.weight.mul_(2.0 ** (number // every))
@@ -757,7 +765,9 @@ def matrix_wkv(
     _check_head(r, k, v, w=w)
     checks.tensor("u", u, shape=(*k.shape[:-2], k.shape[-1]), floating=True)
     if checks.readable(w) and not bool(((w > 0) & (w <= 1)).all()):
-        raise ValueError(f"w must lie in (0, 1], got {float(w.min()):g} … {float(w.max()):g}")
+        raise ValueError(
+            f"w must lie in (0, 1], got {float(w.min()):g} … {float(w.max()):g}"
+        )
     total = w.log().cumsum(-2)
     before = total - w.log()  # the decays up to the step, without its own
     t = w.shape[-2]
@@ -803,7 +813,9 @@ def delta_step(
     Source: Peng et al. 2025 (Goose); the delta rule in fast weights: Schlag et al. 2021.
     """
     _check_head(r, k, v, w=w, removal=removal, a=a)
-    checks.tensor("state", state, shape=(*k.shape[:-1], v.shape[-1], k.shape[-1]), floating=True)
+    checks.tensor(
+        "state", state, shape=(*k.shape[:-1], v.shape[-1], k.shape[-1]), floating=True
+    )
     state = state @ transition(w, removal, a) + v[..., None] * k[..., None, :]
     return torch.einsum("...vk,...k->...v", state, r), state  # eq. rwkv-delta
 
@@ -857,10 +869,15 @@ def delta_wkv(
     while shift < turn.shape[-3]:
         early, late = turn[..., :-shift, :, :], turn[..., shift:, :, :]
         state = torch.cat(
-            [state[..., :shift, :, :], state[..., :-shift, :, :] @ late + state[..., shift:, :, :]],
+            [
+                state[..., :shift, :, :],
+                state[..., :-shift, :, :] @ late + state[..., shift:, :, :],
+            ],
             -3,
         )
-        turn = torch.cat([turn[..., :shift, :, :], early @ late], -3)  # eq. rwkv-compose
+        turn = torch.cat(
+            [turn[..., :shift, :, :], early @ late], -3
+        )  # eq. rwkv-compose
         shift *= 2
     return torch.einsum("...vk,...k->...v", state, r)
 

@@ -1,4 +1,4 @@
-"""RWKV against transformers' RWKV-4, sums written out in numpy, automatic derivatives, and loops."""
+"""RWKV against transformers' RWKV-4, sums written out, automatic derivatives and loops."""
 
 import math
 
@@ -59,8 +59,11 @@ def same(got, wanted, atol=1e-12, rtol=0.0):
 def drawn(b=2, t=7, c=3, seed=0, scale=1.0):
     """Rates w, bonuses u, keys and values in float64."""
     w = normal(c, seed=seed).exp()
-    return w, normal(c, seed=seed + 1), normal(b, t, c, seed=seed + 2, scale=scale), normal(
-        b, t, c, seed=seed + 3
+    return (
+        w,
+        normal(c, seed=seed + 1),
+        normal(b, t, c, seed=seed + 2, scale=scale),
+        normal(b, t, c, seed=seed + 3),
     )
 
 
@@ -285,7 +288,8 @@ def test_training_walks_over_time_in_no_python_loop(monkeypatch):
     ids=lambda x: x if isinstance(x, str) else "",
 )
 def test_bad_input_is_named(change, error, told):
-    good = dict(w=torch.ones(3), u=torch.ones(3), k=torch.ones(2, 4, 3), v=torch.ones(2, 4, 3))
+    row, rows = torch.ones(3), torch.ones(2, 4, 3)
+    good = {"w": row, "u": row, "k": rows, "v": rows}
     for form in (wkv, wkv_with_state):
         with refuses(error, told):
             form(**(good | change))
