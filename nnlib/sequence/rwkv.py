@@ -11,6 +11,7 @@ each as one step and as one pass over all of time: `matrix_step` and `matrix_wkv
 """
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -110,13 +111,13 @@ def wkv_with_state(
     m = _decayed_maximum(w, k, state.m)
     now, past = m[:, 1:], m[:, :-1]
     keep, write = (past - w - now).exp(), (k - now).exp()  # eq. rwkv-stable
+    start = torch.cat([state.a, state.b], -1)
     both = linear_scan(
-        torch.cat([keep, keep], -1),
-        torch.cat([write * v, write], -1),
-        torch.cat([state.a, state.b], -1),
+        torch.cat([keep, keep], -1), torch.cat([write * v, write], -1), start
     )
-    before = torch.cat([torch.cat([state.a, state.b], -1)[:, None], both[:, :-1]], 1)
-    y = _read(u, k, v, *before.chunk(2, -1), past)
+    before = torch.cat([start[:, None], both[:, :-1]], 1)
+    a, b = before.chunk(2, -1)
+    y = _read(u, k, v, a, b, past)
     a, b = both[:, -1].chunk(2, -1)
     return y.to(dtype), WKVState(a, b, now[:, -1])
 
@@ -508,11 +509,11 @@ class RWKV(nn.Module):
         mix in more of the token before (`rwkv-mix-start`), and token vectors begin tiny, behind a
         norm.
         """
+        for name, parameter in self.named_parameters():
+            if "norm" in name:
+                parameter.fill_(name.endswith("weight"))
         for module in self.modules():
-            if isinstance(module, LayerNorm):
-                nn.init.ones_(module.weight)
-                nn.init.zeros_(module.bias)
-            elif isinstance(module, nn.Linear):
+            if isinstance(module, nn.Linear):
                 out, inside = module.weight.shape
                 nn.init.orthogonal_(module.weight, gain=max(1.0, out / inside) ** 0.5)
         nn.init.uniform_(self.token_embedding.weight, -1e-4, 1e-4)
@@ -520,8 +521,8 @@ class RWKV(nn.Module):
             self.head.weight,
             gain=0.5 * max(1.0, self.vocab_size / self.embed_dim) ** 0.5,
         )
-        for layer in self.layers:
-            _start(layer)
+        for block in self._blocks():
+            _start(block)
 
     def forward(
         self, ids: Int[Tensor, "b t"], state: RWKVState | None = None
@@ -567,7 +568,7 @@ class RWKV(nn.Module):
             batch: how many sequences, ≥ 1.
         """
         batch = checks.count("batch", batch)
-        like = self.norm.weight
+        like = self.head.weight
         seen = like.new_zeros(len(self.layers), batch, self.embed_dim)
         zero = _wide(like.new_zeros(len(self.layers), batch, self.hidden_size))
         return RWKVState(seen, seen, zero, zero, torch.full_like(zero, NOTHING))
@@ -638,9 +639,14 @@ class RWKV(nn.Module):
             getattr(getattr(theirs, "rwkv", theirs), "layers_are_rescaled", False)
             and every > 0
         ):
-            for number, layer in enumerate(self.layers):
+            for number, layer in enumerate(self._blocks()):
                 layer.time_mixing.output.weight.mul_(2.0 ** (number // every))
                 layer.channel_mixing.value.weight.mul_(2.0 ** (number // every))
+
+    def _blocks(self) -> Iterator[RWKVBlock]:
+        for layer in self.layers:
+            assert isinstance(layer, RWKVBlock)
+            yield layer
 
     def _hidden(self, ids: Tensor, state: RWKVState) -> tuple[Tensor, RWKVState]:
         x = self.input_norm(self.token_embedding(ids))
