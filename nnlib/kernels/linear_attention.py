@@ -193,7 +193,7 @@ def linear_attention(
 
     On a GPU the Triton kernels run, elsewhere the chunked form in plain torch; one step alone, as
     in generation, is the recurrence itself. Queries and keys that heads share need no copies:
-    hand in `expand`ed ones.
+    hand in what `expand` returns.
 
     Args:
         q: queries.
