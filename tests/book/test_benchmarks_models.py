@@ -15,6 +15,7 @@ QUICK = {"device": "cpu", "quick": True, "budget": 0.01}
 PICTURES = ("resnet", "efficientnet", "vgg", "vit", "swin")
 FLOWS = ("couplings",)
 WALKS = ("recurrent", "lengths", "bidirectional", "min_gru", "seq2seq", "echo_state")
+WALKS += ("rwkv", "rwkv_writing", "wkv")
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -26,7 +27,7 @@ def test_both_sides_do_the_same_work_and_are_timed(name):
         assert set(row) == {"what", "shape", "seconds"}
         assert all(seconds > 0 for seconds in row["seconds"].values())
         assert next(iter(row["seconds"])) == "nnlib"
-        if name == "min_gru":  # nobody else has it
+        if name in ("min_gru", "wkv"):  # nobody else has it
             assert _run.ratio(row) is None
         else:
             assert _run.ratio(row) > 0
@@ -40,6 +41,7 @@ def test_both_sides_do_the_same_work_and_are_timed(name):
         ("lengths", recurrent.LOOP),
         ("bidirectional", "nnlib in one layer"),
         ("min_gru", "step by step"),
+        ("wkv", "nnlib's loop"),
     ],
 )
 def test_the_readable_forms_are_held_to_the_fast_ones(name, other):

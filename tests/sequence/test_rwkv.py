@@ -388,6 +388,18 @@ def test_states_continue_as_those_of_transformers():
     same(torch.cat([logits, model(ids[:, 12:], state)], 1), whole, atol=1e-5)
 
 
+def test_token_by_token_they_say_the_same_of_one_text():
+    """Of one: they add `b e` to `b 1 e`, which mixes up the texts of a batch."""
+    other, ids = theirs(SHAPES[0]), numbers(SHAPES[0], 12, rows=1)
+    model = RWKV.from_hugging_face(other)
+    mine, their_state = model.with_state(ids[:, :4])[1], other(ids[:, :4], use_cache=True).state
+    for t in range(4, 12):
+        logits, mine = model.step(ids[:, t], mine)
+        told = other(ids[:, t : t + 1], state=their_state, use_cache=True)
+        their_state = told.state
+        same(logits, told.logits[:, 0].detach(), atol=1e-5)
+
+
 def test_what_they_can_and_we_cannot_is_refused():
     with refuses(ValueError, "tie_word_embeddings=True, it must be False"):
         RWKV.from_hugging_face(theirs(SHAPES[0], tie_word_embeddings=True))
