@@ -329,8 +329,12 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     Architecture(
         "s4", "sequence", "Structured state space model",
         idea="A linear system, stepped as a recurrence or applied as one long convolution.",
-        year=2021, people="Gu, Goel and Ré", ancestors=("rnn", "cnn"), source="gu2021efficiently",
-        short="S4",
+        year=2021, people="Gu, Goel and Ré; HiPPO: Gu et al. 2020; S4D: Gu et al. 2022",
+        ancestors=("rnn", "cnn"), source="gu2021efficiently", short="S4",
+        module="nnlib.sequence.s4", cls="S4D", trained_by="gradient",
+        parameters="2d (N + 1) in the diagonal form, N numbers of state a feature",
+        train_cost="O(d T log T + d N T) for T steps, all at once; keeps every step",
+        use_cost="O(d N) a step, however long the past; keeps d N numbers",
         requires=("rnn", "cnn"),
     ),
     Architecture(

@@ -14,7 +14,7 @@ from tests.support import refuses
 QUICK = {"device": "cpu", "quick": True, "budget": 0.01}
 PICTURES = ("resnet", "efficientnet", "vgg", "vit", "swin")
 FLOWS = ("couplings",)
-WALKS = ("recurrent", "lengths", "bidirectional", "min_gru", "seq2seq", "echo_state")
+WALKS = ("recurrent", "lengths", "bidirectional", "min_gru", "seq2seq", "echo_state", "s4")
 WALKS += ("rwkv", "rwkv_writing", "wkv")
 
 
@@ -27,7 +27,7 @@ def test_both_sides_do_the_same_work_and_are_timed(name):
         assert set(row) == {"what", "shape", "seconds"}
         assert all(seconds > 0 for seconds in row["seconds"].values())
         assert next(iter(row["seconds"])) == "nnlib"
-        if name in ("min_gru", "wkv"):  # nobody else has it
+        if name in ("min_gru", "s4", "wkv"):  # nobody else has it
             assert _run.ratio(row) is None
         else:
             assert _run.ratio(row) > 0
