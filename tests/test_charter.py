@@ -227,6 +227,7 @@ SMALL: dict[str, tuple] = {
     "sequence.gru.ResetBeforeGRU": (3, 4),
     "sequence.gru.MinGRU": (3, 4),
     "sequence.lstm.PeepholeLSTM": (3, 4),
+    "sequence.wavenet.Upsampling": (3, 4),
 }
 """Arguments of what has `reset_parameters` and is no part of a catalogue's model."""
 ABSTRACT = {"blocks.recurrent.Recurrent", "blocks.scored_attention.ScoredAttention"}
@@ -302,6 +303,7 @@ WRITERS = {
     "seq2seq.greedy": lambda model, source, *_, **__: model.greedy(source, 2),
     "seq2seq.beam": lambda model, source, *_, **__: model.beam(source, 2, 2),
     "normalizing_flow.sample": lambda model, *_, **__: model.sample(2),
+    "wavenet.generate": lambda model, levels: model.generate(levels, 2, use_cache=False),
 }
 """How the methods are called that run a model many times over."""
 WITHOUT_MODES = {
