@@ -13,7 +13,7 @@ from torch import Tensor
 from nnlib.blocks import sampling
 
 if TYPE_CHECKING:
-    from nnlib.sequence.wavenet import WaveNet
+    from nnlib.sequence.wavenet import Cache, WaveNet
 
 KINDS = (torch.float32, torch.float64)
 
@@ -24,20 +24,23 @@ def generate(
     start: int,
     u: Tensor,
     rule: sampling.Rule,
+    cache: "Cache",
     condition: Tensor | None,
 ) -> None:
-    """Fill in `whole` from `start` on, each level drawn by one of the numbers `u`."""
-    stream = Stream(model, len(whole), condition)
+    """Fill in `whole` from `start` on, each level drawn by one of the numbers `u`.
+
+    `cache` holds what comes before sample `start` − 1, and is moved on.
+    """
+    stream = Stream(model, cache, condition)
     levels, uniform = whole.numpy(), u.numpy()
     plain = rule[0] == 1 and rule[1:] == (None, None, None)
-    for at in range(1, levels.shape[1]):
+    for at in range(start, levels.shape[1]):
         logits = stream.step(levels[:, at - 1])
-        if at >= start:
-            p = _softmax(logits) if plain else _filtered(logits, rule)
-            cumulative = p.cumsum(-1)
-            above = uniform[at - start][:, None] * cumulative[:, -1:]
-            drawn = (cumulative <= above).sum(-1)
-            levels[:, at] = np.minimum(drawn, model.num_levels - 1)
+        p = _softmax(logits) if plain else _filtered(logits, rule)
+        cumulative = p.cumsum(-1)
+        above = uniform[at - start][:, None] * cumulative[:, -1:]
+        drawn = (cumulative <= above).sum(-1)
+        levels[:, at] = np.minimum(drawn, model.num_levels - 1)
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
@@ -56,20 +59,20 @@ class Stream:
     """
 
     @torch.no_grad()
-    def __init__(self, model: "WaveNet", batch_size: int, condition: Tensor | None):
+    def __init__(self, model: "WaveNet", cache: "Cache", condition: Tensor | None):
         self.taps, self.channels = model.kernel_size, model.channels
-        self.time = 0
+        self.cache, self.recent = cache, cache.levels.numpy()
         front = model.front.weight.permute(2, 1, 0)
         self.tables = front.contiguous().numpy()  # k v c; the present last
         assert model.front.bias is not None
         self.front_bias = model.front.bias.detach().numpy()
-        self.recent = np.zeros((self.taps, batch_size), dtype=np.int64)
-        kind = self.front_bias.dtype
         halves = torch.ones(2 * self.channels, dtype=model.front.weight.dtype)
         halves[self.channels :] = 0.5
         self.layers = []
         layer: Any
-        for layer, dilation in zip(model.layers, model.dilations, strict=True):
+        for layer, dilation, ring in zip(
+            model.layers, model.dilations, cache.rings, strict=True
+        ):
             weight = layer.conv.weight.transpose(1, 2).flatten(1) * halves[:, None]
             bias = layer.conv.bias * halves
             heard = None
@@ -82,10 +85,7 @@ class Stream:
             self.layers.append(
                 (
                     dilation,
-                    np.zeros(
-                        ((self.taps - 1) * dilation, batch_size, self.channels),
-                        dtype=kind,
-                    ),
+                    ring.numpy(),
                     np.ascontiguousarray(weight.T.numpy()),
                     bias.numpy(),
                     heard,
@@ -95,7 +95,10 @@ class Stream:
                     else layer.residual.bias.detach().numpy(),
                 )
             )
-        self.seen = np.zeros((batch_size, self.taps * self.channels), dtype=kind)
+        batch = cache.levels.shape[1]
+        self.seen = np.zeros(
+            (batch, self.taps * self.channels), dtype=self.front_bias.dtype
+        )
         skips: list[Any] = list(model.layers)
         self.skip_bias = (
             torch.stack([layer.skip.bias for layer in skips]).sum(0).numpy()
@@ -111,11 +114,13 @@ class Stream:
 
     def step(self, level: np.ndarray) -> np.ndarray:
         """Return the logits of the next level."""
-        time, c, taps, seen = self.time, self.channels, self.taps, self.seen
-        self.recent[time % taps] = level
+        time, c, taps, seen = self.cache.time, self.channels, self.taps, self.seen
         x = self.front_bias + self.tables[taps - 1][level]
-        for back in range(1, min(taps, time + 1)):
-            x += self.tables[taps - 1 - back][self.recent[(time - back) % taps]]
+        for back in range(1, min(taps - 1, time) + 1):
+            before = self.recent[(time - back) % (taps - 1)]
+            x += self.tables[taps - 1 - back][before]
+        if taps > 1:
+            self.recent[time % (taps - 1)] = level
         skips = self.skip_bias
         for dilation, ring, weight, bias, heard, out, onward in self.layers:
             span = len(ring)
@@ -136,7 +141,7 @@ class Stream:
                 x = x + sent[:, :c]
                 x += onward
                 skips = skips + sent[:, c:]
-        self.time += 1
+        self.cache.time += 1
         hidden = np.maximum(skips, 0) @ self.hidden[0]
         hidden += self.hidden[1]
         np.maximum(hidden, 0, out=hidden)

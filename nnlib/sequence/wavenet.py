@@ -137,7 +137,9 @@ def receptive_field(kernel_size: int, dilations: Iterable[int]) -> int:
 def _dilations(dilations: Any) -> list[int]:
     if isinstance(dilations, str | Tensor) or not isinstance(dilations, Iterable):
         raise TypeError(f"dilations={dilations!r} must be a sequence of integers ≥ 1")
-    return [checks.count(f"dilations[{at}]", value) for at, value in enumerate(dilations)]
+    return [
+        checks.count(f"dilations[{at}]", value) for at, value in enumerate(dilations)
+    ]
 
 
 def causal_conv1d(
@@ -506,6 +508,34 @@ class WaveNet(nn.Module):
         )
 
     @torch.no_grad()
+    def read(
+        self,
+        levels: Int[Tensor, "b t"],
+        global_features: Float[Tensor, "b g"] | None = None,
+        local_features: Float[Tensor, "b t l"] | None = None,
+    ) -> Cache:
+        """Return the cache after these samples, all read in one pass: where `step` goes on.
+
+        Args:
+            levels: of the samples; one or more.
+            global_features: as for `forward`.
+            local_features: as for `forward`.
+        """
+        checks.tokens("levels", levels, self.num_levels, of="num_levels")
+        condition = self._condition(levels, global_features, local_features)
+        cache, t = self.new_cache(len(levels)), levels.shape[1]
+        for at in range(max(0, t - len(cache.levels)), t):
+            cache.levels[at % len(cache.levels)] = levels[:, at]
+        x = self._read(levels)
+        for layer, ring in zip(self.layers, cache.rings, strict=True):
+            if span := len(ring):
+                kept = torch.arange(max(0, t - span), t, device=x.device)
+                ring[kept % span] = x[:, kept].transpose(0, 1)
+            x, _ = layer(x, condition)
+        cache.time = t
+        return cache
+
+    @torch.no_grad()
     def step(
         self,
         level: Int[Tensor, " b"],
@@ -616,7 +646,8 @@ class WaveNet(nn.Module):
                 )
             elif device.type == "cpu" and self.front.weight.dtype in in_numpy.KINDS:
                 condition = self._condition(whole, global_features, local_features)
-                in_numpy.generate(self, whole, t, u, rule, condition)
+                cache = self._begun(whole[:, : t - 1], global_features, local_features)
+                in_numpy.generate(self, whole, t, u, rule, cache, condition)
             else:
                 self._generate_by_steps(
                     whole, t, u, rule, global_features, local_features
@@ -649,12 +680,23 @@ class WaveNet(nn.Module):
         local_features: Tensor | None,
     ) -> None:
         """Fill in `whole` from `start` on, with a cache."""
-        cache = self.new_cache(len(whole))
-        for at in range(1, whole.shape[1]):
+        cache = self._begun(whole[:, : start - 1], global_features, local_features)
+        for at in range(start, whole.shape[1]):
             each = None if local_features is None else local_features[:, at - 1]
             logits = self.step(whole[:, at - 1], cache, global_features, each)
-            if at >= start:
-                whole[:, at] = _drawn(logits, u[at - start], rule)
+            whole[:, at] = _drawn(logits, u[at - start], rule)
+
+    def _begun(
+        self,
+        levels: Tensor,
+        global_features: Tensor | None,
+        local_features: Tensor | None,
+    ) -> Cache:
+        """Return the cache after a beginning, of which there may be none."""
+        if not levels.shape[1]:
+            return self.new_cache(len(levels))
+        each = None if local_features is None else local_features[:, : levels.shape[1]]
+        return self.read(levels, global_features, each)
 
 
 def _drawn(logits: Tensor, u: Tensor, rule: sampling.Rule) -> Tensor:

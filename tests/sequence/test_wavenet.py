@@ -458,33 +458,54 @@ def test_steps_with_a_cache_say_what_one_pass_says(conditions, kernel_size):
 
 @pytest.mark.parametrize("conditions", CONDITIONS)
 @pytest.mark.parametrize("kernel_size", [1, 2, 3])
+@pytest.mark.parametrize("t", [1, 2, 5, 30])
+def test_a_beginning_is_read_in_one_pass_as_step_by_step(conditions, kernel_size, t):
+    """Shorter than the rings, and longer."""
+    model = net(kernel_size=kernel_size, **conditions)
+    levels = torch.randint(9, (3, t + 1))
+    features = given_features(model, 3, t + 1)
+    whole, each = features["global_features"], features["local_features"]
+    walked = model.new_cache(3)
+    for at in range(t):
+        now = None if each is None else each[:, at]
+        model.step(levels[:, at], walked, whole, now)
+    read = model.read(levels[:, :t], whole, None if each is None else each[:, :t])
+    assert read.time == walked.time == t and torch.equal(read.levels, walked.levels)
+    for a, b in zip(read.rings, walked.rings, strict=True):
+        same(a, b)
+
+
+@pytest.mark.parametrize("conditions", CONDITIONS)
+@pytest.mark.parametrize("kernel_size", [1, 2, 3])
 def test_the_walk_in_numpy_says_what_one_pass_says(conditions, kernel_size):
     model = net(kernel_size=kernel_size, **conditions).requires_grad_(False)
     levels = torch.randint(9, (3, 30))
     features = given_features(model, 3, 30)
-    stream = in_numpy.Stream(model, 3, model._condition(levels, *features.values()))
+    condition = model._condition(levels, *features.values())
+    stream = in_numpy.Stream(model, model.new_cache(3), condition)
     said = [torch.from_numpy(stream.step(now.numpy())) for now in levels.unbind(1)]
     same(torch.stack(said, 1), model(levels, **features))
 
 
 @pytest.mark.parametrize("conditions", CONDITIONS)
 @pytest.mark.parametrize("rule", [{}, {"temperature": 0.7}, {"top_k": 3}, {"top_p": 0.8}])
-def test_cached_generation_is_naive_generation(conditions, rule, monkeypatch):
+@pytest.mark.parametrize("begun", [1, 3, 20])
+def test_cached_generation_is_naive_generation(conditions, rule, begun, monkeypatch):
     """Past the receptive field as well; by three ways, from equal random numbers."""
     model = net(**conditions)
-    levels = torch.randint(9, (2, 3))
-    features = given_features(model, 2, 43)
+    levels = torch.randint(9, (2, begun))
+    features = given_features(model, 2, begun + 40)
 
     def sound(use_cache):
         torch.manual_seed(5)
         return model.generate(levels, 40, **rule, use_cache=use_cache, **features)
 
     naive, cached = sound(False), sound(True)
-    assert naive.shape == (2, 43) and (naive[:, :3] == levels).all()
+    assert naive.shape == (2, begun + 40) and (naive[:, :begun] == levels).all()
     assert cached.tolist() == naive.tolist()
     monkeypatch.setattr(in_numpy, "KINDS", ())  # as on a GPU
     assert sound(True).tolist() == naive.tolist()
-    assert len(set(naive[:, 3:].flatten().tolist())) > 2
+    assert len(set(naive[:, begun:].flatten().tolist())) > 2
 
 
 @pytest.mark.parametrize("use_cache", [True, False])
