@@ -535,7 +535,23 @@ def test_a_network_steps_as_it_reads():
     assert [tuple(s.shape) for s in states] == [(2, 6, 4)] * 2  # however long it was
 
 
-@pytest.mark.equation("s4-lru", "s4-s5")
+@pytest.mark.equation("s4-s5")
+def test_one_system_with_a_block_for_each_feature_is_s4d():
+    layer, x = drawn(2, 8), normal(25, 2)
+    with torch.no_grad():
+        rate, B = (part.numpy() for part in layer.discrete())
+        C, D = layer.read_out.numpy(), layer.D.numpy()
+        wanted = layer(x[None])[0]
+    enters = scipy.linalg.block_diag(B[0][:, None], B[1][:, None])
+    leaves = scipy.linalg.block_diag(C[:1], C[1:])
+    h, outputs = np.zeros(8, complex), []
+    for value in x.numpy():
+        h = np.exp(rate).ravel() * h + enters @ value
+        outputs.append(2 * (leaves @ h).real + D * value)
+    same(outputs, wanted, atol=1e-10)
+
+
+@pytest.mark.equation("s4-lru")
 def test_a_linear_recurrent_unit_keeps_the_size_of_its_state():
     """|λ|² h² + γ² = h² at h = 1: white noise of variance 1 in, a state of variance 1."""
     generator = torch.Generator().manual_seed(0)
