@@ -104,7 +104,12 @@ def wkv_with_state(
         >>> torch.allclose(torch.cat([first, rest], 1), wkv(w, u, k, v), atol=1e-6)
         True
     """
-    state = _check_wkv(w, u, k, v, ("b", "t", "c"), state)
+    return _all_steps(w, u, k, v, _check_wkv(w, u, k, v, ("b", "t", "c"), state))
+
+
+def _all_steps(
+    w: Tensor, u: Tensor, k: Tensor, v: Tensor, state: WKVState
+) -> tuple[Tensor, WKVState]:
     if not k.shape[1]:
         return torch.zeros_like(v), state
     dtype, (w, u, k, v) = v.dtype, (_wide(x) for x in (w, u, k, v))
@@ -143,7 +148,12 @@ def wkv_step(
         >>> y.tolist(), state.b.tolist()
         ([[1.0, 1.0]], [[1.0, 1.0]])
     """
-    state = _check_wkv(w, u, k, v, ("b", "c"), state)
+    return _one_step(w, u, k, v, _check_wkv(w, u, k, v, ("b", "c"), state))
+
+
+def _one_step(
+    w: Tensor, u: Tensor, k: Tensor, v: Tensor, state: WKVState
+) -> tuple[Tensor, WKVState]:
     dtype, (w, u, k, v) = v.dtype, (_wide(x) for x in (w, u, k, v))
     a, b, m = state
     y = _read(u, k, v, a, b, m)
@@ -159,11 +169,11 @@ def wkv_reference(
     v: Float[Tensor, "b t c"],
 ) -> Float[Tensor, "b t c"]:
     """`wkv` as a walk over time, step by step."""
-    state, means = None, []
-    for now in zip(k.unbind(1), v.unbind(1), strict=True):
-        y, state = wkv_step(w, u, *now, state)
+    state, means = _check_wkv(w, u, k, v, ("b", "t", "c"), None), []
+    for k_t, v_t in zip(k.unbind(1), v.unbind(1), strict=True):
+        y, state = _one_step(w, u, k_t, v_t, state)
         means.append(y)
-    return torch.stack(means, 1)
+    return torch.stack(means, 1) if means else torch.zeros_like(v)
 
 
 def wkv_weights(
@@ -344,10 +354,10 @@ class TimeMixing(nn.Module):
         v = self.value(torch.lerp(before, x, self.mix_value))
         r = self.receptance(torch.lerp(before, x, self.mix_receptance))
         if x.shape[1] == 1:
-            y, state = wkv_step(self.decay, self.bonus, k[:, 0], v[:, 0], state)
+            y, state = _one_step(self.decay, self.bonus, k[:, 0], v[:, 0], state)
             y = y[:, None]
         else:
-            y, state = wkv_with_state(self.decay, self.bonus, k, v, state)
+            y, state = _all_steps(self.decay, self.bonus, k, v, state)
         return self.output(r.sigmoid() * y), state  # eq. rwkv-output
 
 

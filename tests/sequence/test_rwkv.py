@@ -268,7 +268,7 @@ def test_training_walks_over_time_in_no_python_loop(monkeypatch):
     calls = []
     scan = rwkv.linear_scan
     monkeypatch.setattr(rwkv, "linear_scan", lambda *a: calls.append(1) or scan(*a))
-    monkeypatch.setattr(rwkv, "wkv_step", None)
+    monkeypatch.setattr(rwkv, "_one_step", None)
     RWKV(5, 8, 3)(torch.randint(5, (2, 50)))
     assert len(calls) == 3
 
