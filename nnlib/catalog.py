@@ -507,6 +507,10 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         idea="Learn to undo a little noise; then undo all of it, from noise to picture.",
         year=2015, people="Sohl-Dickstein et al.; DDPM: Ho et al. 2020",
         ancestors=("energy_based", "vae"), source="sohldickstein2015deep", short="Diffusion",
+        module="nnlib.generative.diffusion", cls="DiT", trained_by="gradient",
+        parameters="those of its network; one serves all times",
+        train_cost="3 passes of the network an example, at one random time",
+        use_cost="a pass a step, two with guidance: 1000 for DDPM, 10 to 50 for DDIM and flows",
         requires=("vae",),
     ),
     Architecture(
