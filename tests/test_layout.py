@@ -92,6 +92,7 @@ ACROSS = {
         "inductor": "all operations, compiled in one process",
         "registration": "all operations, as torch has them registered",
         "flash_attention": "the chapter about nnlib/kernels/attention.py",
+        "parallel_scan": "the chapter about nnlib/kernels/linear_scan.py and linear_attention.py",
     },
     "train": {
         "processes": "a run on two processes",

@@ -1,6 +1,6 @@
 r"""Linear scan: $h_t = a_t h_{t-1} + b_t$, feature by feature, over the second axis.
 
-Chapter: chapters/kernels/roofline.md     Source: Blelloch 1990; Martin and Cundy 2018
+Chapter: chapters/kernels/parallel_scan.md     Source: Blelloch 1990; Martin and Cundy 2018
 Axes: b batch, t steps, d features; a, b and h are `b t d`, the initial state h0 is `b d`.
 
 The gradient is the same scan run backwards, $\delta_t = dh_t + a_{t+1} \delta_{t+1}$, with
