@@ -692,10 +692,12 @@ def test_the_gradient_of_the_kernel_is_a_correlation():
     x, K, share = normal(1, 20, 1), normal(1, 20, seed=1), normal(20, seed=2)
     K.requires_grad_()
     x.requires_grad_()
-    loss = (causal_convolution(x, K).flatten() * share).sum()
+    D = 0.7
+    loss = ((causal_convolution(x, K) + D * x).flatten() * share).sum()
     of_K, of_x = torch.autograd.grad(loss, (K, x))
     value, kernel = x.detach().flatten(), K.detach().flatten()
     wanted = [sum(share[k] * value[k - j] for k in range(j, 20)) for j in range(20)]
     same(of_K[0], torch.stack(wanted), atol=1e-10)
-    wanted = [sum(share[k] * kernel[k - m] for k in range(m, 20)) for m in range(20)]
+    later = [sum(share[k] * kernel[k - m] for k in range(m, 20)) for m in range(20)]
+    wanted = [value + D * share[m] for m, value in enumerate(later)]
     same(of_x.flatten(), torch.stack(wanted), atol=1e-10)
