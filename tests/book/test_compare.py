@@ -4,10 +4,8 @@ import json
 import statistics
 
 import pytest
-import torch
 
 from benchmarks import measure
-from nnlib.notebook import record
 from pipeline import ROOT
 from pipeline.execute import compare
 from pipeline.execute.parameters import BadParameter
@@ -32,20 +30,6 @@ def _family(root, **content):
     folder.mkdir(parents=True)
     (folder / "some.yaml").write_text(json.dumps(WANTED))
     (folder / "some.json").write_text(json.dumps({"seeds": [0, 1], **content}))
-
-
-def test_a_chapter_records_rows_for_whoever_runs_it(monkeypatch, tmp_path):
-    monkeypatch.delenv("NNLIB_SCALARS", raising=False)
-    record(["model", "bits"], {"VAE": [2.0]})  # with nobody there, nothing happens
-    file = tmp_path / "scalars.jsonl"
-    monkeypatch.setenv("NNLIB_SCALARS", str(file))
-    record(["model", "bits", "Fréchet ↓"], [["VAE", torch.tensor(2.0), 4]])
-    assert [json.loads(line) for line in file.read_text("utf8").splitlines()] == [
-        ["VAE | bits", 2.0],
-        ["VAE | Fréchet ↓", 4.0],
-    ]
-    with pytest.raises(ValueError, match=r"'a \| b', 'bits' must not hold ' \| '"):
-        record(["model", "bits"], {"a | b": [2.0]})
 
 
 def test_the_rows_hold_a_number_for_each_seed_where_there_is_one():
