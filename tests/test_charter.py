@@ -224,6 +224,7 @@ SMALL: dict[str, tuple] = {
     "vision.vit.WindowAttention": (8, 2, 2),
     "vision.vit.SwinTransformer": (2, 8, (1, 1), (1, 2), 2),
     "generative.autoencoder.TopKAutoencoder": (4, 8, 2),
+    "generative.gan.ModulatedConv2d": (3, 4, 3, 5),
     "sequence.gru.ResetBeforeGRU": (3, 4),
     "sequence.gru.MinGRU": (3, 4),
     "sequence.lstm.PeepholeLSTM": (3, 4),
@@ -283,6 +284,12 @@ LOSSES_WITHOUT_A_MODEL = {
     "foundations.mlp.mse_loss": "torch.nn.functional's name, and its arguments",
     "foundations.mlp.cross_entropy_loss": "torch.nn's loss of that name, as a function",
     "vision.capsule.margin_loss": "of lengths, whatever they are lengths of",
+    "generative.gan.minimax_loss": "of scores: two models play, and each has its own loss",
+    "generative.gan.non_saturating_loss": "likewise",
+    "generative.gan.least_squares_loss": "likewise",
+    "generative.gan.hinge_loss": "likewise",
+    "generative.gan.wasserstein_loss": "likewise",
+    "generative.gan.relativistic_loss": "likewise",
 }
 
 
@@ -304,6 +311,7 @@ WRITERS = {
     "seq2seq.beam": lambda model, source, *_, **__: model.beam(source, 2, 2),
     "normalizing_flow.sample": lambda model, *_, **__: model.sample(2),
     "wavenet.generate": lambda model, levels: model.generate(levels, 2, use_cache=False),
+    "gan.sample": lambda model, *_, **__: model.sample(2),
 }
 """How the methods are called that run a model many times over."""
 WITHOUT_MODES = {
