@@ -309,7 +309,8 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         year=2016, people="van den Oord et al.", ancestors=("cnn", "resnet", "lstm"),
         source="oord2016wavenet",
         module="nnlib.sequence.wavenet", cls="WaveNet", trained_by="gradient",
-        parameters="L (2c² K + 2c + cs + s) + (L − 1)(c² + c) + vcK + c + s² + s + sv + v",
+        parameters="L (2c² K + 2c + cs + s) + (L − 1)(c² + c) + vcK + c + s² + s + sv + v "
+        "for L layers of c channels and K taps, s skip channels, v levels",
         train_cost="about 3 F FLOPs a sample, F = L (4Kc² + 2cs) + 2(L − 1) c² + 2s² + 2sv, all "
         "samples at once",
         use_cost="F FLOPs a sample, one after the other; keeps (K − 1) c Σd numbers",
