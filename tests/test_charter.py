@@ -172,6 +172,7 @@ def test_parts_of_a_model_have_the_charters_names(row):
 WITHOUT_TENSORS = {
     "foundations.regularization.Dropout": "it holds no tensor",
     "sequence.bidirectional.Bidirectional": "its layers are given to it",
+    "sequence.mamba.MambaLayer": "its mixer and its norm are given to it",
     "blocks.scored_attention.ScoredAttention": "what both forms share; they make the tensors",
     "vision.resnet.StochasticDepth": "it holds no tensor",
     "generative.normalizing_flow.Bijection": "what all maps share; they make the tensors",
@@ -229,6 +230,8 @@ SMALL: dict[str, tuple] = {
     "sequence.gru.MinGRU": (3, 4),
     "sequence.lstm.PeepholeLSTM": (3, 4),
     "sequence.wavenet.Upsampling": (3, 4),
+    "sequence.mamba.Mamba2": (7, 32, 2),
+    "sequence.mamba.Mamba2Mixer": (8, 3, 4),
 }
 """Arguments of what has `reset_parameters` and is no part of a catalogue's model."""
 ABSTRACT = {"blocks.recurrent.Recurrent", "blocks.scored_attention.ScoredAttention"}
@@ -307,6 +310,7 @@ def test_a_loss_is_a_function_of_a_model_and_a_batch():
 WRITERS = {
     "gpt.generate": lambda model, ids, **_: model.generate(ids[:, -2:], 2),
     "rwkv.generate": lambda model, ids, **_: model.generate(ids[:, -2:], 2),
+    "mamba.generate": lambda model, ids, **_: model.generate(ids[:, -2:], 2),
     "seq2seq.greedy": lambda model, source, *_, **__: model.greedy(source, 2),
     "seq2seq.beam": lambda model, source, *_, **__: model.beam(source, 2, 2),
     "normalizing_flow.sample": lambda model, *_, **__: model.sample(2),
