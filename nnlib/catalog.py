@@ -328,7 +328,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         year=2023, people="Peng et al.", ancestors=("rnn", "transformer"), source="peng2023rwkv",
         module="nnlib.sequence.rwkv", cls="RWKV", trained_by="gradient",
         parameters="2vd + 13Ld² + (11L + 4)d",
-        train_cost="O(T (Ld² + vd)) for T tokens, all of them at once but for a scan of O(TLd)",
+        train_cost="O(T (Ld² + vd)) for T tokens, all of them at once, except a scan of O(TLd)",
         use_cost="O(Ld² + vd) a token; keeps 5Ld numbers",
         requires=("transformer",),
     ),
