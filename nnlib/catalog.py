@@ -506,10 +506,10 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         year=2014, people="Goodfellow et al.", ancestors=("mlp",),
         source="goodfellow2014generative", short="GAN",
         module="nnlib.generative.gan", cls="Generator", trained_by="gradient",
-        parameters="(h + d + 1) w + 4w + d for the generator with w hidden units and batch norm, "
+        parameters="(h + d + 2) w + d for the generator with w hidden units and batch norm, "
         "(d + 2) w + 1 for the discriminator",
-        train_cost="about 3 passes of the generator and 8 of the discriminator an example, "
-        "R1 another 3; keeps every layer's output",
+        train_cost="about 4 passes of the generator and 8 of the discriminator an example, "
+        "R1 another 4; keeps every layer's output",
         use_cost="2w (h + d) FLOPs a drawn example; the discriminator is not needed",
         requires=("optimizers",),
     ),
