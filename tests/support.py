@@ -41,7 +41,9 @@ class Peer:
         self._name = name
 
     def __getattr__(self, attribute: str) -> Any:
-        """Return what the library has of that name."""
+        """Return what the library has of that name; what pytest asks of any object, it has not."""
+        if attribute.startswith("__"):
+            raise AttributeError(attribute)
         told = f"there is no {self._name.partition('.')[0]}; `make test` installs it"
         return getattr(pytest.importorskip(self._name, reason=told), attribute)
 

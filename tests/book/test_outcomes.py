@@ -11,6 +11,7 @@ from pipeline import ROOT
 from pipeline.checks import equations
 from pipeline.checks.outcomes import absent, reads
 from pipeline.execute.dependencies import Graph
+from tests.support import Peer
 
 SETTINGS = """\
 [pytest]
@@ -128,3 +129,10 @@ def test_what_a_missing_peer_left_out_runs_once_it_is_there(tmp_path, monkeypatc
     (tmp_path / "library").mkdir()
     (tmp_path / "library" / "__init__.py").touch()
     assert absent(tmp_path, "tests/test_a.py") == []
+
+
+def test_a_missing_peer_leaves_out_the_tests_that_use_it_and_no_other():
+    """pytest asks whatever a file holds for `__wrapped__`: a skip there would skip the file."""
+    assert not hasattr(Peer("library"), "__wrapped__")
+    with pytest.raises(pytest.skip.Exception, match="there is no library; `make test` installs"):
+        _ = Peer("library.inner").Schedule

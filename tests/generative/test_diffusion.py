@@ -4,8 +4,6 @@ import math
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler, FlowMatchEulerDiscreteScheduler
-from diffusers.models.transformers.dit_transformer_2d import DiTTransformer2DModel
 from torch import distributions as D
 from torch import nn
 
@@ -22,7 +20,9 @@ from nnlib.generative.diffusion import (
     guided,
     zero_terminal_snr,
 )
-from tests.support import Example, refuses
+from tests.support import Example, Peer, refuses
+
+diffusers = Peer("diffusers")
 
 DOUBLE = torch.float64
 PEERS = {"linear": "linear", "scaled_linear": "scaled_linear", "cosine": "squaredcos_cap_v2"}
@@ -77,12 +77,13 @@ def triple(n=6, d=5):
 @pytest.mark.equation("diffusion-cosine")
 @pytest.mark.parametrize("schedule", PEERS)
 def test_the_schedules_are_those_of_diffusers(schedule):
-    wanted = peer(DDPMScheduler, schedule)
+    wanted = peer(diffusers.DDPMScheduler, schedule)
     ours = GaussianDiffusion(schedule, 1000)
     torch.testing.assert_close(ours.betas.float(), wanted.betas, rtol=1e-5, atol=1e-7)
     torch.testing.assert_close(ours.alphas_bar.float(), wanted.alphas_cumprod, rtol=0, atol=1e-6)
 
 
+@pytest.mark.equation("diffusion-cosine")
 def test_the_cosine_schedule_is_a_cosine_squared():
     ours = GaussianDiffusion("cosine", 1000).alphas_bar
     t = torch.arange(1, 1000, dtype=DOUBLE)  # the last step is the one whose β is capped
@@ -98,7 +99,7 @@ def test_nothing_is_left_at_the_end_of_a_rescaled_schedule(schedule):
     assert ours.alphas_bar[-1] == 0
     before = GaussianDiffusion(schedule, 1000).alphas_bar
     assert float(ours.alphas_bar[0]) == pytest.approx(float(before[0]), rel=1e-12)
-    wanted = peer(DDPMScheduler, schedule, rescale_betas_zero_snr=True).betas
+    wanted = peer(diffusers.DDPMScheduler, schedule, rescale_betas_zero_snr=True).betas
     torch.testing.assert_close(ours.betas.float(), wanted, rtol=2e-3, atol=1e-6)
 
 
@@ -128,7 +129,7 @@ def test_noise_is_added_as_in_diffusers():
     t = torch.tensor([0, 1, 10, 500, 998, 999])
     for schedule in PEERS:
         ours = GaussianDiffusion(schedule, 1000)
-        wanted = exactly(peer(DDPMScheduler, schedule), ours).add_noise(x0, noise, t)
+        wanted = exactly(peer(diffusers.DDPMScheduler, schedule), ours).add_noise(x0, noise, t)
         torch.testing.assert_close(ours.q_sample(x0, t, noise), wanted)
 
 
@@ -360,7 +361,7 @@ PREDICTIONS = ("epsilon", "sample", "v_prediction")
 def test_ddpm_agrees_with_diffusers_at_every_step(schedule, prediction, clip, variance):
     ours = GaussianDiffusion(schedule, 1000, prediction=prediction)
     how = {"clip_sample": clip is not None, "variance_type": f"fixed_{variance}"}
-    theirs = exactly(peer(DDPMScheduler, schedule, prediction, **how), ours)
+    theirs = exactly(peer(diffusers.DDPMScheduler, schedule, prediction, **how), ours)
     output, x, _ = triple()
     for t in [*range(0, 1000, 111), 1, 998, 999]:
         theirs_next = theirs.step(output, t, x, generator=torch.Generator().manual_seed(t))
@@ -377,7 +378,9 @@ def test_ddpm_agrees_with_diffusers_at_every_step(schedule, prediction, clip, va
 @pytest.mark.parametrize(("clip", "again"), [(None, False), (1.0, False), (1.0, True)])
 def test_ddim_agrees_with_diffusers_at_every_step(schedule, prediction, eta, clip, again):
     ours = GaussianDiffusion(schedule, 1000, prediction=prediction)
-    theirs = exactly(peer(DDIMScheduler, schedule, prediction, clip_sample=clip is not None), ours)
+    theirs = exactly(
+        peer(diffusers.DDIMScheduler, schedule, prediction, clip_sample=clip is not None), ours
+    )
     output, x, noise = triple()
     for count, spacing in ((20, "leading"), (8, "trailing"), (1000, "leading")):
         theirs.config.timestep_spacing = spacing
@@ -398,10 +401,10 @@ def test_ddim_agrees_with_diffusers_at_every_step(schedule, prediction, eta, cli
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])
-@pytest.mark.parametrize("kind", [DDPMScheduler, DDIMScheduler])
+@pytest.mark.parametrize("kind", ["DDPMScheduler", "DDIMScheduler"])
 def test_a_whole_run_agrees_with_diffusers_as_it_is_shipped(schedule, kind):
     """In single precision, with its own table and its default clipping, noise for noise."""
-    theirs = peer(kind, schedule)
+    theirs = peer(getattr(diffusers, kind), schedule)
     theirs.set_timesteps(50)
     ours = GaussianDiffusion(schedule, 1000)
     torch.manual_seed(1)
@@ -415,7 +418,7 @@ def test_a_whole_run_agrees_with_diffusers_as_it_is_shipped(schedule, kind):
     for t, previous in zip(visited, [*visited[1:], -1], strict=True):
         dice = torch.Generator().manual_seed(t)
         y = theirs.step(model(y, t), t, y, generator=dice).prev_sample
-        if kind is DDPMScheduler:
+        if kind == "DDPMScheduler":
             noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(t))
             x = ours.ddpm_step(model(x, t), t, x, previous=previous, noise=noise, clip=1.0)
         else:
@@ -684,7 +687,7 @@ def test_the_samplers_have_their_orders(method, order):
 
 @pytest.mark.parametrize("shift", [1.0, 3.0])
 def test_euler_agrees_with_diffusers(shift):
-    theirs = FlowMatchEulerDiscreteScheduler(1000, shift=shift)
+    theirs = diffusers.FlowMatchEulerDiscreteScheduler(1000, shift=shift)
     flow = FlowMatching(shift=shift)
     theirs.set_timesteps(sigmas=[1 - at / 8 for at in range(8)])
     torch.testing.assert_close(torch.tensor(flow.times(8)), theirs.sigmas)
@@ -734,7 +737,7 @@ def test_training_times_lie_in_the_middle_when_asked():
 def test_a_dit_answers_as_that_of_diffusers():
     """Its weights laid into ours; its time's waves are one off in number, and set to ours."""
     torch.manual_seed(0)
-    theirs = DiTTransformer2DModel(
+    theirs = diffusers.DiTTransformer2DModel(
         num_attention_heads=2, attention_head_dim=8, in_channels=3, out_channels=6, num_layers=2,
         sample_size=8, patch_size=2, num_embeds_ada_norm=5, norm_elementwise_affine=False,
         norm_eps=1e-6,
