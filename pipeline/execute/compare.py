@@ -132,7 +132,7 @@ def _cell(values: Sequence[float] | None, form: str) -> str:
         return "–"
     mean = format(statistics.fmean(values), form)
     spread = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{mean} ± {format(spread, form)}" if spread else mean
+    return f"{mean}\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{format(spread, form)}" if spread else mean
 
 
 def main(arguments: list[str] | None = None) -> int:
