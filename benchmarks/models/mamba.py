@@ -99,5 +99,5 @@ CASES = {
     "mamba2": Case(partial(mamba, kind="mamba2"), CPU, GPU),
     "mamba_writing": Case(writing, CPU, GPU),
     "mamba2_writing": Case(partial(writing, kind="mamba2"), CPU, GPU),
-    "selective_scan": Case(scan, SCANS, sized("bte", (8, 1024, 1024))),
+    "selective_scan": Case(scan, SCANS, sized("bte", (8, 256, 1024), (8, 1024, 1024))),
 }

@@ -487,7 +487,6 @@ def test_small_steps_lose_no_digits():
     same(B.detach().to(z), series * delta.detach(), rtol=1e-6)
 
 
-@pytest.mark.equation("s4-diagonal-parameters")
 @settings(max_examples=10, deadline=None)
 @given(d=st.integers(1, 6), pairs=st.integers(1, 6))
 def test_parameters_are_counted(d, pairs):
