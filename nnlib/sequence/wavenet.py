@@ -472,7 +472,7 @@ class WaveNet(nn.Module):
         x = F.embedding(levels, tables[-1])
         for back in range(1, self.kernel_size):
             x = x + _delayed(F.embedding(levels, tables[-1 - back]), back)
-        return x + self.front.bias  # type: ignore[operator]
+        return x + self.front.bias  # type: ignore[operator] # a tensor, not a module
 
     def _condition(
         self, levels: Tensor, whole: Tensor | None, each: Tensor | None
@@ -558,6 +558,7 @@ class WaveNet(nn.Module):
         condition = self._condition(level[:, None], global_features, each)
         x = self._read_one(level, cache)
         skips = x.new_zeros(())
+        # mypy takes a module's attribute for a tensor or a module, whichever it is: hence `ignore`
         for layer, ring in zip(self.layers, cache.rings, strict=True):
             a = self._tick(layer.conv, x, ring, cache.time)  # type: ignore[arg-type]
             if condition is not None:
@@ -577,7 +578,7 @@ class WaveNet(nn.Module):
             x = x + F.embedding(before, tables[past - back])
         if past:
             cache.levels[cache.time % past] = level
-        return x + self.front.bias  # type: ignore[operator]
+        return x + self.front.bias  # type: ignore[operator] # a tensor, not a module
 
     @staticmethod
     def _tick(conv: CausalConv1d, x: Tensor, ring: Tensor, time: int) -> Tensor:
