@@ -585,7 +585,6 @@ def test_the_loss_is_the_mean_of_minus_log_p_of_each_next_token():
         (lambda m: RWKV(7, 6, 2, layer_norm_eps=0.0), ValueError, "layer_norm_eps=0.0"),
         (lambda m: TimeMixing(4, 4, 2, 2), ValueError, "layer=2 must be below num_layers=2"),
     ],
-    ids=str,
 )
 def test_bad_use_of_the_model_is_named(call, error, told):
     model = tiny()
