@@ -47,7 +47,10 @@ def packed(picture: Image.Image, largest: int, colors: int = COLORS) -> bytes:
     """
     while True:
         out = io.BytesIO()
-        palette = picture.quantize(colors, dither=Image.Dither.NONE)
+        # Coverage, then k-means: cuts at the median forget the colour of few, small points.
+        palette = picture.quantize(
+            colors, Image.Quantize.MAXCOVERAGE, kmeans=1, dither=Image.Dither.NONE
+        )
         palette.save(out, "png", optimize=True)
         if out.tell() <= largest or colors <= FEWEST:
             return out.getvalue()

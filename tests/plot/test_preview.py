@@ -41,3 +41,14 @@ def test_soft_greys_take_fewer_colours_until_they_fit():
     fitted = preview.packed(picture, most)
     assert len(fitted) <= most < len(free)
     assert len(Image.open(io.BytesIO(preview.packed(picture, 1))).getcolors()) == preview.FEWEST
+
+
+def test_few_small_points_keep_their_colour_among_many_greys():
+    grey = torch.linspace(0, 255, 400 * 300).view(300, 400).byte()
+    picture = grey[..., None].expand(-1, -1, 3).clone()
+    blue = (20, 90, 200)
+    for row, column in ((30, 50), (150, 200), (270, 350)):
+        picture[row : row + 4, column : column + 4] = torch.tensor(blue, dtype=torch.uint8)
+    packed = preview.packed(Image.fromarray(picture.numpy()), 10**6)
+    got = Image.open(io.BytesIO(packed)).convert("RGB").getpixel((202, 152))
+    assert max(abs(a - b) for a, b in zip(got, blue, strict=True)) < 12, got
