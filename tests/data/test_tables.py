@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from nnlib.data import tables
 from nnlib.data.tables import breast_cancer, digits, iris, wine
 from tests.support import refuses
 
@@ -38,6 +39,20 @@ def test_splits_part_the_whole_and_never_change(load):
 
 def test_digits_are_scaled_to_one():
     assert digits("all").x.min() == 0.0 and digits("all").x.max() == 1.0
+
+
+@pytest.mark.parametrize("at_hand", [True, False], ids=["its file", "its loader"])
+def test_digits_are_those_of_scikit_learn(monkeypatch, at_hand):
+    from sklearn.datasets import load_digits
+
+    if not at_hand:
+        monkeypatch.setattr(tables, "find_spec", lambda name: None)
+    own, theirs = tables._all_digits(), load_digits()
+    assert torch.equal(
+        torch.as_tensor(own.data), torch.as_tensor(theirs.data).to(torch.as_tensor(own.data).dtype)
+    )
+    assert list(own.target) == list(theirs.target)
+    assert list(own.target_names) == list(theirs.target_names)
 
 
 @pytest.mark.parametrize(
