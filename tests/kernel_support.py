@@ -19,9 +19,12 @@ from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
+import jupytext
 import torch
 from torch import Tensor
 
+from nnlib import markup
+from nnlib.kernels.placed import placed
 from pipeline import ROOT
 
 FLOOR = 1e-6  # a few roundings of float32, relative to the largest true value or to 1
@@ -274,3 +277,29 @@ def plant(module, old: str, new: str, folder: Path, *, parts=()):
         bugged = sys.modules[names[name]] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(bugged)
     return bugged
+
+
+# ------------------------------------------------------------------- what the chapters tell of GPUs
+def gpu_cell(chapter: Path) -> str:
+    """Return the cell of a chapter that reads the records of GPUs."""
+    cells = [cell.source for cell in jupytext.read(chapter).cells if cell.cell_type == "code"]
+    (cell,) = [source for source in cells if 'measured("kernels")' in source]
+    return cell
+
+
+def told_of_gpu_records(chapter: Path, rows: list[dict]) -> str:
+    """Return the words and tables that the cell shows where one made-up GPU has these rows.
+
+    Without records it must say that there are none.
+    """
+    record = {"device": "Made-up GPU", "date": "2030-01-02", "copy_bandwidth": 4e12,
+              "matmul_rate": {"bfloat16": 8e14}, "rows": rows}  # fmt: skip
+    pages = []
+    for records in ([record], []):
+        told: list[str] = []
+        names = {"placed": placed, "say": told.append, "measured": lambda _, r=records: r,
+                 "table": lambda *parts, told=told: told.append(markup.table(*parts))}  # fmt: skip
+        exec(compile(ast.parse(gpu_cell(chapter)), "the chapter", "exec"), names)
+        pages.append("\n".join(told))
+    assert "No GPU has been measured yet" in pages[1]
+    return pages[0]

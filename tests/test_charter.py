@@ -55,14 +55,37 @@ def tree(file: Path) -> ast.Module:
 
 
 def public(*kinds: type) -> list[Public]:
-    """Return what users see: names without an underscore in files without one."""
+    """Return what users see: names without an underscore in files without one, and what these
+    take over from their parts, whose names begin with one, by `__all__`."""
     found = []
     for file in FILES:
         if file.stem.startswith("_"):
             continue
-        for node in tree(file).body:
+        for node in [*tree(file).body, *_taken_over(file)]:
             found += [Public(module_of(file), name, n) for name, n in _seen(node)]
     return [each for each in found if isinstance(each.node, kinds)]
+
+
+def _taken_over(file: Path) -> list[ast.stmt]:
+    """Return what a file with `__all__` imports from parts beside it, as their sources have it."""
+    body = tree(file).body
+    listed = [
+        ast.literal_eval(node.value)
+        for node in body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+    ]
+    parts = {
+        part.stem: tree(part).body
+        for part in file.parent.glob("_*.py")
+        if listed and part.stem != "__init__"
+    }
+    return [
+        node
+        for given in body
+        if isinstance(given, ast.ImportFrom) and given.module
+        for node in parts.get(given.module.rsplit(".", 1)[-1], ())
+        if getattr(node, "name", "") in {alias.name for alias in given.names} & set(listed[0])
+    ]
 
 
 def _seen(node: ast.stmt):

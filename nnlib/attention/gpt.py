@@ -221,11 +221,7 @@ class GPT(nn.Module):
             for step in range(1, new + 1):
                 hidden = self.hidden(ids[:, read:], key_mask, caches)[:, -1]
                 logits = F.linear(hidden, self.token_embedding.weight)
-                if temperature == 0:
-                    token = logits.argmax(-1, keepdim=True)
-                else:
-                    p = sampling.filtered(logits, *rule)
-                    token = torch.multinomial(p, 1, generator=generator)
+                token = sampling.next_token(logits, rule, generator)[:, None]
                 if stop is not None:
                     token = torch.where(done[:, None], stop, token)
                     done = done | (token[:, 0] == stop)

@@ -1,11 +1,13 @@
 """What the next token is drawn from: logits at a temperature, of which only some stay.
 
 Chapter: chapters/attention/gpt.md
-Axes: b any, v vocabulary.
+Axes: b any, t and s tokens, v vocabulary.
 """
 
+from typing import Any, Protocol, runtime_checkable
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -62,6 +64,61 @@ def checked_rule(
     top_p = None if top_p is None else checks.number("top_p", top_p, above=0, most=1)
     min_p = None if min_p is None else checks.number("min_p", min_p, least=0, most=1)
     return temperature, top_k, top_p, min_p
+
+
+@runtime_checkable
+class Recurrent(Protocol):
+    """A language model that reads a prompt at once, and goes on from a state token by token."""
+
+    vocab_size: int
+
+    def with_state(self, ids: Tensor) -> tuple[Tensor, Any]:
+        """Return the logits at each position, and the state after the last."""
+
+    def step(self, ids: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Return the logits after one token more, and the new state."""
+
+
+def write_on(
+    model: Recurrent,
+    ids: Int[Tensor, "b t"],
+    max_new_tokens: int,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    generator: torch.Generator | None = None,
+) -> Int[Tensor, "b s"]:
+    """Return the prompts and what follows them: one pass over the prompt, then `step` by step.
+
+    Args:
+        model: what writes; there is no longest text.
+        ids: prompts of one token or more.
+        max_new_tokens: tokens to add, ≥ 1.
+        temperature: ≥ 0; 0 takes the most probable token.
+        top_k: draw among the k most probable; ≥ 1, or None for all.
+        top_p: draw among the fewest most probable that reach p; in (0, 1], or None.
+        generator: of the random numbers; None is torch's own.
+    """
+    new = checks.count("max_new_tokens", max_new_tokens)
+    rule = checked_rule(temperature, top_k, top_p, None, model.vocab_size)
+    logits, state = model.with_state(ids)
+    logits, written = logits[:, -1], [ids]
+    for left in range(new, 0, -1):
+        token = next_token(logits, rule, generator)
+        written.append(token[:, None])
+        if left > 1:
+            logits, state = model.step(token, state)
+    return torch.cat(written, 1)
+
+
+def next_token(
+    logits: Float[Tensor, "b v"], rule: Rule, generator: torch.Generator | None
+) -> Int[Tensor, " b"]:
+    """Return a token of each row, drawn by a rule that is checked already."""
+    if rule[0] == 0:
+        return logits.argmax(-1)
+    p = filtered(logits, *rule)
+    return torch.multinomial(p, 1, generator=generator)[:, 0]
 
 
 def filtered(

@@ -38,17 +38,16 @@ from nnlib.kernels._triton import operation
 from nnlib.kernels.cost import Cost
 
 ABOVE = 0.01  # by which rounding may lift a log decay above 0
+Keys = Float[Tensor, "b h t d"]
+Values = Float[Tensor, "b h t v"]
+Decay = Float[Tensor, "b h t"]
+State = Float[Tensor, "b h d v"]
 
 
 def linear_attention_reference(
-    q: Float[Tensor, "b h t d"],
-    k: Float[Tensor, "b h t d"],
-    v: Float[Tensor, "b h t v"],
-    log_decay: Float[Tensor, "b h t"],
-    initial_state: Float[Tensor, "b h d v"] | None = None,
-    *,
+    q: Keys, k: Keys, v: Values, log_decay: Decay, initial_state: State | None = None, *,
     scale: float = 1.0,
-) -> tuple[Float[Tensor, "b h t v"], Float[Tensor, "b h d v"]]:
+) -> tuple[Values, State]:  # fmt: skip
     """`linear_attention` as its equation reads: the recurrent form, a loop."""
     _check(q, k, v, log_decay, initial_state, scale)
     state, outputs = _start(k, v, initial_state), []
@@ -61,14 +60,9 @@ def linear_attention_reference(
 
 
 def linear_attention_parallel(
-    q: Float[Tensor, "b h t d"],
-    k: Float[Tensor, "b h t d"],
-    v: Float[Tensor, "b h t v"],
-    log_decay: Float[Tensor, "b h t"],
-    initial_state: Float[Tensor, "b h d v"] | None = None,
-    *,
+    q: Keys, k: Keys, v: Values, log_decay: Decay, initial_state: State | None = None, *,
     scale: float = 1.0,
-) -> tuple[Float[Tensor, "b h t v"], Float[Tensor, "b h d v"]]:
+) -> tuple[Values, State]:  # fmt: skip
     """`linear_attention` with the table of all b·h·t·t weights: the parallel form."""
     _check(q, k, v, log_decay, initial_state, scale)
     start = _start(k, v, initial_state)
@@ -83,15 +77,9 @@ def linear_attention_parallel(
 
 
 def linear_attention_chunked(
-    q: Float[Tensor, "b h t d"],
-    k: Float[Tensor, "b h t d"],
-    v: Float[Tensor, "b h t v"],
-    log_decay: Float[Tensor, "b h t"],
-    initial_state: Float[Tensor, "b h d v"] | None = None,
-    *,
-    scale: float = 1.0,
-    chunk_size: int = 64,
-) -> tuple[Float[Tensor, "b h t v"], Float[Tensor, "b h d v"]]:
+    q: Keys, k: Keys, v: Values, log_decay: Decay, initial_state: State | None = None, *,
+    scale: float = 1.0, chunk_size: int = 64,
+) -> tuple[Values, State]:  # fmt: skip
     """`linear_attention` in plain torch and in chunks of as many steps; the last may be shorter."""
     _check(q, k, v, log_decay, initial_state, scale)
     length = min(checks.count("chunk_size", chunk_size), q.shape[2])
@@ -152,14 +140,9 @@ def _run(
 
 # -------------------------------------------------------------------------------------- public
 def linear_attention_triton(
-    q: Float[Tensor, "b h t d"],
-    k: Float[Tensor, "b h t d"],
-    v: Float[Tensor, "b h t v"],
-    log_decay: Float[Tensor, "b h t"],
-    initial_state: Float[Tensor, "b h d v"] | None = None,
-    *,
+    q: Keys, k: Keys, v: Values, log_decay: Decay, initial_state: State | None = None, *,
     scale: float = 1.0,
-) -> tuple[Float[Tensor, "b h t v"], Float[Tensor, "b h d v"]]:
+) -> tuple[Values, State]:  # fmt: skip
     """`linear_attention` by the Triton kernels, on a GPU or in the interpreter; nothing else."""
     _check(q, k, v, log_decay, initial_state, scale)
     _dispatch.require("linear_attention_triton", q)

@@ -22,8 +22,8 @@ from torch.nn import functional as F
 from torch.types import Device
 
 from nnlib import checks, hugging_face
-from nnlib.blocks import sampling
 from nnlib.blocks.layer_norm import LayerNorm
+from nnlib.blocks.sampling import write_on
 from nnlib.hugging_face import Rule
 from nnlib.kernels.linear_scan import linear_scan
 from nnlib.train.evaluating import evaluating
@@ -593,31 +593,11 @@ class RWKV(nn.Module):
         top_p: float | None = None,
         generator: torch.Generator | None = None,
     ) -> Int[Tensor, "b s"]:
-        """Return the prompts and what follows them: one pass over the prompt, then `step` by step.
-
-        Args:
-            ids: prompts of one token or more.
-            max_new_tokens: tokens to add, ≥ 1; there is no longest text.
-            temperature: ≥ 0; 0 takes the most probable token.
-            top_k: draw among the k most probable; ≥ 1, or None for all.
-            top_p: draw among the fewest most probable that reach p; in (0, 1], or None.
-            generator: of the random numbers; None is torch's own.
-        """
-        new = checks.count("max_new_tokens", max_new_tokens)
-        rule = sampling.checked_rule(temperature, top_k, top_p, None, self.vocab_size)
+        """Return the prompts and what follows them, by `nnlib.blocks.sampling.write_on`."""
         with evaluating(self):
-            logits, state = self.with_state(ids)
-            logits, written = logits[:, -1], [ids]
-            for left in range(new, 0, -1):
-                if temperature == 0:
-                    token = logits.argmax(-1)
-                else:
-                    p = sampling.filtered(logits, *rule)
-                    token = torch.multinomial(p, 1, generator=generator)[:, 0]
-                written.append(token[:, None])
-                if left > 1:
-                    logits, state = self.step(token, state)
-        return torch.cat(written, 1)
+            return write_on(
+                self, ids, max_new_tokens, temperature, top_k, top_p, generator
+            )
 
     @classmethod
     def from_hugging_face(cls, model_or_path: nn.Module | str | Path) -> "RWKV":

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nnlib.blocks.sampling import sampling_probabilities
+from nnlib.blocks.sampling import sampling_probabilities, write_on
 from tests.support import Peer, refuses
 
 sampling = Peer("transformers.generation.logits_process")
@@ -97,3 +97,47 @@ def test_bad_arguments_are_named():
         sampling_probabilities(torch.zeros(3), top_k=0)
     with refuses(ValueError, "temperature=-1"):
         sampling_probabilities(torch.zeros(3), temperature=-1)
+
+
+class Counts:
+    """A recurrent model by hand: after the token t the next two are likely, and it counts steps."""
+
+    vocab_size = 7
+
+    def __init__(self):
+        self.steps = 0
+
+    def with_state(self, ids):
+        logits = torch.stack([self._logits(t) for t in ids.unbind(1)], 1)
+        return logits, ids.sum(1)
+
+    def step(self, ids, state):
+        self.steps += 1
+        self.total = state + ids
+        return self._logits(ids), self.total
+
+    def _logits(self, ids):
+        near = (torch.arange(self.vocab_size) - ids[:, None]) % self.vocab_size
+        return 3.0 * (near == 1) + 2.0 * (near == 2)
+
+
+def test_writing_on_reads_the_prompt_once_and_each_token_but_the_last():
+    model, prompts = Counts(), torch.tensor([[0, 3], [5, 5]])
+    written = write_on(model, prompts, 4, temperature=0)
+    assert written.tolist() == [[0, 3, 4, 5, 6, 0], [5, 5, 6, 0, 1, 2]]
+    assert model.steps == 3
+    assert model.total.tolist() == [3 + 4 + 5 + 6, 10 + 6 + 0 + 1]  # what the state has seen
+
+
+def test_writing_on_draws_by_the_rule():
+    prompts = torch.zeros(2000, 1, dtype=torch.long)
+    draws = [write_on(Counts(), prompts, 1, 1.0, 2, None, generator) for generator in seeded(4, 4)]
+    assert torch.equal(*draws)
+    assert set(draws[0][:, 1].tolist()) == {1, 2}  # top k
+    share = (draws[0][:, 1] == 1).double().mean().item()
+    p = 1 / (1 + math.exp(-1))
+    assert abs(share - p) < 5 * math.sqrt(p * (1 - p) / 2000)  # five standard deviations
+
+
+def seeded(*seeds):
+    return [torch.Generator().manual_seed(seed) for seed in seeds]

@@ -1,18 +1,15 @@
 """The equations of the chapter on FlashAttention, against brute force, autograd and torch."""
 
-import ast
 import functools
 import itertools
 import math
 from fractions import Fraction
 from pathlib import Path
 
-import jupytext
 import pytest
 import torch
 from torch.nn import functional as F
 
-from nnlib import markup
 from nnlib.kernels import attention as module
 from nnlib.kernels.attention import (
     attention,
@@ -21,9 +18,9 @@ from nnlib.kernels.attention import (
     attention_triton,
     visible,
 )
-from nnlib.kernels.placed import placed
 from nnlib.kernels.trace import trace
 from nnlib.kernels.traffic import moved
+from tests.kernel_support import told_of_gpu_records
 from tests.support import Example
 
 
@@ -264,9 +261,6 @@ def test_bytes_moved_are_those_that_programs_touch(n):
 
 def test_the_page_shows_gpu_records_when_there_are_some():
     """With made-up records: the cell must run, and name device, date and ratio."""
-    cells = [cell.source for cell in jupytext.read(CHAPTER).cells if cell.cell_type == "code"]
-    (cell,) = [source for source in cells if 'measured("kernels")' in source]
-    ast.parse(cell)
     rows = [
         {"operation": operation, "direction": direction, "shape": {"b": 4, "h": 32, "t": 4096},
          "dtype": "bfloat16", "flops": 5 * 10**11, "bytes": 10**8,
@@ -275,19 +269,8 @@ def test_the_page_shows_gpu_records_when_there_are_some():
             ("attention", "forward", 2e-3), ("attention", "backward", None),
             ("softmax", "forward", 1e-3))
     ]  # fmt: skip
-    record = {"device": "Made-up GPU", "date": "2030-01-02", "copy_bandwidth": 4e12,
-              "matmul_rate": {"bfloat16": 8e14}, "rows": rows}  # fmt: skip
-    told = []
-    names = {"placed": placed, "say": told.append}
-    names["table"] = lambda *rows: told.append(markup.table(*rows))
-    for records in ([record], []):
-        told.clear()
-        exec(cell, names | {"measured": lambda _, r=records: r})
-        page = "\n".join(told)
-        if records:
-            assert "Made-up GPU, 2030-01-02" in page
-            assert "| b 4, h 32, t 4096 | bfloat16 | forward | 500 | 62% | 2.00 |" in page
-            assert "| backward | 500 | 62% | – |" in page
-            assert "softmax" not in page
-        else:
-            assert "No GPU has been measured yet" in page
+    page = told_of_gpu_records(CHAPTER, rows)
+    assert "Made-up GPU, 2030-01-02" in page
+    assert "| b 4, h 32, t 4096 | bfloat16 | forward | 500 | 62% | 2.00 |" in page
+    assert "| backward | 500 | 62% | – |" in page
+    assert "softmax" not in page

@@ -1,25 +1,22 @@
 """The equations of the chapter on scans, against loops, autograd and brute force."""
 
-import ast
 import heapq
 import itertools
 import math
 from pathlib import Path
 
-import jupytext
 import numpy as np
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from nnlib import markup
 from nnlib.kernels import linear_attention as attention
 from nnlib.kernels import linear_scan as module
 from nnlib.kernels._linear_attention_torch import chunked as chunked_products
 from nnlib.kernels.linear_scan import linear_scan, linear_scan_reference, linear_scan_triton
-from nnlib.kernels.placed import placed
 from nnlib.kernels.scans import blelloch, chunked, counted, hillis_steele, sequential, sklansky
 from nnlib.kernels.traffic import moved
+from tests.kernel_support import told_of_gpu_records
 from tests.support import Example
 
 
@@ -309,28 +306,14 @@ def products(form, *given):
 
 def test_the_page_shows_gpu_records_when_there_are_some():
     """With made-up records: the cell must run, and name device, date and share."""
-    cells = [cell.source for cell in jupytext.read(CHAPTER).cells if cell.cell_type == "code"]
-    (cell,) = [source for source in cells if 'measured("kernels")' in source]
-    ast.parse(cell)
     rows = [
         {"operation": operation, "direction": "forward", "shape": {"b": 4, "t": 4096},
          "dtype": "bfloat16", "flops": 10**9, "bytes": 2 * 10**9, "limit": "copy",
          "seconds": {"nnlib": 1e-3}}
         for operation in ("linear_scan", "linear_attention", "softmax")
     ]  # fmt: skip
-    record = {"device": "Made-up GPU", "date": "2030-01-02", "copy_bandwidth": 4e12,
-              "matmul_rate": {"bfloat16": 8e14}, "rows": rows}  # fmt: skip
-    told = []
-    names = {"placed": placed, "say": told.append}
-    names["table"] = lambda *rows: told.append(markup.table(*rows))
-    for records in ([record], []):
-        told.clear()
-        exec(cell, names | {"measured": lambda _, r=records: r})
-        page = "\n".join(told)
-        if records:
-            assert "Made-up GPU, 2030-01-02" in page
-            assert "| linear_scan | b 4, t 4096 | bfloat16 | forward | 1.000 | 50% |" in page
-            assert "linear_attention" in page
-            assert "softmax" not in page
-        else:
-            assert "No GPU has been measured yet" in page
+    page = told_of_gpu_records(CHAPTER, rows)
+    assert "Made-up GPU, 2030-01-02" in page
+    assert "| linear_scan | b 4, t 4096 | bfloat16 | forward | 1.000 | 50% |" in page
+    assert "linear_attention" in page
+    assert "softmax" not in page

@@ -1,6 +1,5 @@
 import ast
 
-import jupytext
 import numpy as np
 import pytest
 from matplotlib import pyplot as plt
@@ -9,7 +8,9 @@ from nnlib.kernels.placed import placed
 from nnlib.plot.roofline import places, roof
 from nnlib.plot.style import COLORS, subplots
 from pipeline import ROOT
+from tests.kernel_support import gpu_cell
 
+CHAPTER = ROOT / "chapters" / "kernels" / "roofline.md"
 RECORD = {  # made up
     "device": "Imaginary GPU",
     "date": "2000-01-01",
@@ -33,13 +34,6 @@ def test_measured_kernels_are_placed_by_the_roof_of_their_own_run():
     assert [p.seconds for p in placed(RECORD, "torch")] == [2.0, 4.0]
 
 
-def gpu_cell() -> str:
-    chapter = ROOT / "chapters" / "kernels" / "roofline.md"
-    cells = [cell.source for cell in jupytext.read(chapter).cells if cell.cell_type == "code"]
-    (cell,) = [source for source in cells if 'measured("kernels")' in source]
-    return cell
-
-
 @pytest.mark.parametrize("records", [[], [RECORD]], ids=["none measured", "one measured"])
 def test_the_chapter_shows_measured_gpus_and_says_when_there_are_none(records):
     told, shown = [], []
@@ -48,7 +42,7 @@ def test_the_chapter_shows_measured_gpus_and_says_when_there_are_none(records):
         "places": places, "subplots": subplots, "COLORS": COLORS, "np": np,
         "figure": lambda fig, name, *, caption, alt: shown.append((fig, caption)),
     }  # fmt: skip
-    exec(compile(ast.parse(gpu_cell()), "the chapter", "exec"), names)
+    exec(compile(ast.parse(gpu_cell(CHAPTER)), "the chapter", "exec"), names)
     if not records:
         assert told[0].startswith("**No GPU has been measured yet.**")
         assert not shown
