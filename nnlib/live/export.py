@@ -3,9 +3,10 @@
 import copy
 import io
 import logging
+import os
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 import numpy as np
@@ -140,14 +141,25 @@ def _proto(model: nn.Module, feed: Feed, count: int) -> Any:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Say nothing of operators that are not installed, nor of what will change in torch."""
-    before = logging.root.manager.disable
+    """Say nothing of operators that are not installed, nor of what will change in torch.
+
+    Where tracing fails, torch prints its graph, with paths of this machine, past `sys.stdout`.
+    """
+    before, screen = logging.root.manager.disable, os.dup(1)
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings(), torch.no_grad():
+        with (
+            open(os.devnull, "w") as nowhere,
+            redirect_stdout(nowhere),
+            warnings.catch_warnings(),
+            torch.no_grad(),
+        ):
+            os.dup2(nowhere.fileno(), 1)
             warnings.simplefilter("ignore")
             yield
     finally:
+        os.dup2(screen, 1)
+        os.close(screen)
         logging.disable(before)
 
 

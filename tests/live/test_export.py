@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from nnlib.live import export
 
@@ -38,6 +39,21 @@ def test_a_module_that_cannot_be_traced_takes_the_longer_way():
 
     content = export.exported(Untraceable(), [FEED])
     assert export.runs(content, (-FEED[0],))[0].tolist() == [[1.0, 2.0]]
+
+
+@pytest.mark.parametrize("untraced", [lambda x: F.rms_norm(x, (2,)), lambda x: x.mT])
+def test_the_longer_way_prints_nothing(untraced, capfd):
+    """Torch prints the graph that it could not trace, with the paths of its own files."""
+
+    class Untraceable(nn.Module):
+        def forward(self, x):
+            return untraced(x)
+
+    print("before")
+    content = export.exported(Untraceable(), [FEED])
+    print("after")
+    assert capfd.readouterr() == ("before\nafter\n", "")
+    assert export.runs(content, FEED)[0] == pytest.approx(untraced(FEED[0]).numpy(), abs=1e-6)
 
 
 def test_what_is_left_out_of_the_call_is_no_input():
