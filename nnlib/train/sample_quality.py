@@ -421,17 +421,21 @@ class Ruler:
         }
 
     def table(
-        self, models: Mapping[str, Float[Tensor, "n *d"]], levels: int = 17
+        self, models: Mapping[str, Float[Tensor, "n *d"] | Quality], levels: int = 17
     ) -> list[list[str | float]]:
         """Return rows for `nnlib.notebook.table` under `HEAD`: models, between the baselines.
 
         Args:
-            models: the samples of each, by name.
+            models: the samples of each, by name, or what this ruler has said of them.
             levels: as for `baselines`.
         """
         simple = self.baselines(levels)
         rows = {"real": simple.pop("real")}
-        rows |= {name: self(samples) for name, samples in models.items()} | simple
+        rows |= {
+            name: drawn if isinstance(drawn, Quality) else self(drawn)
+            for name, drawn in models.items()
+        }
+        rows |= simple
         return [
             [name, q.frechet, q.precision, q.coverage, q.nearest]
             for name, q in rows.items()

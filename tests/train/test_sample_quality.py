@@ -266,7 +266,9 @@ def test_only_the_first_samples_are_measured(data, ruler):
 
 
 def test_the_table_has_the_models_between_floor_and_baselines(ruler):
-    rows = ruler.table({"noise": torch.rand(1000, 64)})
+    noise = torch.rand(1000, 64)
+    rows = ruler.table({"noise": noise})
+    assert ruler.table({"noise": ruler(noise)}) == rows
     assert [row[0] for row in rows] == ["real", "noise", "full Gaussian", "independent pixels"]
     assert all(len(row) == len(sq.HEAD) for row in rows)
 
