@@ -472,7 +472,7 @@ def _pairs(state_size: int) -> int:
 class S4D(nn.Module):
     r"""A diagonal linear system for every feature: $K_k = 2\Re\sum_i C_i \bar A_i^k \bar B_i$.
 
-    The output is $K * x + D x$ (equation `s4-output`). Training applies the whole kernel at once by
+    The output is $K * x + D x$ (equation `s4-convolution`). Training applies the whole kernel at once by
     FFT (`forward`); generation keeps n numbers a feature and steps them (`step`); `loop` and `read`
     are the same function. The real parts are $-e^{a}$, so a system cannot become unstable, and
     $\Delta = e^{\delta}$ is learned for each feature (equations `s4-stable`, `s4-vandermonde`). B
@@ -572,7 +572,7 @@ class S4D(nn.Module):
         self._check(x, ("b", "t"))
         kernel = self.kernel(x.shape[1])  # half precision has no Fourier transform
         y = causal_convolution(x.to(kernel.dtype), kernel).to(x.dtype)
-        return y + self.D * x  # eq. s4-output
+        return y + self.D * x  # eq. s4-convolution
 
     def step(
         self, x: Float[Tensor, "b d"], state: Complex[Tensor, "b d n"] | None = None

@@ -402,7 +402,7 @@ def test_the_starts_are_those_of_the_paper():
     assert (diagonal_start(64, "random").real < 0).all()
 
 
-@pytest.mark.equation("s4-diagonal-zoh", "s4-vandermonde", "s4-stable", "s4-output")
+@pytest.mark.equation("s4-diagonal-zoh", "s4-vandermonde", "s4-stable", "s4-convolution")
 @pytest.mark.parametrize("init", INITS)
 @pytest.mark.parametrize("method", ["zoh", "bilinear"])
 def test_the_diagonal_kernel_is_that_of_dense_matrices(init, method):
