@@ -472,9 +472,9 @@ def _pairs(state_size: int) -> int:
 class S4D(nn.Module):
     r"""A diagonal linear system for every feature: $K_k = 2\Re\sum_i C_i \bar A_i^k \bar B_i$.
 
-    The output is $K * x + D x$ (equation `s4-convolution`). Training applies the whole kernel at once by
-    FFT (`forward`); generation keeps n numbers a feature and steps them (`step`); `loop` and `read`
-    are the same function. The real parts are $-e^{a}$, so a system cannot become unstable, and
+    The output is $K * x + D x$ (equation `s4-convolution`). Training applies the whole kernel at
+    once by FFT (`forward`); generation keeps n numbers a feature and steps them (`step`); `loop`
+    and `read` are the same function. The real parts are $-e^{a}$, so a system cannot become unstable, and
     $\Delta = e^{\delta}$ is learned for each feature (equations `s4-stable`, `s4-vandermonde`). B
     is 1: only its product with C matters.
 
