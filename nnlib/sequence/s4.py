@@ -474,9 +474,9 @@ class S4D(nn.Module):
 
     The output is $K * x + D x$ (equation `s4-convolution`). Training applies the whole kernel at
     once by FFT (`forward`); generation keeps n numbers a feature and steps them (`step`); `loop`
-    and `read` are the same function. The real parts are $-e^{a}$, so a system cannot become unstable, and
-    $\Delta = e^{\delta}$ is learned for each feature (equations `s4-stable`, `s4-vandermonde`). B
-    is 1: only its product with C matters.
+    and `read` are the same function. The real parts are $-e^{a}$, so a system cannot become
+    unstable, and $\Delta = e^{\delta}$ is learned for each feature (equations `s4-stable`,
+    `s4-vandermonde`). B is 1: only its product with C matters.
 
     Args:
         hidden_size: features d, ≥ 1.
