@@ -44,6 +44,13 @@ def delta_update(S: Tensor, k: Tensor, v: Tensor, beta: Tensor) -> Tensor:
     return S + written  # eq. mamba-family
 
 
+def gated_delta_update(
+    S: Tensor, k: Tensor, v: Tensor, alpha: Tensor, beta: Tensor
+) -> Tensor:
+    """Fade all by a number that the token sets, then write as `delta_update`: Yang et al. 2025."""
+    return delta_update(alpha[..., None, None] * S, k, v, beta)  # eq. mamba-family
+
+
 def rwkv7_update(
     S: Tensor, k: Tensor, v: Tensor, keep: Tensor, removal: Tensor, rate: Tensor
 ) -> Tensor:

@@ -29,6 +29,7 @@ from nnlib.blocks.sampling import write_on
 from nnlib.sequence import _mamba_hugging_face as theirs
 from nnlib.sequence._mamba_family import (
     delta_update,
+    gated_delta_update,
     gla_update,
     linear_attention_update,
     mlstm_update,
@@ -58,6 +59,7 @@ __all__ = [
     "MambaState",
     "ShortConv",
     "delta_update",
+    "gated_delta_update",
     "gla_update",
     "linear_attention_update",
     "mlstm_update",

@@ -342,7 +342,9 @@ def test_every_update_is_a_transition_of_the_state_and_a_written_pair():
     same(got, half * S + third * pair)
     same(z, half * rate + third * k)
     same(mamba.ssd_update(S, k, v, half.log()), half * S + pair)
-    same(mamba.delta_update(S, k, v, half), (eye - half * torch.outer(k, k)) @ S + half * pair)
+    replaced = (eye - half * torch.outer(k, k)) @ S
+    same(mamba.delta_update(S, k, v, half), replaced + half * pair)
+    same(mamba.gated_delta_update(S, k, v, third, half), third * replaced + half * pair)
     G = torch.diag(keep) - torch.outer(rate * removal, removal)
     same(mamba.rwkv7_update(S, k, v, keep, removal, rate), G @ S + pair)
 
