@@ -405,6 +405,11 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         idea="Text cut into frequent pieces, learned by merging pairs.",
         year=2016, people="Sennrich, Haddow and Birch", ancestors=("seq2seq",),
         source="sennrich2016neural",
+        module="nnlib.language.tokenization", cls="BPETokenizer",
+        parameters="v - 256 merges, found by counting; the table of vectors, v d, belongs to the "
+        "model",
+        train_cost="one pass over the distinct pieces; then, for each merge, the pieces it is in",
+        use_cost="O(n log n) for a piece of n bytes; known pieces are looked up",
         requires=("gpt",),
     ),
     Architecture(

@@ -52,7 +52,7 @@ def subject(row: catalog.Architecture) -> Subject:
 
 
 def kind(row: catalog.Architecture) -> str:
-    """Tell a module, an optimizer, a function and any other class apart."""
+    """Tell a module, an optimizer, a tokenizer, a function and any other class apart."""
     try:
         thing = catalog.load(row.name)
     except (ImportError, AttributeError):
@@ -61,7 +61,9 @@ def kind(row: catalog.Architecture) -> str:
         return "function"
     if issubclass(thing, nn.Module):
         return "module"
-    return "optimizer" if issubclass(thing, torch.optim.Optimizer) else "class"
+    if issubclass(thing, torch.optim.Optimizer):
+        return "optimizer"
+    return "tokenizer" if hasattr(thing, "encode") and hasattr(thing, "decode") else "class"
 
 
 def mapped(change: Callable[[Tensor], Tensor], value: Any) -> Any:

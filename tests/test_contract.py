@@ -74,7 +74,8 @@ def evaluating(it, **how):
 def test_every_row_meets_every_check_of_its_kind():
     """Nothing is left out silently: each check has a case for each row that it is about."""
     rows = {row.name: kind(row) for row in catalog.written()}
-    strange = {name: k for name, k in rows.items() if k not in ("module", "function", "optimizer")}
+    kinds = ("module", "function", "optimizer", "tokenizer")
+    strange = {name: k for name, k in rows.items() if k not in kinds}
     assert not strange, f"no check is about {strange}"
     for name, kinds in NEEDS.items():
         (mark,) = (m for m in globals()[name].pytestmark if m.name == "parametrize")
@@ -91,13 +92,23 @@ def test_exemptions_are_of_checks_and_rows_that_exist():
 
 
 # ----------------------------------------------------------------------------------------- answers
-@holds_for("module", "function", "optimizer")
+@holds_for("module", "function", "optimizer", "tokenizer")
 def test_loads_and_documents_itself(row):
     thing = catalog.load(row.name)
     assert thing.__module__ == row.module
     told = inspect.getdoc(thing) or ""
     missing = [part for part in (">>>", "Source:") if part not in told]
     assert not missing, f"the docstring of {row.module}.{row.cls} lacks {' and '.join(missing)}"
+
+
+@holds_for("tokenizer")
+def test_text_comes_back_from_numbers_within_the_vocabulary(row):
+    it = subject(row)
+    tokenizer = it.build()
+    for text in it.example.inputs:
+        ids = tokenizer.encode(text)
+        assert ids == tokenizer.encode(text) and all(0 <= at < len(tokenizer) for at in ids)
+        assert tokenizer.decode(ids) == text
 
 
 @holds_for("module", "function")

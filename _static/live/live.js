@@ -91,6 +91,17 @@ self.nnLive ??= (() => {
       `<span>${safe(label)}: ${number(low)} to ${number(high)}</span>`;
   }
 
+  const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
+  /** Return a token's letters, or its bytes where they are no whole letters. */
+  function spelled(token) {
+    try {
+      return [...decoder.decode(Uint8Array.from(token))].map(visible).join("");
+    } catch {
+      return `‹${token.map((byte) => byte.toString(16).padStart(2, "0")).join(" ")}›`;
+    }
+  }
+
   // ---------------------------------------------------------------- outputs
 
   const outputs = {
@@ -143,6 +154,16 @@ self.nnLive ??= (() => {
         place.innerHTML = heat((y, x) => tensor.data[y * width + x],
           [...(context.made ?? "")], [...context.given], context.most);
         return "";
+      },
+    }),
+    pieces: (place, config) => ({
+      show(_, context) {
+        const tokens = context.cuts[config.of];
+        const size = tokens.reduce((sum, token) => sum + token.length, 0) / tokens.length;
+        const told = `${some(tokens.length, "token")}, ${size.toFixed(1)} bytes each`;
+        place.innerHTML = `<p>${tokens.map((token) => `<b>${safe(spelled(token))}</b>`).join("")}` +
+          `</p><small>${told}</small>`;
+        return `${config.label}: ${some(tokens.length, "token")}`;
       },
     }),
     curve: (place, config) => ({
@@ -403,6 +424,12 @@ self.nnLive ??= (() => {
           if (config.case === "lower") text = text.toLowerCase();
           for (const [typed, known] of config.replaced) text = text.replaceAll(typed, known);
           const all = [...text], notes = [];
+          if (config.letters === null) {
+            if (all.length < config.least) return { error: words.nothing };
+            const kept = config.keep === "first" ? all.slice(0, config.length) : all.slice(-config.length);
+            const note = all.length > config.length ? filled(words[config.keep], { length: config.length }) : "";
+            return { feed: [], given: kept.join(""), note };
+          }
           const unknown = [...new Set(all.filter((letter) => !number.has(letter)))].sort();
           if (unknown.length)
             notes.push(filled(words.unknown,
@@ -757,6 +784,44 @@ self.nnLive ??= (() => {
       go.addEventListener("click", () => (go.hasAttribute("data-running") ? halt() : run.go()));
       one.addEventListener("click", () => { halt(); step(); });
       return { changed() {}, begin() { form.say("The model is here: damage the picture, press Run."); } };
+    },
+
+    cuts: (config, form) => {
+      const encoder = new TextEncoder();
+      const rules = config.vocabularies.map(({ pattern, merges }) => {
+        const tokens = Array.from({ length: 256 }, (_, byte) => [byte]);
+        const number = new Map(tokens.map((token, at) => [String(token), at]));
+        const ranks = new Map();
+        for (let at = 0; at < merges.length; at += 2) {
+          const token = [...tokens[merges[at]], ...tokens[merges[at + 1]]];
+          const known = number.get(String(token)) ?? tokens.push(token) - 1;
+          number.set(String(token), known);
+          ranks.set(`${merges[at]} ${merges[at + 1]}`, [at, known]);
+        }
+        return { pattern: new RegExp(pattern, "gu"), tokens, ranks };
+      });
+      /** Merge the pair that was learned first, wherever it stands, until none is left. */
+      function merged(piece, { tokens, ranks }) {
+        const ids = [...encoder.encode(piece)];
+        for (;;) {
+          let best = null, place = -1;
+          for (let at = 0; at + 1 < ids.length; at++) {
+            const found = ranks.get(`${ids[at]} ${ids[at + 1]}`);
+            if (found && (!best || found[0] < best[0])) [best, place] = [found, at];
+          }
+          if (!best) return ids.map((id) => tokens[id]);
+          ids.splice(place, 2, best[1]);
+        }
+      }
+      const answer = () => {
+        const reading = form.given.read();
+        if (reading.error) return form.refuse(reading.error);
+        const text = reading.given.toWellFormed?.() ?? reading.given;
+        const cuts = rules.map((rule) =>
+          (text.match(rule.pattern) ?? []).flatMap((piece) => merged(piece, rule)));
+        form.show([], { ...reading, cuts });
+      };
+      return { changed: answer, begin: answer };
     },
 
     corrects: (config, form) => {

@@ -73,12 +73,7 @@ def language_names(
 @functools.cache
 def _named(code: str) -> dict[str, str]:
     """Return thing -> name in a language, in lower case and composed letters."""
-    try:
-        locale = Locale.parse(code)
-    except Exception as error:
-        raise ValueError(
-            f"languages holds {code!r}, which CLDR does not know"
-        ) from error
+    locale = _locale(code)
     tables = {"t": locale.territories, "l": locale.languages, "c": locale.currencies}
     return {
         f"{kind}:{key}": unicodedata.normalize("NFC", name.lower())
@@ -86,3 +81,64 @@ def _named(code: str) -> dict[str, str]:
         for key, name in table.items()
         if len(name) > 3 and not any(letter.isdigit() for letter in name)
     }
+
+
+def _locale(code: str) -> Locale:
+    try:
+        return Locale.parse(code)
+    except Exception as error:
+        raise ValueError(
+            f"languages holds {code!r}, which CLDR does not know"
+        ) from error
+
+
+WRITTEN = (
+    "en", "de", "fr", "es", "pl", "fi", "tr", "vi", "el", "ru", "he", "ar", "hi", "bn", "ta",
+    "th", "my", "ka", "am", "ko", "ja", "zh",
+)  # fmt: skip
+"""Languages of many scripts, which all have names for the countries."""
+
+
+@functools.cache
+def country_names(
+    languages: tuple[str, ...] = WRITTEN,
+) -> dict[str, dict[str, str]]:
+    """Return, for each language, country → its name there: the same things in other words.
+
+    Only countries that all of these languages name are given, as ISO's two letters have them.
+
+    Source: Unicode CLDR through babel, Unicode licence.
+
+    Args:
+        languages: codes that CLDR knows, one or more.
+
+    Example:
+        >>> names = country_names(("en", "de"))
+        >>> names["en"]["JP"], names["de"]["FR"]
+        ('Japan', 'Frankreich')
+    """
+    if not languages:
+        raise ValueError("languages must hold a code or more, got ()")
+    named = {code: _locale(code).territories for code in languages}
+    every = set.intersection(*(set(names) for names in named.values()))
+    kept = sorted(code for code in every if code.isalpha() and code != "ZZ")
+    return {
+        language: {
+            code: unicodedata.normalize("NFC", names[code])
+            for code in kept
+        }
+        for language, names in named.items()
+    }
+
+
+def language_name(code: str) -> str:
+    """Return the English name of a language.
+
+    Args:
+        code: that CLDR knows.
+
+    Example:
+        >>> language_name("my")
+        'Burmese'
+    """
+    return Locale.parse("en").languages[str(_locale(code))]

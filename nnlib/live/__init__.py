@@ -4,9 +4,10 @@
 
 * inputs: `DrawingPad`, `TextField`, `Sliders`, `Plane`, `Point`,
   `Damage`;
-* outputs: `Bars`, `Text`, `Picture`, `HeatMap`, `Curve`;
+* outputs: `Bars`, `Text`, `Picture`, `HeatMap`, `Curve`, `Pieces`;
 * how the model is run: `Once`, `Writes` (one letter after the other), `Translates`, `Repeats` (its
-  answer is its next input), `Corrects` (a learning rule, which runs in the page itself).
+  answer is its next input), `Corrects` (a learning rule) and `Cuts` (tokenizers), which run in the
+  page itself.
 
 In a notebook the same call shows a form of ipywidgets around the module itself.
 """
@@ -17,19 +18,21 @@ from nnlib.live.inputs.plane import Plane
 from nnlib.live.inputs.point import Point
 from nnlib.live.inputs.sliders import Sliders
 from nnlib.live.inputs.text_field import TextField
-from nnlib.live.outputs import Bars, Curve, HeatMap, Picture, Text
-from nnlib.live.runs import Corrects, Once, Repeats, Translates, Writes
+from nnlib.live.outputs import Bars, Curve, HeatMap, Picture, Pieces, Text
+from nnlib.live.runs import Corrects, Cuts, Once, Repeats, Translates, Writes
 from nnlib.live.show import live
 
 __all__ = [
     "Bars",
     "Corrects",
     "Curve",
+    "Cuts",
     "Damage",
     "DrawingPad",
     "HeatMap",
     "Once",
     "Picture",
+    "Pieces",
     "Plane",
     "Point",
     "Repeats",

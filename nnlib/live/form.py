@@ -19,6 +19,7 @@ STYLE = """<style>
 .nn-form svg{height:auto;max-width:24em;width:100%}
 .nn-form .nn-heat svg{max-width:none;width:auto}
 .nn-form mark{background:#f4d9e3}
+.nn-form .nn-pieces b{border:1px solid #999;margin:1px}
 .nn-form .nn-plane svg circle,.nn-form .nn-plane svg rect{fill:#4477aa}
 .nn-form .nn-plane svg .nn-reach{fill:none}
 .nn-form path,.nn-form polyline{stroke:currentColor}

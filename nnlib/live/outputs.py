@@ -214,6 +214,34 @@ class Curve(Shown):
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Pieces(Shown):
+    """The tokens of a text, one beside the other, and how many they are; see `Cuts`.
+
+    `of` is the number of the vocabulary.
+
+    Example:
+        >>> "2 tokens, 2.5 bytes each" in Pieces().body([], {"cuts": [[b"go", b" on"]]})
+        True
+    """
+
+    kind = "pieces"
+
+    def body(self, outputs: Outputs, context: Context) -> str:
+        """Return the tokens; one that is no whole letter shows its bytes."""
+        tokens = context["cuts"][self.of]
+        size = sum(map(len, tokens)) / len(tokens)
+        shown = "".join(f"<b>{html.escape(_shown(token))}</b>" for token in tokens)
+        return f"<p>{shown}</p><small>{len(tokens)} tokens, {size:.1f} bytes each</small>"
+
+
+def _shown(token: bytes) -> str:
+    try:
+        return "".join(drawing.visible(letter) for letter in token.decode())
+    except UnicodeDecodeError:
+        return "‹" + token.hex(" ") + "›"
+
+
 def best(values: Tensor, context: Context, temperature: float, generator: Any) -> int:
     """Return a number drawn from the row of logits that is asked for; the largest at 0."""
     row = shares(values, context, softmax=False)

@@ -4,7 +4,7 @@ Each of these runs a torch module for a notebook and for the recorded example; `
 the same in the page with the module's file. `Corrects` has no module: its rule stands in the page.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -257,3 +257,57 @@ class Corrects:
             '<button type="button" data-do="step">One correction</button>'
             '<button type="button" data-do="again">From the start</button></div>'
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cuts:
+    """A text cut into tokens by the merges of several vocabularies; no module is run.
+
+    Attributes:
+        tokenizers: name → what has `merges` (pairs of tokens as bytes, in order), the `pattern` that
+            cuts text into pieces, and `tokens(text)`.
+    """
+
+    tokenizers: Mapping[str, Any]
+    kind = "cuts"
+
+    def config(self) -> dict[str, Any]:
+        """Return the merges as numbers of tokens: bytes first, then what each merge made."""
+        return {
+            "kind": self.kind,
+            "vocabularies": [
+                {"pattern": _for_a_browser(each.pattern), "merges": _as_numbers(each.merges)}
+                for each in self.tokenizers.values()
+            ],
+        }
+
+    def answer(self, model: None, given: Given, value: Any, **_: Any) -> Answer:
+        """Return the tokens of a text in each vocabulary."""
+        _, context = given.read(value)
+        cuts = [each.tokens(context["given"]) for each in self.tokenizers.values()]
+        return Answer((), context | {"cuts": cuts})
+
+    def buttons(self) -> str:
+        """Return the markup of its own controls."""
+        return ""
+
+
+_WHITE = "\\t-\\r \\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000"
+
+
+def _for_a_browser(pattern: str) -> str:
+    """Return a pattern in which white space is Unicode's, as other engines have it."""
+    for name, meant in (("[^\\s", f"[^{_WHITE}"), ("\\s", f"[{_WHITE}]"),
+                        ("\\S", f"[^{_WHITE}]")):  # fmt: skip
+        pattern = pattern.replace(name, meant)
+    return pattern
+
+
+def _as_numbers(merges: Sequence[tuple[bytes, bytes]]) -> list[int]:
+    """Return two numbers for each merge."""
+    number = {bytes([byte]): byte for byte in range(256)}
+    found = []
+    for left, right in merges:
+        found += [number[left], number[right]]
+        number.setdefault(left + right, len(number))
+    return found

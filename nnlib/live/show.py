@@ -15,7 +15,7 @@ from nnlib.live import form
 from nnlib.live.export import answers, exported
 from nnlib.live.inputs.given import Given
 from nnlib.live.outputs import Shown
-from nnlib.live.runs import Answer, Corrects, Once
+from nnlib.live.runs import Answer, Corrects, Cuts, Once
 from nnlib.markup import prose
 
 with extra("notebook"):
@@ -50,7 +50,7 @@ def live(
     around the module itself.
 
     Args:
-        model: the module; None where the rule stands in the page (`Corrects`).
+        model: the module; None where the rule stands in the page (`Corrects`, `Cuts`).
         given: the input, such as `DrawingPad` or `TextField`.
         *shown: the outputs, such as `Bars` or `Text`.
         name: its stable name, unique in the chapter: letters, digits and hyphens.
@@ -69,9 +69,9 @@ def live(
             f"name={name!r} must be of lower-case letters, digits, hyphens"
         )
     run = run or Once()
-    ruled = isinstance(run, Corrects)
+    ruled = isinstance(run, Corrects | Cuts)
     if ruled != (model is None):
-        raise ValueError("model must be None with Corrects, and a module otherwise")
+        raise ValueError("model must be None with Corrects or Cuts, a module otherwise")
     if not ruled and len(records) < 10:
         raise ValueError(f"records holds {len(records)} inputs, it takes 10 or more")
     model = None if model is None else copy.deepcopy(model).cpu().eval()

@@ -13,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from nnlib.data.text import python_reference
 from nnlib.language import _patterns, tokenization
@@ -726,3 +727,15 @@ def test_bits_a_byte_do_not_depend_on_how_a_text_is_cut():
     mean = sum(losses) / len(losses)
     assert len(losses) < len(text)
     assert mean * len(losses) / (len(text.encode()) * math.log(2)) == pytest.approx(by_bytes)
+
+
+@pytest.mark.equation("tokenization-cost")
+def test_the_work_of_a_byte_is_that_of_the_products_that_torch_counts():
+    """Blocks of square layers, then the scores of all rows; a token has ρ bytes."""
+    vocab_size, width, layers, tokens, rate = 50, 16, 3, 8, 2.5
+    blocks = torch.nn.Sequential(*(torch.nn.Linear(width, width) for _ in range(layers)))
+    weights = layers * width * width
+    with FlopCounterMode(display=False) as counter:
+        blocks(torch.randn(tokens, width)) @ torch.randn(vocab_size, width).T
+    per_byte = counter.get_total_flops() / (tokens * rate)
+    assert per_byte == pytest.approx((2 * weights + 2 * vocab_size * width) / rate)

@@ -25,7 +25,8 @@ class TextField(Given):
     """A line of text in the letters that a model knows.
 
     Attributes:
-        letters: the letter of each number; "" for numbers that nobody types.
+        letters: the letter of each number, "" for numbers that nobody types; None takes any text,
+            and gives no numbers.
         length: the longest text that it reads.
         pad: the number that fills a shorter text up to `length`; nothing is filled up if None.
         keep: which letters of a longer text count, the "first" or the "last".
@@ -42,7 +43,7 @@ class TextField(Given):
         ((tensor([[1, 2, 2, 1]]),), {'given': 'abba', ...
     """
 
-    letters: Sequence[str]
+    letters: Sequence[str] | None
     length: int
     pad: int | None = None
     keep: str = "first"
@@ -61,7 +62,7 @@ class TextField(Given):
     def config(self) -> dict[str, Any]:
         """Return what the page's script needs to know."""
         own = {
-            "letters": list(self.letters),
+            "letters": None if self.letters is None else list(self.letters),
             "length": self.length,
             "pad": self.pad,
             "keep": self.keep,
@@ -92,6 +93,8 @@ class TextField(Given):
         text = getattr(text, self.case)() if self.case else text
         for typed, known_as in self.replaced.items():
             text = text.replace(typed, known_as)
+        if self.letters is None:
+            return self._any(text)
         number = {letter: at for at, letter in enumerate(self.letters) if letter}
         unknown = sorted({letter for letter in text if letter not in number})
         notes = []
@@ -124,6 +127,16 @@ class TextField(Given):
             "note": " ".join(notes),
         }
         return (torch.tensor([ids]),), context
+
+    def _any(self, text: str) -> tuple[Feed, Context]:
+        """Return what was typed, as it stands."""
+        note = ""
+        if len(text) > self.length:
+            note = WORDS[self.keep].format(length=self.length)
+            text = text[: self.length] if self.keep == "first" else text[-self.length :]
+        if len(text) < self.least:
+            raise NotGiven(WORDS["nothing"])
+        return (), {"given": text, "note": note}
 
     def body(self, value: Any) -> str:
         """Return the field, with the choice of what stands before the text."""
