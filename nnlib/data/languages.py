@@ -123,10 +123,7 @@ def country_names(
     every = set.intersection(*(set(names) for names in named.values()))
     kept = sorted(code for code in every if code.isalpha() and code != "ZZ")
     return {
-        language: {
-            code: unicodedata.normalize("NFC", names[code])
-            for code in kept
-        }
+        language: {code: unicodedata.normalize("NFC", names[code]) for code in kept}
         for language, names in named.items()
     }
 

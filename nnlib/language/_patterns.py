@@ -11,9 +11,7 @@ import re
 import sys
 import unicodedata
 
-GPT2 = (
-    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-)
+GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 """GPT-2's rule: ends of English contractions, then runs of letters, of digits, of other signs, each
 with the space before it, and then white space."""
 
@@ -99,7 +97,9 @@ def _listed(name: str) -> str:
 def _runs(letters: int) -> list[tuple[str, int, int]]:
     """Return runs of code points with the same first letters of their category."""
     found, first = [], 0
-    names = (unicodedata.category(chr(at))[:letters] for at in range(sys.maxunicode + 1))
+    names = (
+        unicodedata.category(chr(at))[:letters] for at in range(sys.maxunicode + 1)
+    )
     for category, run in itertools.groupby(names):
         last = first + sum(1 for _ in run)
         found.append((category, first, last - 1))

@@ -160,7 +160,9 @@ def _part(content: dict[str, Any], name: str, kind: type, of: str = "") -> Any:
     return value
 
 
-def _only(content: Mapping[str, Any], of: str, name: str, wanted: tuple[Any, ...]) -> None:
+def _only(
+    content: Mapping[str, Any], of: str, name: str, wanted: tuple[Any, ...]
+) -> None:
     if content.get(name) not in wanted:
         raise _unsupported(f"{of}.{name}={content.get(name)!r}")
 

@@ -238,9 +238,19 @@ class BPETokenizer:
                 found += self._encode_plain(part, dropout, generator)
         return found
 
-    def tokens(self, text: str | bytes, special: str | Collection[str] = ()) -> list[bytes]:
+    def tokens(
+        self, text: str | bytes, special: str | Collection[str] = ()
+    ) -> list[bytes]:
         """Return the bytes of a text's tokens; arguments as for `encode`."""
         return [self._bytes[number] for number in self.encode(text, special)]
+
+    def pieces(self, text: str | bytes) -> list[str]:
+        """Return the pieces that a text is cut into before any merge, in order.
+
+        Args:
+            text: a string, or bytes.
+        """
+        return _pieces(self._pattern, _as_string(text))
 
     def decode_bytes(self, ids: Iterable[int] | Int[Tensor, " n"]) -> bytes:
         """Return the bytes that tokens stand for, joined.
@@ -287,7 +297,7 @@ class BPETokenizer:
     ) -> list[int]:
         """Return the tokens of text in which nothing is special."""
         if self.normalization:
-            text = unicodedata.normalize(self.normalization, text)  # type: ignore[arg-type]
+            text = unicodedata.normalize(self.normalization, text)
         if self.prefix_space and text and text[0] != " ":
             text = " " + text
         found: list[int] = []
@@ -323,9 +333,7 @@ class BPETokenizer:
             if dropout:
                 luck = torch.rand(len(possible), generator=generator).tolist()
                 possible = [
-                    each
-                    for each, x in zip(possible, luck, strict=True)
-                    if x >= dropout
+                    each for each, x in zip(possible, luck, strict=True) if x >= dropout
                 ]
             if not possible:
                 break
@@ -424,7 +432,9 @@ class _Pairs:
         for at in self.places.pop(pair):
             piece, n = self.pieces[at], self.weights[at]
             merged = _replaced(piece, pair, new)
-            times = len(piece) - len(merged)  # 0 where an earlier merge took one of them
+            times = len(piece) - len(
+                merged
+            )  # 0 where an earlier merge took one of them
             for symbol, by in ((pair[0], -times), (pair[1], -times), (new, times)):
                 self.singles[symbol] += n * by
             self.total -= n * times
@@ -651,7 +661,8 @@ class UnigramTokenizer:
         seeds = {piece: n * len(piece) for piece, n in found.items() if n > 1}
         room = max(start * vocab_size - len(letters), 0)
         best = sorted(seeds, key=lambda piece: (-seeds[piece], piece))[:room]
-        counts = dict(letters) | {piece: float(found[piece]) for piece in best}
+        counts: dict[str, float] = dict(letters)
+        counts |= {piece: float(found[piece]) for piece in best}
         wanted = vocab_size - 1
         while True:
             for _ in range(rounds):
@@ -659,9 +670,9 @@ class UnigramTokenizer:
                 expected = model._expected(words)  # eq. tokenization-em
                 # a letter stays, however rarely it stands alone
                 counts = {
-                    piece: max(n, 1e-3 if piece in letters else 0.0)
+                    piece: max(often, 1e-3 if piece in letters else 0.0)
                     for piece in counts
-                    if (n := expected.get(piece, 0.0)) >= 0.5 or piece in letters
+                    if (often := expected.get(piece, 0.0)) >= 0.5 or piece in letters
                 }
             if len(counts) <= wanted:
                 break
@@ -682,7 +693,9 @@ class UnigramTokenizer:
 
     def tokens(self, text: str) -> list[str]:
         """Return the pieces of a text; letters that no piece has stay as they are, joined."""
-        return [piece for word in _spaced(_as_string(text)) for piece in self._best(word)]
+        return [
+            piece for word in _spaced(_as_string(text)) for piece in self._best(word)
+        ]
 
     def encode(self, text: str) -> list[int]:
         """Return the numbers of a text's pieces."""
@@ -854,7 +867,9 @@ def _vocabulary(
 ) -> dict[bytes, int]:
     """Return token → number, and refuse what could not spell every text, or not be merged."""
     letters = [bytes([byte]) for byte in range(256)]
-    found = dict(given) if given is not None else {b: at for at, b in enumerate(letters)}
+    found = (
+        dict(given) if given is not None else {b: at for at, b in enumerate(letters)}
+    )
     if lost := [letter for letter in letters if letter not in found]:
         raise ValueError(
             f"vocabulary lacks {len(lost)} of the 256 bytes, such as {lost[0]!r}, so that "
@@ -917,7 +932,9 @@ def _numbered(vocabulary: Sequence[str] | Mapping[str, int]) -> dict[str, int]:
     return found
 
 
-def _looked_up(texts: Mapping[int, str], ids: Iterable[int] | Int[Tensor, " n"]) -> list[str]:
+def _looked_up(
+    texts: Mapping[int, str], ids: Iterable[int] | Int[Tensor, " n"]
+) -> list[str]:
     found = []
     for at, number in enumerate(ids):
         if int(number) not in texts:

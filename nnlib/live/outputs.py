@@ -232,7 +232,9 @@ class Pieces(Shown):
         tokens = context["cuts"][self.of]
         size = sum(map(len, tokens)) / len(tokens)
         shown = "".join(f"<b>{html.escape(_shown(token))}</b>" for token in tokens)
-        return f"<p>{shown}</p><small>{len(tokens)} tokens, {size:.1f} bytes each</small>"
+        return (
+            f"<p>{shown}</p><small>{len(tokens)} tokens, {size:.1f} bytes each</small>"
+        )
 
 
 def _shown(token: bytes) -> str:

@@ -264,8 +264,8 @@ class Cuts:
     """A text cut into tokens by the merges of several vocabularies; no module is run.
 
     Attributes:
-        tokenizers: name → what has `merges` (pairs of tokens as bytes, in order), the `pattern` that
-            cuts text into pieces, and `tokens(text)`.
+        tokenizers: name → what has `merges` (pairs of tokens as bytes, in order), the `pattern`
+            that cuts text into pieces, and `tokens(text)`.
     """
 
     tokenizers: Mapping[str, Any]
@@ -276,14 +276,17 @@ class Cuts:
         return {
             "kind": self.kind,
             "vocabularies": [
-                {"pattern": _for_a_browser(each.pattern), "merges": _as_numbers(each.merges)}
+                {
+                    "pattern": _for_a_browser(each.pattern),
+                    "merges": _as_numbers(each.merges),
+                }
                 for each in self.tokenizers.values()
             ],
         }
 
     def answer(self, model: None, given: Given, value: Any, **_: Any) -> Answer:
         """Return the tokens of a text in each vocabulary."""
-        _, context = given.read(value)
+        context = given.read(value)[1]
         cuts = [each.tokens(context["given"]) for each in self.tokenizers.values()]
         return Answer((), context | {"cuts": cuts})
 

@@ -31,6 +31,7 @@ UNNUMBERED: dict[str, set[str]] = {
         "gallica.bnf.fr",
         "mi.mathnet.ru",
         "www.complex-systems.com",
+        "www.derczynski.com",  # a copy: the magazine is no more, and left no archive
     },
     "report": set(),
     "thesis": set(),

@@ -152,7 +152,7 @@ def test_a_long_piece_is_merged_as_the_readable_loop_and_as_theirs(trained, thei
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(*[st.integers(0, 20)] * 2), max_size=20), st.text("abcd", max_size=70))
 def test_the_heap_merges_as_the_loop_whatever_the_merges(pairs, string):
-    """Also merges in an order that no training gives: later ones that make earlier ones possible."""
+    """Also in an order that no training gives: later merges that make earlier ones possible."""
     tokens = [b"a", b"b", b"c", b"d"]
     merges = []
     for left, right in pairs:
@@ -184,7 +184,7 @@ def test_gpt2s_pattern_cuts_every_kind_of_character_as_theirs():
         assert [string[a:b] for a, b in spans] == ours.findall(string), ascii(c)
 
 
-# ------------------------------------------------------------------------ round trip, special tokens
+# ---------------------------------------------------------------------- round trip, special tokens
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=60))
 def test_any_bytes_come_back(trained, data):
@@ -243,7 +243,8 @@ def recounted(text, merges, pattern=GPT2_PATTERN):
 def test_each_merge_is_the_most_frequent_pair_counted_anew(text):
     ours = BPETokenizer.train(text[:30_000], 456)
     assert len(ours.merges) == 200
-    for merge, counts in zip(ours.merges, recounted(text[:30_000], ours.merges)):
+    counted = list(recounted(text[:30_000], ours.merges))
+    for merge, counts in zip(ours.merges, counted[:-1], strict=True):
         most = max(counts.values())
         first = min(
             (pair for pair, n in counts.items() if n == most),
@@ -257,7 +258,7 @@ def test_each_merge_is_the_most_frequent_pair_counted_anew(text):
 def test_training_on_repeated_letters_counts_as_anew(string, size):
     ours = BPETokenizer.train(string, 256 + size)
     counted = list(recounted(string, ours.merges))
-    for merge, counts in zip(ours.merges, counted):
+    for merge, counts in zip(ours.merges, counted[:-1], strict=True):
         assert counts[merge] == max(counts.values())
     if len(ours) < 256 + size:
         assert not counted[-1], "it stopped although there was something to merge"
@@ -275,9 +276,12 @@ def test_hugging_faces_trainer_takes_pairs_of_the_same_counts(text):
     ours = BPETokenizer.train(part, 356).merges
     for merges in (wanted, ours):
         assert len(merges) == 100
-    at_theirs = [c[m] for c, m in zip(recounted(part, wanted), wanted)]
-    at_ours = [c[m] for c, m in zip(recounted(part, ours), ours)]
-    assert at_theirs == at_ours
+
+    def counts_of(merges):
+        counted = list(recounted(part, merges))[:-1]
+        return [counts[merge] for counts, merge in zip(counted, merges, strict=True)]
+
+    assert counts_of(wanted) == counts_of(ours)
     assert len(set(wanted) & set(ours)) > 90
 
 
@@ -439,7 +443,7 @@ def test_a_file_that_is_none_is_refused(tmp_path):
         (lambda: BPETokenizer.train("ab", 255), "vocab_size=255 must be an integer ≥ 256"),
         (lambda: BPETokenizer.train("ab", 256, [END]), "vocab_size=256 must be an integer ≥ 257"),
         (lambda: BPETokenizer.train("ab", 300, min_count=0), "min_count=0"),
-        (lambda: BPETokenizer([(b"th", b"e")]), "merges[0]=(b'th', b'e') contradicts: b'th' is used"),
+        (lambda: BPETokenizer([(b"th", b"e")]), "merges[0]=(b'th', b'e') contradicts: b'th' is"),
         (lambda: BPETokenizer([(b"a", b"b")] * 2), "merges[1]=(b'a', b'b') contradicts merges[0]"),
         (lambda: BPETokenizer([(b"a", b"")]), "merges[0]=(b'a', b'') must hold no empty token"),
         (lambda: BPETokenizer([], vocabulary={b"a": 0}), "vocabulary lacks 255 of the 256 bytes"),
@@ -577,8 +581,16 @@ def unigram(text):
 
 
 SMALL = UnigramTokenizer(
-    {"▁": -2.0, "a": -1.53, "b": -1.71, "ab": -2.57, "▁a": -2.2, "ba": -2.9, "▁ab": -3.1,
-     "bab": -4.21}
+    {
+        "▁": -2.0,
+        "a": -1.53,
+        "b": -1.71,
+        "ab": -2.57,
+        "▁a": -2.2,
+        "ba": -2.9,
+        "▁ab": -3.1,
+        "bab": -4.21,
+    }
 )
 
 
@@ -669,7 +681,7 @@ def test_unigram_training_gives_what_was_asked_for(unigram, text):
     assert total == pytest.approx(1, abs=1e-9)
     part = text[:3000]
     assert unigram.decode(unigram.encode(part)) == part.removeprefix(" ")
-    letters = UnigramTokenizer({c: -5.0 for c in {"▁", *part.replace(" ", "▁")}})
+    letters = UnigramTokenizer(dict.fromkeys(["▁", *part.replace(" ", "▁")], -5.0))
     assert len(unigram.encode(part)) < 0.7 * len(letters.encode(part))
 
 
@@ -678,7 +690,7 @@ def test_text_writes_no_unknown_token():
     assert model.tokens("<unk>") == ["▁", *"<unk>"]
 
 
-# ------------------------------------------------------------------------------- both ends of a model
+# ----------------------------------------------------------------------------- both ends of a model
 @pytest.mark.equation("tokenization-embedding")
 def test_a_row_of_the_table_is_a_product_with_a_one_hot_vector():
     table = torch.randn(7, 4, dtype=torch.float64)
