@@ -375,7 +375,7 @@ self.nnLive ??= (() => {
       const field = root.querySelector("input[type=text]");
       const choice = root.querySelector("select");
       const row = root.querySelector(".nn-letters");
-      const number = new Map(config.letters.map((letter, at) => [letter, at]));
+      const number = new Map((config.letters ?? []).map((letter, at) => [letter, at]));
       number.delete("");
       let original = field.value;
 

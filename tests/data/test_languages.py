@@ -1,5 +1,6 @@
 import torch
 
+from nnlib.data import languages
 from nnlib.data.languages import LANGUAGES, language_names
 from tests.support import refuses
 
@@ -28,3 +29,18 @@ def test_bad_input_is_refused_by_name():
         language_names("all", ("en", "xx"))
     with refuses(ValueError, "languages must hold two codes or more"):
         language_names("all", ("en",))
+
+
+def test_countries_have_a_name_in_each_language():
+    names = languages.country_names()
+    codes = {tuple(named) for named in names.values()}
+    assert set(names) == set(languages.WRITTEN) and len(codes) == 1 and len(*codes) > 200
+    assert names["el"]["GR"] == "Ελλάδα" and names["ja"]["JP"] == "日本"
+    assert languages.language_name("el") == "Greek"
+
+
+def test_a_language_that_nobody_knows_is_named():
+    with refuses(ValueError, "languages holds 'xyzzy'"):
+        languages.country_names(("en", "xyzzy"))
+    with refuses(ValueError, "languages must hold a code or more"):
+        languages.country_names(())

@@ -67,3 +67,26 @@ def test_a_rule_moves_the_line():
     corrects = runs.Corrects(rule=lambda points, classes: ((1.0, 0.0, 0.0), 7))
     answer = corrects.answer(None, plane, [(0.5, 0, 1), (-0.5, 0, 0), (0.1, 0, 0)])
     assert answer.context["made"] == "7 corrections, 1 points on the wrong side"
+
+
+class Doubles:
+    merges = ((b"a", b"a"), (b"aa", b"a"), (b"a", b"aa"))
+    pattern = r"[^\s\p{L}]+|\s+(?!\S)|."
+
+    def tokens(self, text):
+        return [text.encode()]
+
+
+def test_merges_go_to_the_page_as_numbers_and_equal_tokens_have_one():
+    cuts = runs.Cuts(tokenizers={"d": Doubles()})
+    [made] = cuts.config()["vocabularies"]
+    assert made["merges"] == [97, 97, 256, 97, 97, 256]
+    assert "\\s" not in made["pattern"] and "\\S" not in made["pattern"]
+    assert "\\x85" in made["pattern"], "white space is Unicode's, as a browser's is not"
+
+
+def test_a_text_is_cut_by_each_tokenizer():
+    field = TextField(label="w", letters=None, length=3)
+    answer = runs.Cuts(tokenizers={"d": Doubles(), "e": Doubles()}).answer(None, field, "aaaa")
+    assert answer.context["cuts"] == [[b"aaa"], [b"aaa"]]
+    assert "at most" in answer.context["note"]

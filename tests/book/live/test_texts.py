@@ -118,3 +118,32 @@ def test_the_first_touch_may_be_a_letter(opened):
     tab.form("gap").get_by_role("button", name="Blank b").click()
     tab.told("gap", "The model says")
     assert tab.form("gap").get_by_role("textbox").input_value() == "__"
+
+
+@pytest.mark.parametrize(
+    ("text", "some", "none"),
+    [
+        ("the th", ["the", "␣", "th"], 6),
+        ("a the", ["a", "␣the"], 5),
+        ("thethe\u00a0t", ["the", "the", "‹c2›", "‹a0›", "t"], 9),
+        ("é<b>", ["‹c3›", "‹a9›", "<", "b", ">"], 5),
+        ("\U0001f642", ["‹f0›", "‹9f›", "‹99›", "‹82›"], 4),
+    ],
+)
+def test_a_text_is_cut_by_the_merges_of_each_vocabulary(text, some, none, opened):
+    tab = opened()
+    form = tab.form("cuts")
+    form.get_by_role("textbox").fill(text)
+    tab.told("cuts", f"some: {len(some)} tokens; none: {none} tokens")
+    shown = form.locator(".nn-pieces").first.locator("b").all_inner_texts()
+    assert shown == some
+    assert form.locator(".nn-pieces small").last.inner_text() == f"{none} tokens, 1.0 bytes each"
+
+
+def test_a_long_text_is_cut_off_and_none_is_asked_for(opened):
+    tab = opened()
+    form = tab.form("cuts")
+    form.get_by_role("textbox").fill("x" * 50)
+    tab.told("cuts", "reads 12 letters at most")
+    form.get_by_role("textbox").fill("")
+    tab.told("cuts", "type a letter")

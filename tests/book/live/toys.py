@@ -7,11 +7,13 @@ from nnlib.live import (
     Bars,
     Corrects,
     Curve,
+    Cuts,
     Damage,
     DrawingPad,
     HeatMap,
     Once,
     Picture,
+    Pieces,
     Plane,
     Point,
     Repeats,
@@ -106,6 +108,33 @@ def corrected(points, classes):
     return w.tolist(), count
 
 
+class Merges:
+    """A vocabulary: t and h are one token, and so are both with e."""
+
+    merges = ((b"t", b"h"), (b"th", b"e"), (b" ", b"the"))
+    pattern = r" ?\p{L}+|[^\s\p{L}]+|\s+(?!\S)|\s+"
+
+    def tokens(self, text):
+        """Cut as the page does, for what is tried here."""
+        whole = text.replace(" the", "\0\1\0").replace("the", "\0\2\0").replace("th", "\0\3\0")
+        named = {"\1": " the", "\2": "the", "\3": "th"}
+        parts = [part for part in whole.split("\0") if part]
+        return [token for part in parts for token in
+                ([named[part].encode()] if part in named else
+                 [bytes([byte]) for byte in part.encode()])]  # fmt: skip
+
+
+class Bytes:
+    """A vocabulary without merges."""
+
+    merges = ()
+    pattern = Merges.pattern
+
+    def tokens(self, text):
+        """Return the bytes, each alone."""
+        return [bytes([byte]) for byte in text.encode()]
+
+
 pad = DrawingPad(
     label="A blot", size=SMALL, pen=1, box=(SMALL, SMALL / 2), squeeze=2,
     examples={"left": torch.eye(4)[0].expand(4, 4), "right": torch.eye(4)[3].expand(4, 4)},
@@ -116,6 +145,7 @@ word = TextField(
 )  # fmt: skip
 read = TextField(label="To copy", letters=LETTERS, length=6, pad=0)
 gaps = TextField(label="A word with a gap", letters=["", *"abc", "_"], length=5, pad=0, blank="_")
+passage = TextField(label="A text", letters=None, length=12)
 photo = Damage(label="A picture", shape=(4, 4))
 wind = Sliders(label="Weather", ranges={"wind": (0, 2, 0.5)})
 spot = Point(
@@ -139,6 +169,8 @@ FORMS = {
     "heals": (Heals(), photo, [Picture(shape=(4, 4))], Repeats(), torch.ones(4, 4)),
     "wave": (Wave(), wind, [Curve(label="wave")], Once(), [0.5]),
     "spot": (Spot(), spot, [Picture(shape=(4, 4))], Once(), (0.5, 0.0)),
+    "cuts": (None, passage, [Pieces(label="some"), Pieces(label="none", of=1)],
+             Cuts(tokenizers={"some": Merges(), "none": Bytes()}), "the th"),
     "line": (None, plane, [Text(joined=False)], Corrects(rule=corrected), plane.examples["apart"]),
 }  # fmt: skip
 

@@ -67,3 +67,12 @@ def test_a_choice_stands_before_the_text():
     assert read(field, "a")[0] == [0, 2]
     with pytest.raises(ValueError, match="begin="):
         field.read(("Klingon", "a"))
+
+
+def test_any_text_is_taken_where_no_letters_are_named():
+    free = TextField(label="w", letters=None, length=4, keep="last")
+    assert free.read("日本 é")[1] == {"given": "日本 é", "note": ""}
+    assert free.read("12345")[1]["given"] == "2345"
+    assert free.config()["letters"] is None
+    with pytest.raises(NotGiven, match="type a letter"):
+        free.read("")
