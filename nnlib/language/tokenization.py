@@ -280,6 +280,10 @@ class BPETokenizer:
         """
         return self.decode_bytes(ids).decode("utf-8", errors="replace")
 
+    def forget(self) -> None:
+        """Drop the tokens of pieces that were met before, which are kept for speed alone."""
+        self._known.clear()
+
     def _readable(self, special: str | Collection[str]) -> dict[str, int]:
         """Return the tokens that are cut out of a text as they stand."""
         if isinstance(special, str):
