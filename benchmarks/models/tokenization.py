@@ -63,4 +63,7 @@ def tokenizer(size: dict[str, int], device: torch.device, dtype: torch.dtype) ->
     return contests
 
 
-CASES = {"tokenizer": Case(tokenizer, sized("tv", (60, 512), (460, 768), (460, 4096)), [])}
+SIZES = sized("tv", (60, 512), (460, 768), (460, 4096))  # t thousand letters of text
+CASES = {
+    "tokenizer": Case(tokenizer, SIZES, SIZES),
+}
