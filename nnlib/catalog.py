@@ -320,6 +320,10 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         "xlstm", "sequence", "xLSTM",
         idea="Exponential gates and a matrix memory bring the LSTM to the scale of transformers.",
         year=2024, people="Beck et al.", ancestors=("lstm", "transformer"), source="beck2024xlstm",
+        module="nnlib.sequence.xlstm", cls="xLSTM", trained_by="gradient",
+        parameters="3eh + h (3s + 6n + k + 3) + 2n + e a matrix block, h = 2e; 2we for the tokens",
+        train_cost="O(T (eh + h²/n)) a block of n memories, in chunks; an sLSTM step after step",
+        use_cost="O(eh + h²/n) a token and block, however long the past; keeps h²/n + h (k − 1)",
         requires=("lstm", "transformer"),
     ),
     Architecture(

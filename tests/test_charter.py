@@ -255,6 +255,10 @@ SMALL: dict[str, tuple] = {
     "sequence.wavenet.Upsampling": (3, 4),
     "sequence.mamba.Mamba2": (7, 32, 2),
     "sequence.mamba.Mamba2Mixer": (8, 3, 4),
+    "sequence.xlstm.MLSTM": (3, 4),
+    "sequence.xlstm.SLSTM": (3, 4),
+    "sequence.xlstm.xLSTMLarge": (7, 16, 1),
+    "sequence.xlstm.xLSTMLargeBlock": (8, 2, 4, 8, 12),
 }
 """Arguments of what has `reset_parameters` and is no part of a catalogue's model."""
 ABSTRACT = {"blocks.recurrent.Recurrent", "blocks.scored_attention.ScoredAttention"}
@@ -334,6 +338,7 @@ WRITERS = {
     "gpt.generate": lambda model, ids, **_: model.generate(ids[:, -2:], 2),
     "rwkv.generate": lambda model, ids, **_: model.generate(ids[:, -2:], 2),
     "mamba.generate": lambda model, ids, **_: model.generate(ids[:, -2:], 2),
+    "xlstm.generate": lambda model, ids, **_: model.generate(ids[:, -2:], 2),
     "seq2seq.greedy": lambda model, source, *_, **__: model.greedy(source, 2),
     "seq2seq.beam": lambda model, source, *_, **__: model.beam(source, 2, 2),
     "normalizing_flow.sample": lambda model, *_, **__: model.sample(2),
