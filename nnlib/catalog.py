@@ -353,7 +353,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         year=2023, people="Gu and Dao; Mamba-2: Dao and Gu 2024",
         ancestors=("s4", "lstm", "parallel_scan"), source="gu2023mamba",
         module="nnlib.sequence.mamba", cls="Mamba", trained_by="gradient",
-        parameters="3de + d (r + 3n + k + 3) + rd a layer, d = 2e channels; ve for the tokens",
+        parameters="3de + d (2r + 3n + k + 3) + e a layer, d = 2e channels; ve for the tokens",
         train_cost="O(T (de + dn)) a layer, all steps at once; keeps T d n numbers, or dn a chunk",
         use_cost="O(de + dn) a token and layer, however long the past; keeps d (n + k − 1) numbers",
         requires=("s4", "parallel_scan"),
