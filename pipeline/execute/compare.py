@@ -9,11 +9,14 @@
       generative/vae: {"VAE, samples": "[VAE](vae.md)"}
 
 Each chapter runs once for each seed, as a sweep does, so that what is there is not run again.
+Where no chapter has the numbers, `made_by` names the module that makes them (its `make`), and
+further keys are its own; `<!-- book: comparison family part -->` shows the columns `part` of it.
 The numbers go to `benchmarks/families/<family>.json`, which is kept with the book, because a build
 runs each chapter once, not three times; the mark `<!-- book: comparison family -->` shows them.
 """
 
 import argparse
+import importlib
 import json
 import statistics
 import sys
@@ -31,6 +34,7 @@ from pipeline.execute.parameters import BadParameter
 
 FOLDER = Path("benchmarks/families")
 KEYS = ("seeds", "columns", "rows")
+PLUS_MINUS = "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}"
 
 
 def plan(family: str, root: Path = ROOT) -> dict[str, Any]:
@@ -44,7 +48,8 @@ def plan(family: str, root: Path = ROOT) -> dict[str, Any]:
         there = ", ".join(sorted(path.stem for path in (root / FOLDER).glob("*.yaml")))
         raise BadParameter(f"FAMILY={family!r} has no {FOLDER}/{family}.yaml; there are: {there}")
     content = yaml.safe_load(file.read_text("utf8"))
-    if not isinstance(content, dict) or sorted(content) != sorted(KEYS):
+    keys = sorted(content) if isinstance(content, dict) else []
+    if not (set(KEYS) < set(keys) if "made_by" in keys else keys == sorted(KEYS)):
         raise BadParameter(f"{FOLDER}/{family}.yaml must hold {', '.join(KEYS)}, got {content!r}")
     return content
 
@@ -88,7 +93,18 @@ def compare(family: str, root: Path = ROOT) -> Path:
     """
     from benchmarks import measure  # here, as above
 
-    wanted = plan(family, root)
+    wanted, file = plan(family, root), root / FOLDER / f"{family}.json"
+    told = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "device": measure.device_name("cpu"),
+        "versions": measure.versions(),
+        "seeds": wanted["seeds"],
+    }
+    if "made_by" in wanted:
+        kept = json.loads(file.read_text("utf8")) if file.exists() else {}
+        maker = importlib.import_module(wanted["made_by"])
+        maker.make(wanted, kept, lambda found: _write(file, {**told, **found}))
+        return file
     records = {}
     for chapter in wanted["rows"]:
         grid = root / "_build" / "sweeps" / "comparison.yaml"
@@ -98,41 +114,59 @@ def compare(family: str, root: Path = ROOT) -> Path:
             raise run_chapter.ChapterError(f"{chapter}: {len(failed)} of its runs failed")
         read = [json.loads(runs.record(point).read_text("utf8")) for point in runs.points]
         records[chapter] = [record["scalars"] for record in read]
-    content = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "device": measure.device_name("cpu"),
-        "versions": measure.versions(),
-        "seeds": wanted["seeds"],
-        "rows": gathered(wanted, records),
-    }
-    file = root / FOLDER / f"{family}.json"
-    run_chapter.publish((json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode(), file)
+    _write(file, {**told, "rows": gathered(wanted, records)})
     return file
 
 
-def table(family: str, root: Path = ROOT) -> str:
-    """Return the table in Markdown: mean ± standard deviation over the seeds, and what made it."""
-    columns = plan(family, root)["columns"]
+def _write(file: Path, content: Mapping[str, Any]) -> None:
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    run_chapter.publish(text.encode(), file)
+
+
+def table(family: str, part: str = "columns", root: Path = ROOT) -> str:
+    """Return the table in Markdown: mean ± standard deviation over the seeds, and what made it.
+
+    Where an arrow says which way is better, the best is bold; rows in italics do not compete.
+    """
+    columns = plan(family, root)[part]
     content = json.loads((root / FOLDER / f"{family}.json").read_text("utf8"))
-    rows = []
-    for row in content["rows"]:
-        cells = [_cell(row["values"].get(name), form) for name, form in columns.items()]
-        rows.append((row["label"], *cells))
+    rows = [row for row in content["rows"] if any(name in row["values"] for name in columns)]
+    best = {name: _best(rows, name, form) for name, form in columns.items()}
+    cells = [
+        (row["label"], *(_cell(row, name, form, best[name]) for name, form in columns.items()))
+        for row in rows
+    ]
     runs = len(content["seeds"])
-    return (
-        markup.table(("", *columns), rows)
-        + f"\n\nMean ± standard deviation over {runs} runs of each chapter, with the seeds "
-        f"{', '.join(map(str, content['seeds']))}; `make compare FAMILY={family}` makes the table "
-        "anew."
+    note = content.get("notes", {}).get(
+        part,
+        f"Mean ± standard deviation over {runs} runs of each chapter, with the seeds "
+        f"{', '.join(map(str, content['seeds']))}; the best is bold. "
+        f"`make compare FAMILY={family}` makes the table anew.",
     )
+    return f"{markup.table(('', *columns), cells)}\n\n{note}"
 
 
-def _cell(values: Sequence[float] | None, form: str) -> str:
+def _best(rows: Sequence[Mapping[str, Any]], column: str, form: str) -> str | None:
+    """Return the best mean as it is printed, so that what looks alike is bold alike."""
+    pick = {"↑": max, "↓": min}.get(column[-1])
+    rows = [row for row in rows if column in row["values"] and not _apart(row)]
+    if pick is None or not rows:
+        return None
+    return format(pick(statistics.fmean(row["values"][column]) for row in rows), form)
+
+
+def _apart(row: Mapping[str, Any]) -> bool:
+    return row["label"].startswith("*")
+
+
+def _cell(row: Mapping[str, Any], column: str, form: str, best: str | None) -> str:
+    values = row["values"].get(column)
     if not values:
         return "–"
     mean = format(statistics.fmean(values), form)
+    shown = f"**{mean}**" if mean == best and not _apart(row) else mean
     spread = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{mean}\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{format(spread, form)}" if spread else mean
+    return f"{shown}{PLUS_MINUS}{format(spread, form)}" if spread else shown
 
 
 def main(arguments: list[str] | None = None) -> int:

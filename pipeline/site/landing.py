@@ -47,7 +47,7 @@ def fill(
         "state": lambda words: state(root, up),
         "ways": lambda words: ways_pages.short(up),
         "tiles": lambda words: gallery_pages.tiles(map(catalog.get, words), up, staged, photos),
-        "comparison": lambda words: compare.table(words[0], root),
+        "comparison": lambda words: compare.table(*words, root=root),
         "contribute": lambda words: contribute(root),
         "slider": lambda words: slider(
             staged.get(f"{words[0]}.ipynb"), words[1], f"{up}{words[0]}.html"

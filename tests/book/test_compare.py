@@ -2,6 +2,8 @@
 
 import json
 import statistics
+import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,11 +13,15 @@ from pipeline.execute import compare
 from pipeline.execute.parameters import BadParameter
 from pipeline.site import landing
 
-FAMILIES = sorted(file.stem for file in (ROOT / compare.FOLDER).glob("*.yaml"))
+FAMILIES = sorted(
+    file.stem
+    for file in (ROOT / compare.FOLDER).glob("*.yaml")
+    if "made_by" not in compare.plan(file.stem)  # tests/book/test_readers.py has the others
+)
 WANTED = {
     "seeds": [0, 1],
     "columns": {"Fréchet ↓": ".1f", "bits": ".2f"},
-    "rows": {"generative/vae": {"real": "real digits", "VAE": "[VAE](vae.md)"}},
+    "rows": {"generative/vae": {"real": "*real digits*", "VAE": "[VAE](vae.md)"}},
 }
 RUNS = {
     "generative/vae": [
@@ -34,7 +40,7 @@ def _family(root, **content):
 
 def test_the_rows_hold_a_number_for_each_seed_where_there_is_one():
     real, vae = compare.gathered(WANTED, RUNS)
-    assert real["label"] == "real digits" and real["values"] == {"Fréchet ↓": [1.0, 1.0]}
+    assert real["label"] == "*real digits*" and real["values"] == {"Fréchet ↓": [1.0, 1.0]}
     assert vae["values"] == {"Fréchet ↓": [4.0, 6.0], "bits": [2.0, 2.5]}
 
 
@@ -53,13 +59,49 @@ def test_a_family_without_a_table_and_a_misspelt_plan_are_named(tmp_path):
         compare.plan("some", tmp_path)
 
 
+def test_what_no_chapter_records_is_made_by_a_module_and_kept_as_it_is_found(tmp_path, monkeypatch):
+    _family(tmp_path)
+    folder, seen = tmp_path / compare.FOLDER, []
+    plan = WANTED | {"made_by": "maker", "rows": {"one": "One"}, "cost": {"ms": ".1f"}}
+    (folder / "some.yaml").write_text(json.dumps(plan))
+
+    def make(wanted, kept, keep):
+        seen.append((wanted["cost"], kept["seeds"]))
+        row = {"name": "one", "label": "One", "values": {"bits": [1.0, 2.0], "ms": [0.25]}}
+        keep({"rows": [row], "notes": {"cost": "On one thread."}})
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "maker", SimpleNamespace(make=make))
+    with pytest.raises(KeyboardInterrupt):
+        compare.compare("some", tmp_path)
+    assert seen == [({"ms": ".1f"}, [0, 1])]
+    page = "<!-- book: comparison some -->\n\n<!-- book: comparison some cost -->\n"
+    shown = landing.fill(page, "chapters/some/index", tmp_path, {}).replace(
+        "\N{NO-BREAK SPACE}", " "
+    )
+    assert "| One | – | 1.50 ± 0.71 |" in shown and "the best is bold" in shown
+    assert "| One | 0.2 |" in shown and shown.endswith("On one thread.\n")
+
+
+def test_the_best_is_bold_among_those_that_compete(tmp_path):
+    values = {"the data": 0.0, "near": 1.02, "nearer": 0.98, "far": 3.0}
+    rows = [
+        {"label": f"*{name}*" if name == "the data" else name, "values": {"Fréchet ↓": [value] * 2}}
+        for name, value in values.items()
+    ]
+    _family(tmp_path, rows=rows)
+    shown = compare.table("some", root=tmp_path)
+    assert "| *the data* | 0.0 |" in shown and "| far | 3.0 |" in shown
+    assert "| near | **1.0** |" in shown and "| nearer | **1.0** |" in shown
+
+
 def test_a_page_shows_mean_and_spread_where_its_mark_stands(tmp_path):
     _family(tmp_path, rows=compare.gathered(WANTED, RUNS))
     page = "# Family\n\n<!-- book: comparison some -->\n\nMore.\n"
     shown = landing.fill(page, "chapters/some/index", tmp_path, {})
-    assert "| real digits | 1.0 | – |" in shown
+    assert "| *real digits* | 1.0 | – |" in shown
     shown = shown.replace("\N{NO-BREAK SPACE}", " ")
-    assert f"| [VAE](vae.md) | 5.0 ± {statistics.stdev([4, 6]):.1f} | 2.25 ± 0.35 |" in shown
+    assert f"| [VAE](vae.md) | **5.0** ± {statistics.stdev([4, 6]):.1f} | 2.25 ± 0.35 |" in shown
     assert "with the seeds 0, 1" in shown and shown.endswith("More.\n")
 
 
