@@ -24,6 +24,7 @@ from nnlib.sequence.rnn import RNN
 from nnlib.sequence.rwkv import NOTHING, RWKV, RWKVState
 from nnlib.sequence.s4 import S4Block
 from nnlib.sequence.wavenet import WaveNet, gated
+from nnlib.sequence.xlstm import MLSTMBlock
 from nnlib.train.metrics import parameter_count
 
 PARAMETERS = 24_000
@@ -132,6 +133,12 @@ def _mamba2(size: int) -> list[nn.Module]:
     return [Stateful(layer) for layer in net.layers]
 
 
+def _mlstm(size: int) -> list[nn.Module]:
+    # keys, queries and values are made of four features each: the inner width is a multiple of it
+    expand = 4 * size / WIDTH
+    return [Stateful(MLSTMBlock(WIDTH, 2, expand, num_layers=LAYERS)) for _ in range(LAYERS)]
+
+
 # name → blocks of a size, and the width of the stream where the size is that
 BLOCKS: dict[str, Callable[[int], list[nn.Module]]] = {
     "rnn": _recurrent(RNN),
@@ -142,6 +149,7 @@ BLOCKS: dict[str, Callable[[int], list[nn.Module]]] = {
     "rwkv": _rwkv,
     "mamba": lambda size: [Stateful(layer) for layer in Mamba(2, size, LAYERS).layers],
     "mamba2": _mamba2,
+    "mlstm": _mlstm,
     "transformer": lambda size: [Attending(size) for _ in range(LAYERS)],
 }
 WIDE = ("wavenet", "s4d", "mamba")  # whose size is the width of the stream
