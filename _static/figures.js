@@ -188,7 +188,7 @@
     button.addEventListener("click", () => enlarge(figure));
     figure.querySelector("figcaption").append(button);
     figure.addEventListener("click", (event) => {
-      if (event.target.closest(".nn-picture") && String(getSelection()) === "") enlarge(figure);
+      if (event.target.closest(".nn-picture") && !event.target.closest("a") && String(getSelection()) === "") enlarge(figure);
     });
   };
 

@@ -421,6 +421,10 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         idea="The decoder block that most open models share: RMSNorm, rotary positions, SwiGLU.",
         year=2023, people="LLaMA: Touvron et al.",
         ancestors=("gpt", "regularization", "activations"), source="touvron2023llama", short="LLM",
+        module="nnlib.language.llm", cls="LLM", trained_by="gradient",
+        parameters="2vd + L (2d d_h (h + g) + 3df + 2d) + d; open models have 0.6 to 405 billion",
+        train_cost="about 6 FLOPs a weight and token; 16 bytes a weight, and activations",
+        use_cost="with a cache 2 FLOPs a weight and token; keeps 2Lg d_h numbers a token",
         requires=("tokenization",),
     ),
     Architecture(

@@ -6,7 +6,7 @@ Nothing here imports `transformers`: an instance of one of its models is read by
 
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,36 +41,51 @@ _FILES = (
 
 
 def read_model(
-    model_or_path: nn.Module | str | Path, model_type: str, needed: Iterable[str] = ()
+    model_or_path: nn.Module | str | Path | tuple[Mapping[str, Tensor], Any],
+    model_type: str | Collection[str],
+    needed: Iterable[str] = (),
+    accept: Callable[[dict[str, Any]], object] | None = None,
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return the configuration and the tensors of a model, wherever it is.
 
     Args:
-        model_or_path: an instance of a `transformers` model, a folder, or a name on the hub.
-        model_type: what the configuration must call itself, such as "gpt2".
+        model_or_path: an instance of a `transformers` model, a folder, a name on the hub, or a
+            pair: its tensors by name, and its configuration, a dictionary or theirs.
+        model_type: what the configuration must call itself, such as "gpt2", or several such.
         needed: what the configuration must say.
+        accept: called with the configuration before any tensor is read; raises what it refuses.
 
     Raises:
         ConnectionError: a name on the hub, which cannot be reached.
     """
+    tensors: dict[str, Tensor] | None = None
     if isinstance(model_or_path, str | Path):
-        config, tensors = read_folder(_folder_of(model_or_path))
+        settings = read_config(_folder_of(model_or_path, _FILES[:1]))
+    elif isinstance(model_or_path, tuple) and len(model_or_path) == 2:
+        given, config = model_or_path
+        settings = dict(config) if isinstance(config, Mapping) else config.to_dict()
+        tensors = dict(given)
     elif isinstance(model_or_path, nn.Module) and hasattr(model_or_path, "config"):
         theirs: Any = model_or_path.config
-        config, tensors = theirs.to_dict(), dict(model_or_path.state_dict())
+        settings, tensors = theirs.to_dict(), dict(model_or_path.state_dict())
     else:
         raise TypeError(
             "model_or_path must be a transformers model, a folder or a hub id, "
             f"got {type(model_or_path).__name__}"
         )
-    got = config.get("model_type")
-    if got != model_type:
+    got = settings.get("model_type")
+    if got != model_type if isinstance(model_type, str) else got not in model_type:
+        kinds = repr(model_type) if isinstance(model_type, str) else list(model_type)
         raise ValueError(
-            f"model_or_path must hold a model of type {model_type!r}, got {got!r}"
+            f"model_or_path must hold a model of type {kinds}, got {got!r}"
         )
-    if lost := [name for name in needed if name not in config]:
+    if lost := [name for name in needed if name not in settings]:
         raise ValueError(f"model_or_path has a configuration without {lost}")
-    return config, tensors
+    if accept is not None:
+        accept(settings)
+    if tensors is None and isinstance(model_or_path, str | Path):
+        tensors = read_folder(_folder_of(model_or_path, _FILES))[1]
+    return settings, tensors or {}
 
 
 def refuse_options(config: dict[str, Any], wanted: dict[str, Any]) -> None:
@@ -83,6 +98,20 @@ def refuse_options(config: dict[str, Any], wanted: dict[str, Any]) -> None:
     for name, value in wanted.items():
         if (got := config.get(name, value)) != value:
             raise ValueError(f"model_or_path has {name}={got!r}, it must be {value!r}")
+
+
+def read_config(path: str | Path) -> dict[str, Any]:
+    """Return `config.json` of a folder that `save_pretrained` wrote.
+
+    Args:
+        path: the folder.
+
+    Raises:
+        ValueError: no such folder, or its file is missing or broken.
+    """
+    if not Path(path).is_dir():
+        raise ValueError(f"path={str(path)!r} must be a folder that exists")
+    return _json(Path(path), "config.json")
 
 
 def read_folder(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -107,10 +136,7 @@ def read_folder(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    folder = Path(path)
-    if not folder.is_dir():
-        raise ValueError(f"path={str(path)!r} must be a folder that exists")
-    config = _json(folder, "config.json")
+    config, folder = read_config(path), Path(path)
     index = folder / "model.safetensors.index.json"
     promised: Any = {}  # which tensor stands in which file
     if (folder / "model.safetensors").is_file():
@@ -229,14 +255,14 @@ def load_renamed(
     model.load_state_dict(whole)
 
 
-def _folder_of(path: str | Path) -> Path:
-    """Return a local folder; a name on the hub is fetched first."""
+def _folder_of(path: str | Path, files: Sequence[str]) -> Path:
+    """Return a local folder; of a name on the hub, these files are fetched first."""
     if Path(path).exists() or not _HUB_ID.fullmatch(str(path)):
         return Path(path)
     with extra("hub"):
         from huggingface_hub import snapshot_download
     try:
-        return Path(snapshot_download(str(path), allow_patterns=list(_FILES)))
+        return Path(snapshot_download(str(path), allow_patterns=list(files)))
     # the hub's client fails in many ways; all mean the same here
     except Exception as error:
         raise ConnectionError(

@@ -336,6 +336,7 @@ def test_a_loss_is_a_function_of_a_model_and_a_batch():
 
 WRITERS = {
     "gpt.generate": lambda model, ids, **_: model.generate(ids[:, -2:], 2),
+    "llm.generate": lambda model, ids, **_: model.generate(ids[:, -2:], 2),
     "rwkv.generate": lambda model, ids, **_: model.generate(ids[:, -2:], 2),
     "mamba.generate": lambda model, ids, **_: model.generate(ids[:, -2:], 2),
     "xlstm.generate": lambda model, ids, **_: model.generate(ids[:, -2:], 2),

@@ -176,12 +176,38 @@ def test_a_name_on_the_hub_is_fetched_and_offline_is_an_error_that_says_so(tmp_p
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
     assert set(read_model("some-one/tiny", "tiny")[1]) == {"a"}
-    assert not [pattern for pattern in asked[0][1] if "bin" in pattern or pattern == "*"]
+    assert asked[0][1] == ["config.json"]  # what it is, before what may be many gigabytes
+    assert not [
+        pattern for _, asks in asked for pattern in asks if "bin" in pattern or pattern == "*"
+    ]
     with refuses(ConnectionError, "'no-one/tiny' is no folder here and could not be fetched"):
         read_model("no-one/tiny", "tiny")
     with refuses(ValueError, "must be a folder that exists"):
         read_model("./no/such/folder", "tiny")
-    assert len(asked) == 2
+    assert [name for name, _ in asked] == ["some-one/tiny", "some-one/tiny", "no-one/tiny"]
+
+
+def test_tensors_by_name_come_with_their_configuration():
+    config, tensors = read_model(({"a": A}, {"model_type": "tiny"}), ["huge", "tiny"])
+    assert config == {"model_type": "tiny"}
+    assert set(tensors) == {"a"}
+    with refuses(TypeError, "model_or_path must be a transformers model"):
+        read_model({"a": A}, "tiny")
+    with refuses(ValueError, "must hold a model of type ['huge', 'large'], got 'tiny'"):
+        read_model(({"a": A}, {"model_type": "tiny"}), ["huge", "large"])
+
+
+def test_what_is_not_accepted_is_refused_before_a_tensor_is_read(tmp_path):
+    folder = write(tmp_path)
+    (folder / "model.safetensors").write_bytes(b"nonsense")
+
+    def accept(config):
+        raise ValueError(f"no {config['model_type']} here")
+
+    with refuses(ValueError, "no tiny here"):
+        read_model(folder, "tiny", accept=accept)
+    with refuses(ValueError, "is no safetensors file"):
+        read_model(folder, "tiny")
 
 
 def test_nothing_imports_transformers():

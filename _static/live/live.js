@@ -28,11 +28,25 @@ self.nnLive ??= (() => {
 
   const argmax = (row) => row.reduce((best, value, at) => (value > row[best] ? at : best), 0);
 
-  function drawn(row, temperature) {
-    if (temperature <= 0) return argmax(row);
-    let left = Math.random();
+  /** Return what is drawn from: shares at a temperature, of which the fewest that reach top-p stay. */
+  function drawnFrom(row, temperature, topP = 1) {
+    if (temperature <= 0) return row.map((_, at) => Number(at === argmax(row)));
     const shares = softmax(row, temperature);
-    const at = shares.findIndex((share) => (left -= share) < 0);
+    if (topP >= 1) return shares;
+    let before = 0;
+    const order = shares.map((_, at) => at).sort((a, b) => shares[b] - shares[a] || a - b);
+    for (const at of order) {
+      const share = shares[at];
+      if (before >= topP) shares[at] = 0;
+      before += share;
+    }
+    const sum = shares.reduce((a, b) => a + b, 0);
+    return shares.map((share) => share / sum);
+  }
+
+  function drawn(row, ...rule) {
+    let left = Math.random();
+    const at = drawnFrom(row, ...rule).findIndex((share) => (left -= share) < 0);
     return at < 0 ? argmax(row) : at;
   }
 
@@ -108,7 +122,8 @@ self.nnLive ??= (() => {
     bars: (place, config) => ({
       show(answers, context) {
         const row = rowOf(answers[config.of], context);
-        const shares = config.softmax ? softmax(row) : row;
+        const shares = context.drawnFrom ? drawnFrom(row, ...context.drawnFrom)
+          : config.softmax ? softmax(row) : row;
         const best = argmax(shares);
         let order = shares.map((_, at) => at);
         if (config.top !== null)
@@ -645,6 +660,8 @@ self.nnLive ??= (() => {
     writes: (config, form) => {
       const button = (name) => form.root.querySelector(`[data-do=${name}]`);
       const heat = button("temperature");
+      const share = button("top-p"); // null where there is no such slider
+      const rule = () => [heat, share].filter(Boolean).map((slider) => Number(slider.value));
       const window_ = form.config.given.length;
       let text = null; // where the writing stands
       let step = Promise.resolve(); // its last letter, which may be on its way
@@ -677,7 +694,7 @@ self.nnLive ??= (() => {
       }
 
       async function letter(text) {
-        const next = drawn(rowOf(text.answers[0], text.context), Number(heat.value));
+        const next = drawn(rowOf(text.answers[0], text.context), ...rule());
         if (next === config.stop) {
           text.done = true;
           return;
@@ -688,7 +705,10 @@ self.nnLive ??= (() => {
         text.done = [...text.context.made].length >= config.most;
       }
 
-      const show = (quiet) => form.show(text.answers, text.context, quiet);
+      const show = (quiet) => {
+        if (share) text.context.drawnFrom = rule();
+        form.show(text.answers, text.context, quiet);
+      };
       const read = latest(async (current) => {
         pressed(button("write"), false, "Write");
         text = null;
@@ -731,9 +751,15 @@ self.nnLive ??= (() => {
         form.say("Stopped.");
       });
       button("letter").addEventListener("click", () => calm(write.go)(true));
-      const warm = () => { heat.closest("label").querySelector("output").value = heat.value; };
-      heat.addEventListener("input", warm);
-      warm(); // it may have been moved before this script had come
+      for (const slider of [heat, share].filter(Boolean)) {
+        const told = slider.closest("label").querySelector("output");
+        const moved = () => { told.value = slider.value; };
+        slider.addEventListener("input", () => {
+          moved();
+          if (share && text) show();
+        });
+        moved(); // it may have been moved before this script had come
+      }
       const changed = () => { write.stop(); read.go(); };
       return { changed, begin: changed };
     },

@@ -14,15 +14,12 @@ from torch.nn import functional as F
 
 from nnlib import checks, hugging_face
 from nnlib.attention import _hugging_face as theirs
-from nnlib.blocks import sampling
 from nnlib.blocks.kv_cache import KVCache, one_each
 from nnlib.blocks.layer_norm import LayerNorm
+from nnlib.blocks.next_token import Writing, next_tokens
 from nnlib.blocks.transformer_layer import TransformerEncoderLayer
 from nnlib.kernels.linear_cross_entropy import linear_cross_entropy
 from nnlib.train.evaluating import evaluating
-
-LOOK_EVERY = 16
-"""Tokens between two looks whether all sequences are complete, where a look waits for a queue."""
 
 
 class GPT(nn.Module):
@@ -198,40 +195,21 @@ class GPT(nn.Module):
             stop: a token after which a sequence is complete; it is then filled up with it.
             key_mask: True at real tokens of the prompts, False at padding on their left.
         """
-        new = checks.count("max_new_tokens", max_new_tokens)
-        rule = sampling.checked_rule(temperature, top_k, top_p, min_p, self.vocab_size)
+        asked = Writing(
+            ids, max_new_tokens, temperature, top_k, top_p, min_p, stop=stop,
+            key_mask=key_mask, vocab_size=self.vocab_size, max_length=self.max_length,
+        )  # fmt: skip
         checks.flag("use_cache", use_cache)
-        if stop is not None and checks.count("stop", stop, least=0) >= self.vocab_size:
-            raise ValueError(f"stop={stop} must be below vocab_size={self.vocab_size}")
-        self._check(ids, key_mask, None)
-        if ids.shape[1] + new > self.max_length:
-            raise ValueError(
-                f"max_new_tokens={new} after a prompt of {ids.shape[1]} needs "
-                f"{ids.shape[1] + new} positions, max_length={self.max_length}"
-            )
-        if key_mask is not None and not bool(key_mask[:, -1].all()):
-            raise ValueError(
-                "key_mask must end with a real token: pad prompts on the left"
-            )
-        every = 1 if checks.readable(ids) else LOOK_EVERY
-        prompt = ids.shape[1]
         with evaluating(self):
-            caches, read = (self.new_caches() if use_cache else None), 0
-            done = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
-            for step in range(1, new + 1):
-                hidden = self.hidden(ids[:, read:], key_mask, caches)[:, -1]
-                logits = F.linear(hidden, self.token_embedding.weight)
-                token = sampling.next_token(logits, rule, generator)[:, None]
-                if stop is not None:
-                    token = torch.where(done[:, None], stop, token)
-                    done = done | (token[:, 0] == stop)
-                read = ids.shape[1] if use_cache else 0
-                ids = torch.cat([ids, token], 1)
-                if key_mask is not None:
-                    key_mask = F.pad(key_mask, (0, 1), value=True)
-                if stop is not None and step % every == 0 and bool(done.all()):
-                    break
-        return ids if stop is None else _until_all_stopped(ids, prompt, stop)
+            caches = self.new_caches() if use_cache else None
+            return asked.continued(self._next_logits, caches, generator)
+
+    def _next_logits(
+        self, ids: Tensor, key_mask: Tensor | None, caches: list[KVCache] | None
+    ) -> Tensor:
+        """Return the logits of what follows the last position: no other is asked for them."""
+        hidden = self.hidden(ids, key_mask, caches)[:, -1]
+        return F.linear(hidden, self.token_embedding.weight)
 
     @classmethod
     def from_hugging_face(cls, model_or_path: nn.Module | str | Path) -> "GPT":
@@ -298,7 +276,7 @@ def next_token_loss(
         True
     """
     checks.tokens("ids", ids, model.vocab_size)
-    target = _targets(ids, key_mask)
+    target = next_tokens(ids, key_mask)
     seen = None if key_mask is None else key_mask[:, :-1]
     hidden = model.hidden(ids[:, :-1], seen).flatten(0, 1)
     return linear_cross_entropy(hidden, model.token_embedding.weight, target.flatten())
@@ -325,7 +303,7 @@ def next_token_loss_of_logits(
     """
     checks.tensor("logits", logits, shape=("b", "t", "v"), floating=True)
     checks.tensor("ids", ids, shape=tuple(logits.shape[:2]), floating=False)
-    target = _targets(ids, key_mask)
+    target = next_tokens(ids, key_mask)
     return F.cross_entropy(logits[:, :-1].flatten(0, 1), target.flatten())
 
 
@@ -372,25 +350,3 @@ def token_flops(
     depth, t = checks.count("num_layers", num_layers), checks.count("length", length)
     positions = 1 if checks.flag("use_cache", use_cache) else t
     return positions * depth * (24 * e * e + 4 * e * t) + 2 * v * e
-
-
-def _targets(ids: Tensor, key_mask: Tensor | None) -> Tensor:
-    """Return what each position but the last must guess; −100 where that is padding."""
-    if ids.shape[1] < 2:
-        raise ValueError(
-            f"ids must hold two tokens or more a sequence, got {tuple(ids.shape)}"
-        )
-    target = ids[:, 1:]  # the index that makes it a guess: eq. gpt-loss
-    if key_mask is None:
-        return target
-    checks.key_mask("key_mask", key_mask, tuple(ids.shape))
-    return target.masked_fill(~(key_mask[:, 1:] & key_mask[:, :-1]), -100)
-
-
-def _until_all_stopped(ids: Tensor, prompt: int, stop: int) -> Tensor:
-    """Leave out what was written after every sequence was complete: it is `stop` and no more."""
-    stopped = (ids[:, prompt:] == stop).int()
-    going_on = (stopped.cumsum(1) - stopped == 0).any(
-        0
-    )  # at each place: does a sequence write?
-    return ids[:, : prompt + int(going_on.sum())]

@@ -100,6 +100,8 @@ def _chunk(
         else:
             added = mask.dtype != torch.bool
             seen = torch.where(seen, mask, -math.inf) if added else seen & mask
+    if torch.jit.is_tracing():  # for ONNX, which knows no shared keys
+        k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], 1) for x in (k, v))
     return F.scaled_dot_product_attention(
         q, k[:, :, low:high], v[:, :, low:high], attn_mask=seen, is_causal=aligned, scale=scale,
         dropout_p=dropout, enable_gqa=bool(q.shape[1] != k.shape[1]),

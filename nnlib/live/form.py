@@ -55,12 +55,17 @@ def form(
     place = ipywidgets.HTML()
     button = ipywidgets.Button(description="Answer", button_style="primary")
     controls = [button]
-    heat = None
+    heat = share = None
     if isinstance(run, Writes):
         heat = ipywidgets.FloatSlider(
             run.temperature, min=0, max=2, step=0.1, description="temperature"
         )
         controls.append(heat)
+        if run.top_p is not None:
+            share = ipywidgets.FloatSlider(
+                run.top_p, min=0.05, max=1, step=0.05, description="top-p"
+            )
+            controls.append(share)
     if given.examples:
         choice = ipywidgets.Dropdown(options=["examples …", *given.examples])
 
@@ -73,7 +78,8 @@ def form(
         controls.append(choice)
 
     def show(_: Any = None) -> None:
-        settings = {} if heat is None else {"temperature": heat.value}
+        sliders = {"temperature": heat, "top_p": share}
+        settings = {name: one.value for name, one in sliders.items() if one is not None}
         place.value = STYLE + answered(model, given, shown, run, read(), **settings)
 
     button.on_click(show)

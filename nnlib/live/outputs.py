@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nnlib.blocks.sampling import sampling_probabilities
 from nnlib.live import drawing
 from nnlib.live.inputs.given import Context
 
@@ -80,6 +81,8 @@ class Bars(Shown):
     def body(self, outputs: Outputs, context: Context) -> str:
         """Return the bars; of an answer for each place, those of the place that is asked for."""
         row = shares(outputs[self.of], context, self.softmax)
+        if "drawn_from" in context:
+            row = drawn_from(outputs[self.of], context, *context["drawn_from"])
         order = list(range(len(row)))
         if self.top is not None:
             order = row.argsort(descending=True, stable=True)[: self.top].tolist()
@@ -244,11 +247,21 @@ def _shown(token: bytes) -> str:
         return "‹" + token.hex(" ") + "›"
 
 
-def best(values: Tensor, context: Context, temperature: float, generator: Any) -> int:
-    """Return a number drawn from the row of logits that is asked for; the largest at 0."""
+def drawn_from(
+    values: Tensor, context: Context, temperature: float, top_p: float | None
+) -> Tensor:
+    """Return the shares that are drawn from, of the row of logits that is asked for."""
     row = shares(values, context, softmax=False)
-    if temperature <= 0:
-        return int(row.argmax())
-    return int(
-        torch.multinomial((row / temperature).softmax(0), 1, generator=generator)
-    )
+    return sampling_probabilities(row, temperature, top_p=top_p)
+
+
+def best(
+    values: Tensor,
+    context: Context,
+    temperature: float,
+    generator: Any,
+    top_p: float | None = None,
+) -> int:
+    """Return a number drawn from the row of logits that is asked for; the largest at 0."""
+    row = drawn_from(values, context, temperature, top_p)
+    return int(torch.multinomial(row, 1, generator=generator))

@@ -60,6 +60,8 @@ class Writes:
         stop: the number that ends a text, or None.
         most: how many letters it writes at most.
         temperature: what a slider from 0 to 2 begins with.
+        top_p: what a second slider, up to 1, begins with: the share of probability that stays.
+            `Bars` then show what is drawn from. None for no such slider.
         state: the first state, or None.
         seed: of the recorded example.
     """
@@ -68,6 +70,7 @@ class Writes:
     stop: int | None = None
     most: int = 40
     temperature: float = 0.8
+    top_p: float | None = None
     state: Tensor | None = None
     seed: int = 0
     kind = "writes"
@@ -81,6 +84,7 @@ class Writes:
             "stop": self.stop,
             "most": self.most,
             "temperature": self.temperature,
+            "top_p": self.top_p,
             "state": state,
         }
 
@@ -91,12 +95,16 @@ class Writes:
         value: Any,
         *,
         temperature: float | None = None,
+        top_p: float | None = None,
         **_: Any,
     ) -> Answer:
         """Write until the end, from a seed; the outputs are those for the first new letter."""
         temperature = self.temperature if temperature is None else temperature
+        top_p = self.top_p if top_p is None else top_p
         dice = torch.Generator().manual_seed(self.seed)
         (ids,), context = given.read(value)
+        if top_p is not None:
+            context["drawn_from"] = (temperature, top_p)
         row, made = ids[0, : context["count"]].tolist(), []
         state, first = self.state, None
         feed: Feed = ()
@@ -116,7 +124,7 @@ class Writes:
                     *outputs, state = answers(model, feed)
             if first is None:
                 first = (outputs, dict(context), feed)
-            letter = best(outputs[0], context, temperature, dice)
+            letter = best(outputs[0], context, temperature, dice, top_p)
             if letter == self.stop:
                 break
             row.append(letter)
@@ -128,14 +136,27 @@ class Writes:
 
     def buttons(self) -> str:
         """Return the markup of its own controls."""
+        sliders = _slide("Temperature", "temperature", (0, 2, 0.1), self.temperature)
+        if self.top_p is not None:
+            sliders += _slide("Top-p", "top-p", (0.05, 1, 0.05), self.top_p)
         return (
             '<div class="nn-row"><button type="button" data-do="write">Write</button>'
             '<button type="button" data-do="letter">One letter</button>'
-            '<label class="nn-slide"><span>Temperature <output aria-live="off">'
-            f"{self.temperature:g}</output></span>"
-            '<input type="range" data-do="temperature" min="0" max="2" step="0.1" '
-            f'value="{self.temperature:g}" autocomplete="off"></label></div>'
+            f"{sliders}</div>"
         )
+
+
+def _slide(
+    title: str, name: str, scale: tuple[float, float, float], value: float
+) -> str:
+    """Return the markup of a slider: least, most and step of its scale, and where it begins."""
+    least, most, step = scale
+    return (
+        f'<label class="nn-slide"><span>{title} <output aria-live="off">'
+        f"{value:g}</output></span>"
+        f'<input type="range" data-do="{name}" min="{least:g}" max="{most:g}" step="{step:g}" '
+        f'value="{value:g}" autocomplete="off"></label>'
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

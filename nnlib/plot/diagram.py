@@ -75,10 +75,14 @@ class Diagram:
         width: float = 1.6,
         height: float = 0.9,
         size: float = 11,
+        link: str | None = None,
     ) -> Node:
-        """Draw a labelled box centred at `(x, y)`; `kind` gives its colour."""
+        """Draw a labelled box centred at `(x, y)`; `kind` gives its colour.
+
+        With a `link`, such as "../attention/attention.html", the box and its words lead there.
+        """
         color = _color(kind)
-        self.axes.add_patch(
+        frame = self.axes.add_patch(
             FancyBboxPatch(
                 (x - width / 2, y - height / 2),
                 width,
@@ -89,7 +93,10 @@ class Diagram:
                 facecolor=(color if kind != "plain" else MUTED) + "2e",
             )
         )
-        self.axes.text(x, y, text, ha="center", va="center", fontsize=size)
+        words = self.axes.text(x, y, text, ha="center", va="center", fontsize=size)
+        if link is not None:
+            frame.set_url(link)
+            words.set_url(link)
         return Node(x, y, width / 2, height / 2)
 
     def circle(

@@ -190,7 +190,12 @@ class Pen(RendererSVG):
         fit = {"textLength": f"{width:.2f}", "lengthAdjust": "spacingAndGlyphs"}
         if s:
             words = s.replace("  ", "\u00a0 ")
+            url = gc.get_url()
+            if url is not None:
+                self.writer.start("a", attrib={"href": url})
             self.writer.element("text", words, attrib=place | fit | _styled(look))
+            if url is not None:
+                self.writer.end("a")
 
     def _set_off(self, gc: Any, path: Path, transform: Any) -> None:
         """Draw what a line needs beneath it, if it does not stand out from its ground."""

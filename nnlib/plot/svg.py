@@ -172,13 +172,16 @@ def element(
     markup = _HEADER.sub("", drawing.markup)
     for pattern in (_METADATA, _STYLE_RULE, _COMMENT):
         markup = pattern.sub("", markup)
+    # a shape may be clicked; its words are the link that a keyboard and a reader's voice meet
+    markup = markup.replace("<a xlink:href", '<a tabindex="-1" aria-hidden="true" href')
     markup = markup.replace("xlink:href", "href")
+    role = "group" if "<a " in markup else "img"  # what is one image holds no links
     markup = _shorten(_rename_ids(markup, _prefix(name)))
     left, top, right, bottom = (round(number) for number in drawing.box)
     view = f"{left} {top} {right - left} {bottom - top}"
     opening = (
         f'<svg xmlns="http://www.w3.org/2000/svg" {attributes}{" " if attributes else ""}'
-        f'viewBox="{view}" role="img" aria-label="{html.escape(alt)}" '
+        f'viewBox="{view}" role="{role}" aria-label="{html.escape(alt)}" '
         f'style="width:{drawing.width:.0f}px;max-width:100%;height:auto;'
         f'stroke-linejoin:round;font-family:{faces.ON_THE_PAGE}{style}">'
     )

@@ -3,6 +3,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from nnlib.blocks.rms_norm import RMSNorm
 from nnlib.live import export
 
 pytest.importorskip("onnxruntime")
@@ -54,6 +55,27 @@ def test_the_longer_way_prints_nothing(untraced, capfd):
     print("after")
     assert capfd.readouterr() == ("before\nafter\n", "")
     assert export.runs(content, FEED)[0] == pytest.approx(untraced(FEED[0]).numpy(), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "norm",
+    [nn.RMSNorm(4), nn.RMSNorm((3, 4), eps=0.1), nn.RMSNorm(4, elementwise_affine=False),
+     RMSNorm(4, eps=1e-5)],
+    ids=str,
+)  # fmt: skip
+def test_a_norm_that_tracing_lacks_is_written_out_and_takes_the_short_way(norm, monkeypatch):
+    exports = torch.onnx.export
+    took = []
+
+    def noted(*given, **named):
+        took.append(named["dynamo"])
+        return exports(*given, **named)
+
+    monkeypatch.setattr(torch.onnx, "export", noted)
+    export.exported(
+        norm, [(torch.randn(2, 3, 4),) for _ in range(3)]
+    )  # which holds it to the module
+    assert took == [False]
 
 
 def test_what_is_left_out_of_the_call_is_no_input():

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from nnlib.live import Plane, Sliders, TextField, runs
+from nnlib.live import Bars, Plane, Sliders, TextField, runs
 
 
 class Counts(nn.Module):
@@ -90,3 +90,22 @@ def test_a_text_is_cut_by_each_tokenizer():
     answer = runs.Cuts(tokenizers={"d": Doubles(), "e": Doubles()}).answer(None, field, "aaaa")
     assert answer.context["cuts"] == [[b"aaa"], [b"aaa"]]
     assert "at most" in answer.context["note"]
+
+
+class Leans(nn.Module):
+    """Gives the letters of "abc" the shares 0.6, 0.3 and 0.1 at any place."""
+
+    def forward(self, letters):
+        return torch.tensor([0.6, 0.3, 0.1]).log().expand(*letters.shape, 3)
+
+
+def test_top_p_is_drawn_from_and_shown_at_the_temperature():
+    writes = runs.Writes(letters="abc", most=60, temperature=1.0, top_p=0.5)
+    assert set(writes.answer(Leans(), FIELD, "ab").context["made"]) == {"a"}
+    assert set(writes.answer(Leans(), FIELD, "ab", top_p=0.8).context["made"]) == {"a", "b"}
+    answer = writes.answer(Leans(), FIELD, "ab", top_p=0.8, temperature=0.5)
+    shown = Bars(names="abc").markup(answer.outputs, answer.context)
+    assert [f"{share} %" in shown for share in (80, 20, 0)] == [True] * 3  # 36 to 9, and none
+    plain = runs.Writes(letters="abc").answer(Leans(), FIELD, "ab")
+    assert "60 %" in Bars(names="abc").markup(plain.outputs, plain.context)
+    assert "top-p" in writes.buttons() and "top-p" not in runs.Writes(letters="abc").buttons()

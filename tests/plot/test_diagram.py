@@ -1,9 +1,12 @@
 """Boxes, arrows, ways around."""
 
+import re
+
 from matplotlib.colors import to_hex
 
 from nnlib.plot.diagram import Diagram
 from nnlib.plot.style import COLORS
+from nnlib.plot.svg import inline_svg
 from tests.support import refuses
 
 
@@ -53,3 +56,21 @@ def test_the_words_of_a_repeated_block_stand_inside_its_frame():
     frame, box = canvas.axes.patches[-1].get_window_extent(), words.get_window_extent()
     clear = 3 * canvas.figure.dpi / 72
     assert box.x1 < frame.x1 - clear and box.y1 < frame.y1 - clear
+
+
+def test_a_box_with_a_link_is_one_link_by_its_words_and_can_be_clicked_all_over():
+    canvas = Diagram(6, 2)
+    canvas.box(1, 1, "plain")
+    canvas.box(4, 1, "RMSNorm", link="../foundations/regularization.html#rmsnorm")
+    markup = inline_svg(canvas.figure, "map", "A map.")
+    links = re.findall(r"<a ([^>]*)>(.*?)</a>", markup)
+    assert len(links) == 2
+    assert all('href="../foundations/regularization.html#rmsnorm"' in told for told, _ in links)
+    (shape, drawn), (words, written) = links
+    assert drawn.startswith("<path") and 'tabindex="-1" aria-hidden="true"' in shape
+    assert "RMSNorm</text>" in written and "hidden" not in words
+    # what is one image to a reader's voice holds no links
+    assert 'role="group"' in markup
+    bare = Diagram(6, 2)
+    bare.box(1, 1, "plain")
+    assert 'role="img"' in inline_svg(bare.figure, "map", "A map.")

@@ -147,3 +147,23 @@ def test_a_long_text_is_cut_off_and_none_is_asked_for(opened):
     tab.told("cuts", "reads 12 letters at most")
     form.get_by_role("textbox").fill("")
     tab.told("cuts", "type a letter")
+
+
+def test_bars_show_what_is_drawn_from_and_only_that_is_written(opened):
+    tab = opened()
+    form = tab.form("nucleus")
+    form.get_by_role("textbox").fill("ab")
+
+    def move(name, value):
+        slider = form.locator(f"[data-do={name}]")
+        slider.evaluate("(e, v) => { e.value = v; e.dispatchEvent(new Event('input')); }", value)
+
+    move("temperature", "1")
+    move("top-p", "1")
+    tab.told("nucleus", "a, 60 %")
+    move("top-p", "0.8")  # of 0.6, 0.3 and 0.1
+    tab.told("nucleus", "a, 67 %")
+    move("top-p", "0.5")
+    tab.told("nucleus", "a, 100 %")
+    form.get_by_role("button", name="Write").click()
+    tab.told("nucleus", f"It wrote: “ab{'a' * 30}”")

@@ -98,6 +98,14 @@ class Gap(nn.Module):
         return self.table[ids.roll(1, 1)]
 
 
+class Leans(nn.Module):
+    """Gives the letters of "abc" the shares 0.6, 0.3 and 0.1 at any place."""
+
+    def forward(self, ids):
+        shares = torch.tensor([0.6, 0.3, 0.1, 1e-9])
+        return shares.log() + 0.0 * ids[..., None]
+
+
 def corrected(points, classes):
     """Apply the perceptron's rule, as the page does."""
     w, count = torch.zeros(3), 0
@@ -165,6 +173,10 @@ FORMS = {
         Copies(), read, [Text(joined=False), HeatMap(label="Where it looks")],
         Translates(symbols=LETTERS, steps=3), "abc",
     ),
+    "nucleus": (
+        Leans(), TextField(label="A word", letters=LETTERS, length=3, keep="last"),
+        [Text(), Bars(names=LETTERS)], Writes(letters=LETTERS, most=30, top_p=0.9), "a",
+    ),
     "gap": (Gap(), gaps, [Text(fill=gaps.letters), Bars(names=gaps.letters)], Once(), "b_"),
     "heals": (Heals(), photo, [Picture(shape=(4, 4))], Repeats(), torch.ones(4, 4)),
     "wave": (Wave(), wind, [Curve(label="wave")], Once(), [0.5]),
@@ -181,6 +193,7 @@ def values(name):
         "pad": [torch.rand(4, 4) for _ in range(10)],
         "writes": ["a", "b", "c", "ab", "ba", "aa", "bb", "ca", "ac", "abab"],
         "copies": ["abc", "cab", "bbb", "aaa", "abca", "ccc", "bca", "acb", "cba", "ab"],
+        "nucleus": ["a", "b", "c", "ab", "ba", "aa", "bb", "ca", "ac", "abab"],
         "gap": ["a_", "b_", "c_", "_a", "_", "ab_", "a_b", "cc_", "_cc", "bc_a"],
         "heals": [torch.rand(4, 4) for _ in range(10)],
         "wave": [[at / 5] for at in range(10)],
