@@ -15,6 +15,7 @@ from nnlib import checks
 from nnlib.kernels.linear_attention import linear_attention, linear_attention_chunked
 from nnlib.sequence._xlstm_state import FORGET, NOTHING, checked_state, wide
 
+SHORT = 64  # steps that are one chunk on a CPU
 FARTHEST = -1e6  # a log forget gate below it forgets all, and sums of it stay exact
 
 
@@ -80,6 +81,10 @@ def mlstm_chunkwise(
     Source: Beck et al. 2024, section 2.3 and appendix A.3.
     """
     state = _check_mlstm(q, k, v, i, f, state, forget_gate, eps)
+    if chunk_size is None and q.shape[2] <= SHORT and q.device.type == "cpu":
+        # one step is the recurrence, one chunk the table: no detour by the kernel
+        form = mlstm_recurrent if q.shape[2] < 2 else mlstm_parallel
+        return form(q, k, v, i, f, state, forget_gate=forget_gate, eps=eps)
     if not q.shape[2]:
         return torch.zeros_like(v), state
     log_f = _log_forget(f, forget_gate, state.m.dtype)

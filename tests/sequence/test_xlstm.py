@@ -114,7 +114,7 @@ def test_it_is_the_printed_recurrence_in_numpy_without_a_stabiliser(form, gate, 
 
 @settings(deadline=None, max_examples=40)
 @given(
-    t=st.integers(0, 40), b=st.integers(1, 2), n=st.integers(1, 3), d=st.integers(1, 4),
+    t=st.integers(0, 90), b=st.integers(1, 2), n=st.integers(1, 3), d=st.integers(1, 4),
     v=st.integers(1, 4), chunk=st.integers(1, 50), begun=st.booleans(),
     gate=st.sampled_from(["sigmoid", "exp"]), scale=st.sampled_from([0.0, 1.0, 10.0]),
     seed=st.integers(0, 99),
@@ -221,6 +221,17 @@ def test_its_step_is_the_line_of_the_table_of_state_updates():
     state = mlstm_chunkwise(q, k, v, i, f)[1]
     same(state.m.exp()[..., None, None] * state.C, S)
     same(state.m.exp()[..., None] * state.z, z)
+
+
+@pytest.mark.parametrize("length", [1, 2, 64, 65, 130])
+def test_the_kernels_own_path_is_the_recurrence_on_both_sides_of_one_chunk(length):
+    given = drawn(t=length)
+    wanted = mlstm_recurrent(*given)
+    for how in ({}, {"chunk_size": 64}, {"chunk_size": 1000}):
+        h, state = mlstm_chunkwise(*given, **how)
+        same(h, wanted[0], atol=1e-9)
+        for ours, its in zip(state, wanted[1], strict=True):
+            same(ours, its, atol=1e-10, rtol=1e-10)
 
 
 @pytest.mark.parametrize("form", FORMS)
