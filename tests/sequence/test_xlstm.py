@@ -198,7 +198,8 @@ def test_the_parallel_form_is_a_product_with_a_table_written_out():
             D[t, s] = np.log(sigmoid(f[0, 0, s + 1 : t + 1].numpy())).sum() + i[0, 0, s].item()
     m = D.max(1, keepdims=True)
     same(table, np.exp(D - m))
-    S = (q[0, 0] @ k[0, 0].T / 2).numpy() * np.exp(D - m)
+    keys = k[0, 0] / 2  # √d, in the keys of xlstm-keys; S divides no more
+    S = (q[0, 0] @ keys.T).numpy() * np.exp(D - m)
     divisor = np.maximum(np.abs(S.sum(1, keepdims=True)), np.exp(-m))
     same(mlstm_parallel(q, k, v, i, f, eps=0)[0][0, 0], S @ v[0, 0].numpy() / divisor)
 
