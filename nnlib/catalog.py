@@ -323,7 +323,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         module="nnlib.sequence.xlstm", cls="xLSTM", trained_by="gradient",
         parameters="3eh + h (3s + 6n + k + 3) + 2n + e a matrix block, h = 2e; 2we for the tokens",
         train_cost="O(T (eh + h²/n)) a block of n memories, in chunks; an sLSTM step after step",
-        use_cost="O(eh + h²/n) a token and block, however long the past; keeps h²/n + hk + n numbers",
+        use_cost="O(eh + h²/n) a token and block, however long the past; keeps h²/n + hk + n",
         requires=("lstm", "transformer"),
     ),
     Architecture(
