@@ -107,11 +107,12 @@ def _both(
 
 CPU = sized("bteLv", *((2, t, 128, 2, 1000) for t in (32, 128, 512)))
 GPU = sized("bteLv", *((8, t, 1024, 12, 50277) for t in (256, 1024)))
+WRITING = sized("bteLv", *((2, 16, e, 2, 1000) for e in (128, 512)))
 CELLS = sized("bthe", *((2, t, 4, 64) for t in (32, 128, 512)))
 CASES = {
     "xlstm": Case(stepping, CPU, GPU),
-    "xlstm_mixed": Case(partial(stepping, scalar=True), CPU[:2], GPU[:1]),
-    "xlstm_writing": Case(writing, CPU[:1], GPU[:1]),
-    "xlstm_mixed_writing": Case(partial(writing, scalar=True), CPU[:1], GPU[:1]),
+    "xlstm_mixed": Case(partial(stepping, scalar=True), CPU[:2], GPU),
+    "xlstm_writing": Case(writing, WRITING, GPU),
+    "xlstm_mixed_writing": Case(partial(writing, scalar=True), WRITING, GPU),
     "mlstm": Case(cell, CELLS, sized("bthe", (8, 512, 8, 128), (8, 2048, 8, 128))),
 }
