@@ -152,7 +152,8 @@ def test_every_rule_of_the_style_sheet_finds_something(page):
           const plain = (s) => s.replace(/:hover|::?(before|after|backdrop)/g, "");
           document.documentElement.dataset.theme = "dark";
           document.body.insertAdjacentHTML("beforeend", '<i class="nn-bench nn-light"></i>'
-            + '<p class="nn-sound"><span></span><audio></audio></p>');
+            + '<p class="nn-sound"><span></span><audio></audio></p>'
+            + '<p class="nn-picture"><svg><a href="#"><path/><text>linked</text></a></svg></p>');
           return flat(sheet.cssRules)
             .filter((r) => r.selectorText && !document.querySelector(plain(r.selectorText)))
             .map((r) => r.selectorText);
