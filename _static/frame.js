@@ -139,6 +139,18 @@ for (const link of document.querySelectorAll(".bd-docs-nav .has-children > a")) 
   });
 }
 
+// Up and down lead from link to link, so that a family's chapters are a single stop: the page's own.
+
+const pages = document.querySelector(".bd-docs-nav");
+for (const link of pages?.querySelectorAll(".has-children li:not(.current) > a") ?? []) link.tabIndex = -1;
+pages?.addEventListener("keydown", (event) => {
+  const way = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+  if (!way || event.ctrlKey || event.altKey || event.metaKey || event.shiftKey) return;
+  const links = [...pages.querySelectorAll("a")].filter((link) => link.offsetParent);
+  links[links.indexOf(event.target) + way]?.focus();
+  event.preventDefault(); // nothing scrolls but what is needed
+});
+
 // ---- Code and tables that scroll sideways can be reached by the keyboard; the others are no stop
 
 const scrollers = new ResizeObserver((entries) => {

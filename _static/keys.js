@@ -7,6 +7,7 @@
     [["←", "p"], "previous page"],
     [["→", "n"], "next page"],
     [["→", "←"], "on a family's name: open it, close it"],
+    [["↓", "↑"], "in the list of pages: one further, one back"],
     [["Ctrl K", "/"], "search"],
     [["?"], "this list"],
     [["Esc"], "close what is open"],

@@ -236,3 +236,17 @@ def test_arrows_open_and_close_a_family_whose_link_is_the_only_stop(visit):
         tab.keyboard.press(key)
         assert family.locator("details").evaluate("fold => fold.open") is opened
     assert tab.url == here, "no page is turned"
+
+
+def test_up_and_down_lead_through_the_pages_and_a_familys_chapters_are_one_stop(visit):
+    tab = visit(CHAPTERS[0])
+    current = tab.locator(".bd-docs-nav .has-children.current li > a")
+    stops = current.evaluate_all("links => links.map((link) => link.tabIndex)")
+    assert len(stops) > 2 and stops.count(0) == 1
+    assert current.nth(stops.index(0)).evaluate("a => a.closest('li.current') !== null")
+    tab.locator(".bd-docs-nav .has-children.current > a").focus()
+    told = "document.activeElement.textContent.trim()"
+    names = current.all_inner_texts()
+    for key, wanted in (("ArrowDown", names[0]), ("ArrowDown", names[1]), ("ArrowUp", names[0])):
+        tab.keyboard.press(key)
+        assert tab.evaluate(told) == wanted.strip()

@@ -3,10 +3,10 @@
 import pytest
 
 from tests.book.live.tab import FIRST_TOUCH, Tab, compared
-from tests.book.live.toys import FORMS
+from tests.book.live.toys import FORMS, RULES
 
 
-@pytest.mark.parametrize("name", [name for name in FORMS if name != "line"])
+@pytest.mark.parametrize("name", [name for name in FORMS if name not in RULES])
 def test_the_page_answers_as_torch_does(name, opened, folder):
     tab = opened()
     tab.form(name).locator("button, input").first.click()
@@ -71,7 +71,7 @@ def test_without_a_part_of_it_every_form_shows_its_recorded_example(blocked, bro
     tab.page.route(f"**/{blocked}*", lambda route: route.abort())
     typed.press_sequentially("bb")
     for name in FORMS:
-        if name in ("line", "heals") and "live.js" not in blocked:
+        if name in (*RULES, "heals") and "live.js" not in blocked:
             continue  # whose rule stands in the page; which asks for no answer before Run
         if name != "writes":
             tab.form(name).locator("button, input").last.click()

@@ -5,7 +5,7 @@ import copy
 import pytest
 
 from pipeline.site import live, live_engine
-from tests.book.live.toys import FORMS
+from tests.book.live.toys import FORMS, RULES
 
 
 def test_the_notebook_keeps_the_markup_and_the_files_stand_beside_it(made):
@@ -13,7 +13,7 @@ def test_the_notebook_keeps_the_markup_and_the_files_stand_beside_it(made):
     files = live.convert(content, "chapters/toys/toy")
     assert set(files) == {
         *(f"_extra/live/toys-toy-{name}.js" for name in FORMS),
-        *(f"_extra/live/toys-toy-{name}.json" for name in FORMS if name != "line"),
+        *(f"_extra/live/toys-toy-{name}.json" for name in FORMS if name not in RULES),
     }
     for name, cell in zip(FORMS, content["cells"], strict=True):
         assert list(cell["outputs"][0]["data"]) == ["text/html"]

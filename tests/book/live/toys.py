@@ -185,6 +185,7 @@ FORMS = {
              Cuts(tokenizers={"some": Merges(), "none": Bytes()}), "the th"),
     "line": (None, plane, [Text(joined=False)], Corrects(rule=corrected), plane.examples["apart"]),
 }  # fmt: skip
+RULES = tuple(name for name, form in FORMS.items() if form[0] is None)  # no model is loaded
 
 
 def values(name):
