@@ -55,7 +55,7 @@ def beta_schedule(name: str, steps: int) -> Float[Tensor, " T"]:
 
     Example:
         >>> beta_schedule("linear", 1000)[[0, -1]]
-        tensor([1.0000e-04, 2.0000e-02], dtype=torch.float64)
+        tensor([0.0001, 0.0200], dtype=torch.float64)
 
     Source: Ho et al. 2020; Rombach et al. 2021; Nichol and Dhariwal 2021.
     """

@@ -180,7 +180,7 @@ def r1_penalty(
 
     Example:
         >>> r1_penalty(lambda x: x @ torch.tensor([3.0, 4.0]), torch.zeros(5, 2), weight=1.0)
-        tensor(12.5000, grad_fn=<MulBackward0>)
+        tensor(12.5000)
 
     Source: Mescheder, Geiger and Nowozin 2018.
     """
@@ -213,7 +213,7 @@ def gradient_penalty(
     Example:
         >>> steep = lambda x: 3 * x[:, 0]
         >>> gradient_penalty(steep, torch.ones(4, 2), torch.zeros(4, 2), weight=1.0)
-        tensor(4., grad_fn=<MulBackward0>)
+        tensor(4.)
 
     Source: Gulrajani et al. 2017.
     """
