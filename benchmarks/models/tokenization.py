@@ -4,6 +4,8 @@ There is no goal here: Rust may win, and the row says by how much. `RAYON_NUM_TH
 peer's training to one thread, as ours has.
 """
 
+from functools import partial
+
 import torch
 
 from benchmarks.models._contest import Case, Contest, sized
@@ -44,11 +46,13 @@ def tokenizer(size: dict[str, int], device: torch.device, dtype: torch.dtype) ->
 
         return run
 
+    def peer_encoded(said: str) -> list[int]:
+        return theirs.encode_batch_fast([said])[0].ids
+
     trainings = {"nnlib": lambda: BPETokenizer.train(text, size["v"]), "tokenizers": peer_trained}
     contests = [Contest("tokenizer, training", size, trainings)]
     for what, said in (("encoding", text), ("encoding of names", names)):
-        ours = lambda s=said: mine.encode(s)  # noqa: E731
-        others = lambda s=said: theirs.encode_batch_fast([s])[0].ids  # noqa: E731
+        ours, others = partial(mine.encode, said), partial(peer_encoded, said)
         told = {
             side: (lambda run=run: {"ids": torch.tensor(run())})
             for side, run in (("nnlib", ours), ("tokenizers", others))
