@@ -1,7 +1,8 @@
 r"""Text as numbers: byte pair encoding, and WordPiece and unigram beside it.
 
 A tokenizer cuts text into pieces that occur often and gives each its number. All three here learn
-their pieces from text; they differ in which piece they learn next, and in how they cut.
+their pieces from text; they differ in which piece they learn next, and in how they cut. Byte pair
+encoding stands here, the others in `_wordpiece` and `_unigram`.
 
 Chapter: chapters/language/tokenization.md     Papers: Sennrich et al. 2016; Radford et al. 2019;
 Schuster and Nakajima 2012; Kudo 2018
@@ -10,11 +11,8 @@ Schuster and Nakajima 2012; Kudo 2018
 import functools
 import heapq
 import itertools
-import math
-import re
 import unicodedata
-from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +22,32 @@ from torch import Tensor
 
 from nnlib import checks
 from nnlib.language import _patterns, _tokenizer_file
+from nnlib.language._pairs import Pair, Pairs
+from nnlib.language._text import (
+    alternatives,
+    as_bytes,
+    as_string,
+    count_pieces,
+    pieces,
+)
+from nnlib.language._unigram import UnigramTokenizer
+from nnlib.language._wordpiece import WordPieceTokenizer
+
+__all__ = [
+    "GPT2_PATTERN",
+    "REMEMBERED",
+    "SHORT",
+    "BPETokenizer",
+    "UnigramTokenizer",
+    "WordPieceTokenizer",
+    "embedding_parameters",
+]
 
 GPT2_PATTERN = _patterns.GPT2
 SHORT = 48
 """Symbols of a piece up to which looking at every pair anew is the faster way."""
 REMEMBERED = 2**16
 """Pieces whose tokens are kept, since most words come again and again."""
-
-Pair = tuple[int, int]
 
 
 class BPETokenizer:
@@ -129,9 +145,9 @@ class BPETokenizer:
         least = 256 + len(names)
         vocab_size = checks.count("vocab_size", vocab_size, least=least)
         min_count = checks.count("min_count", min_count)
-        cut = functools.partial(_pieces, _patterns.compiled(pattern))
-        words = _count_pieces(text, cut, names)
-        pairs = _Pairs({word.encode(): n for word, n in words.items()})
+        cut = functools.partial(pieces, _patterns.compiled(pattern))
+        words = count_pieces(text, cut, names)
+        pairs = Pairs({word.encode(): n for word, n in words.items()})
         tokens = [bytes([byte]) for byte in range(256)]
         number = {token: at for at, token in enumerate(tokens)}
         merges: list[tuple[bytes, bytes]] = []
@@ -226,11 +242,11 @@ class BPETokenizer:
         """
         dropout = checks.number("dropout", dropout, least=0, most=1)
         read = self._readable(special)
-        text = _as_string(text)
+        text = as_string(text)
         if not read:
             return self._encode_plain(text, dropout, generator)
         found: list[int] = []
-        cut = _alternatives(read).split(text)
+        cut = alternatives(read).split(text)
         for at, part in enumerate(cut):
             if at % 2:
                 found.append(read[part])
@@ -250,7 +266,7 @@ class BPETokenizer:
         Args:
             text: a string, or bytes.
         """
-        return _pieces(self._pattern, _as_string(text))
+        return pieces(self._pattern, as_string(text))
 
     def decode_bytes(self, ids: Iterable[int] | Int[Tensor, " n"]) -> bytes:
         """Return the bytes that tokens stand for, joined.
@@ -305,16 +321,16 @@ class BPETokenizer:
         if self.prefix_space and text and text[0] != " ":
             text = " " + text
         found: list[int] = []
-        for piece in _pieces(self._pattern, text):
+        for piece in pieces(self._pattern, text):
             if dropout:
-                letters = [self._letters[byte] for byte in _as_bytes(piece)]
+                letters = [self._letters[byte] for byte in as_bytes(piece)]
                 found += self._merged(letters, dropout, generator)
             else:
                 found += self._known[piece]
         return found
 
     def _encode_piece(self, piece: str) -> list[int]:
-        data = _as_bytes(piece)
+        data = as_bytes(piece)
         if self.whole_pieces and data in self.vocabulary:
             return [self.vocabulary[data]]
         letters = [self._letters[byte] for byte in data]
@@ -387,458 +403,6 @@ class _Known(dict[str, list[int]]):
                 self.clear()
             self[piece] = found
         return found
-
-
-class _Pairs:
-    """Distinct pieces, and how often each symbol and each pair stands in them, kept up to date.
-
-    Args:
-        pieces: symbols of a piece → how often it stands in the text.
-    """
-
-    def __init__(self, pieces: Mapping[Any, int]):
-        self.pieces = [list(piece) for piece in pieces]
-        self.weights = list(pieces.values())
-        self.total = 0
-        self.singles: dict[int, int] = defaultdict(int)
-        self.counts: dict[Pair, int] = defaultdict(int)
-        self.places: dict[Pair, set[int]] = defaultdict(set)
-        for at, (piece, n) in enumerate(zip(self.pieces, self.weights, strict=True)):
-            for symbol in piece:
-                self.singles[symbol] += n
-                self.total += n
-            for pair in itertools.pairwise(piece):
-                self.counts[pair] += n
-                self.places[pair].add(at)
-
-    def gain(self, pair: Pair) -> float:
-        r"""Return what a merge adds to the log-likelihood of all symbols, each drawn by itself.
-
-        With $f(k) = k \log k$ the likelihood is $\sum_s f(N(s)) - f(N)$ for N symbols in all.
-        """
-        (x, y), n = pair, self.counts[pair]
-        total = self.total
-        if x == y:
-            n = min(n, self.singles[x] // 2)  # overlapping pairs were counted twice
-            parts = _k_log_k(self.singles[x] - 2 * n) - _k_log_k(self.singles[x])
-        else:
-            parts = (
-                _k_log_k(self.singles[x] - n)
-                + _k_log_k(self.singles[y] - n)
-                - _k_log_k(self.singles[x])
-                - _k_log_k(self.singles[y])
-            )
-        return _k_log_k(n) + parts + _k_log_k(total) - _k_log_k(total - n)
-
-    def merge(self, pair: Pair, new: int) -> list[Pair]:
-        """Write `new` for a pair in every piece, left to right; return the pairs that rose."""
-        change: dict[Pair, int] = defaultdict(int)
-        for at in self.places.pop(pair):
-            piece, n = self.pieces[at], self.weights[at]
-            merged = _replaced(piece, pair, new)
-            times = len(piece) - len(
-                merged
-            )  # 0 where an earlier merge took one of them
-            for symbol, by in ((pair[0], -times), (pair[1], -times), (new, times)):
-                self.singles[symbol] += n * by
-            self.total -= n * times
-            for old in itertools.pairwise(piece):
-                change[old] -= n
-            for made in itertools.pairwise(merged):
-                change[made] += n
-                self.places[made].add(at)
-            self.pieces[at] = merged
-        for each, by in change.items():
-            self.counts[each] += by
-        self.places.pop(pair, None)
-        return [each for each, by in change.items() if by > 0]
-
-
-@functools.cache
-def _k_log_k(k: int) -> float:
-    return k * math.log(k) if k else 0.0
-
-
-def _replaced(symbols: list[int], pair: Pair, new: int) -> list[int]:
-    left, right = pair
-    found, at, last = [], 0, len(symbols) - 1
-    while at <= last:
-        if symbols[at] == left and at < last and symbols[at + 1] == right:
-            found.append(new)
-            at += 2
-        else:
-            found.append(symbols[at])
-            at += 1
-    return found
-
-
-class WordPieceTokenizer:
-    r"""WordPiece: words cut from the left, each time by the longest piece that fits.
-
-    Training merges the pair that raises the likelihood of the text most (equation
-    `tokenization-wordpiece`); encoding needs the pieces alone and not the order in which
-    they were learned (`tokenization-longest`). A piece within a word begins with "##".
-
-    Args:
-        vocabulary: the pieces, in the order of their numbers, or piece → number.
-        unknown: what stands for a word that cannot be cut.
-        prefix: what marks a piece that continues a word.
-        max_characters: a longer word is unknown, ≥ 1.
-
-    Example:
-        >>> tokenizer = WordPieceTokenizer(["[UNK]", "un", "##afford", "##able", "able"])
-        >>> tokenizer.tokens("unaffordable"), tokenizer.encode("able table")
-        (['un', '##afford', '##able'], [4, 0])
-
-    Source: Schuster and Nakajima 2012; cutting by the longest match: Wu et al. 2016.
-    """
-
-    def __init__(
-        self,
-        vocabulary: Sequence[str] | Mapping[str, int],
-        unknown: str = "[UNK]",
-        *,
-        prefix: str = "##",
-        max_characters: int = 100,
-    ):
-        self.vocabulary = _numbered(vocabulary)
-        if unknown not in self.vocabulary:
-            raise ValueError(f"unknown={unknown!r} must be a piece of the vocabulary")
-        self.unknown = unknown
-        self.prefix = prefix
-        self.max_characters = checks.count("max_characters", max_characters)
-        self._texts = {number: piece for piece, number in self.vocabulary.items()}
-
-    @classmethod
-    def train(
-        cls,
-        text: str | Iterable[str],
-        vocab_size: int,
-        unknown: str = "[UNK]",
-        *,
-        min_count: int = 2,
-    ) -> "WordPieceTokenizer":
-        """Learn pieces: all letters, and then the pair that raises the likelihood most, repeatedly.
-
-        Args:
-            text: one text, or several.
-            vocab_size: pieces in all, more than the text has letters.
-            unknown: as for the class.
-            min_count: a pair must occur so often to be merged, ≥ 1.
-        """
-        words = _count_pieces(text, _patterns.compiled(_WORDS).findall)
-        cut = {
-            (word[0], *("##" + letter for letter in word[1:])): n
-            for word, n in words.items()
-        }
-        tokens = [unknown, *sorted({letter for word in cut for letter in word})]
-        checks.count("vocab_size", vocab_size, least=len(tokens))
-        number = {token: at for at, token in enumerate(tokens)}
-        pairs = _Pairs({tuple(number[c] for c in word): n for word, n in cut.items()})
-        while len(tokens) < vocab_size:
-            often = [pair for pair, n in pairs.counts.items() if n >= min_count]
-            if not often:
-                break
-            # eq. tokenization-wordpiece; of equals, the smaller numbers
-            pair = max(often, key=lambda of: (pairs.gain(of), -of[0], -of[1]))
-            left, right = pair
-            joined = tokens[left] + tokens[right].removeprefix("##")
-            new = number.setdefault(joined, len(tokens))
-            if new == len(tokens):
-                tokens.append(joined)
-            pairs.merge(pair, new)
-        return cls(tokens, unknown)
-
-    def __len__(self) -> int:
-        return len(self.vocabulary)
-
-    def tokens(self, text: str) -> list[str]:
-        """Return the pieces of a text: words and signs, each cut by itself."""
-        found = []
-        for word in _patterns.compiled(_WORDS).findall(_as_string(text)):
-            found += self._cut(word)
-        return found
-
-    def encode(self, text: str) -> list[int]:
-        """Return the numbers of a text's pieces."""
-        return [self.vocabulary[piece] for piece in self.tokens(text)]
-
-    def decode(self, ids: Iterable[int] | Int[Tensor, " n"]) -> str:
-        """Return words with one space between them: what stood there is not kept.
-
-        Args:
-            ids: numbers of pieces.
-        """
-        joined = " ".join(_looked_up(self._texts, ids))
-        return joined.replace(" " + self.prefix, "")
-
-    def _cut(self, word: str) -> list[str]:
-        found: list[str] = []
-        if len(word) > self.max_characters:
-            return [self.unknown]
-        at = 0
-        while at < len(word):
-            mark = self.prefix if at else ""
-            for end in range(len(word), at, -1):  # eq. tokenization-longest
-                if (piece := mark + word[at:end]) in self.vocabulary:
-                    found.append(piece)
-                    at = end
-                    break
-            else:
-                return [self.unknown]
-        return found
-
-
-class UnigramTokenizer:
-    r"""Unigram: the cut whose pieces are together the most probable.
-
-    A cut s of a text has probability $\prod_i p(s_i)$, and the best one is found by dynamic
-    programming (equation `tokenization-viterbi`). Training begins with too many pieces and drops
-    those whose loss costs the likelihood least. A space is written "▁" and begins a word.
-
-    Args:
-        vocabulary: piece → natural logarithm of its probability, in the order of their numbers.
-        unknown: what stands for letters that no piece has; it gets the number 0 if it is no piece.
-
-    Example:
-        >>> tokenizer = UnigramTokenizer({"<unk>": 0.0, "▁": -3, "a": -2, "b": -2, "▁ab": -4})
-        >>> tokenizer.tokens("ab a"), tokenizer.decode(tokenizer.encode("ab a"))
-        (['▁ab', '▁', 'a'], 'ab a')
-
-    Source: Kudo 2018. The pieces' log-probabilities are given, as in SentencePiece.
-    """
-
-    def __init__(self, vocabulary: Mapping[str, float], unknown: str = "<unk>"):
-        if unknown not in vocabulary:
-            vocabulary = {unknown: 0.0} | dict(vocabulary)
-        if len(vocabulary) < 2 or "" in vocabulary:
-            raise ValueError("vocabulary must hold a piece or more, none of them empty")
-        self.vocabulary = {
-            piece: checks.number(f"vocabulary[{piece!r}]", value, most=0)
-            for piece, value in vocabulary.items()
-        }
-        self.unknown = unknown
-        self.numbers = {piece: at for at, piece in enumerate(self.vocabulary)}
-        self._scores = {p: v for p, v in self.vocabulary.items() if p != unknown}
-        self._longest = max(map(len, self._scores))
-        self._unseen = min(self.vocabulary.values()) - 10  # as SentencePiece has it
-        self._texts = list(self.vocabulary)
-
-    @classmethod
-    def train(
-        cls,
-        text: str | Iterable[str],
-        vocab_size: int,
-        unknown: str = "<unk>",
-        *,
-        max_length: int = 8,
-        rounds: int = 2,
-        keep: float = 0.75,
-        start: int = 4,
-    ) -> "UnigramTokenizer":
-        """Learn pieces and their probabilities by expectation–maximisation, and prune.
-
-        Args:
-            text: one text, or several.
-            vocab_size: pieces in all, more than the text has letters.
-            unknown: as for the class.
-            max_length: letters of the longest piece, ≥ 1.
-            rounds: of expectation–maximisation before each pruning, ≥ 1.
-            keep: the share of pieces that a pruning keeps, between 0 and 1.
-            start: the training begins with so many times `vocab_size` pieces, ≥ 1.
-        """
-        checks.count("max_length", max_length)
-        checks.count("rounds", rounds)
-        checks.count("start", start)
-        keep = checks.number("keep", keep, above=0, below=1)
-        words = _count_pieces(text, _spaced)
-        letters = Counter[str]()
-        for word, n in words.items():
-            for letter in word:
-                letters[letter] += n
-        vocab_size = checks.count("vocab_size", vocab_size, least=len(letters) + 1)
-        found = Counter[str]()
-        for word, n in words.items():
-            for at in range(len(word)):
-                for end in range(at + 2, min(len(word), at + max_length) + 1):
-                    found[word[at:end]] += n
-        seeds = {piece: n * len(piece) for piece, n in found.items() if n > 1}
-        room = max(start * vocab_size - len(letters), 0)
-        best = sorted(seeds, key=lambda piece: (-seeds[piece], piece))[:room]
-        counts: dict[str, float] = dict(letters)
-        counts |= {piece: float(found[piece]) for piece in best}
-        wanted = vocab_size - 1
-        while True:
-            for _ in range(rounds):
-                model = cls(_normalized(counts), unknown)
-                expected = model._expected(words)  # eq. tokenization-em
-                # a letter stays, however rarely it stands alone
-                counts = {
-                    piece: max(often, 1e-3 if piece in letters else 0.0)
-                    for piece in counts
-                    if (often := expected.get(piece, 0.0)) >= 0.5 or piece in letters
-                }
-            if len(counts) <= wanted:
-                break
-            model = cls(_normalized(counts), unknown)
-            losses = model._losses(words)
-            spare = sorted(
-                (piece for piece in counts if piece not in letters),
-                key=lambda piece: (-losses.get(piece, 0.0), piece),
-            )
-            size = max(wanted, int(keep * len(counts)))
-            kept = {*letters, *spare[: size - len(letters)]}
-            counts = {piece: n for piece, n in counts.items() if piece in kept}
-        ordered = sorted(counts, key=lambda piece: (-counts[piece], piece))
-        return cls(_normalized({piece: counts[piece] for piece in ordered}), unknown)
-
-    def __len__(self) -> int:
-        return len(self.vocabulary)
-
-    def tokens(self, text: str) -> list[str]:
-        """Return the pieces of a text; letters that no piece has stay as they are, joined."""
-        return [
-            piece for word in _spaced(_as_string(text)) for piece in self._best(word)
-        ]
-
-    def encode(self, text: str) -> list[int]:
-        """Return the numbers of a text's pieces."""
-        other = self.numbers[self.unknown]
-        return [
-            self.numbers[piece] if piece in self._scores else other
-            for piece in self.tokens(text)
-        ]
-
-    def decode(self, ids: Iterable[int] | Int[Tensor, " n"]) -> str:
-        """Return the text of pieces; one space at its beginning is not kept.
-
-        Args:
-            ids: numbers of pieces.
-        """
-        texts = dict(enumerate(self._texts))
-        return "".join(_looked_up(texts, ids)).replace("▁", " ").removeprefix(" ")
-
-    def sample(
-        self,
-        text: str,
-        alpha: float = 1.0,
-        generator: torch.Generator | None = None,
-    ) -> list[str]:
-        r"""Draw a cut with probability $\propto p(s)^\alpha$ (equation `tokenization-sampling`).
-
-        Args:
-            text: in letters that pieces have.
-            alpha: 0 draws from all cuts alike; the larger, the more often the best one; ≥ 0.
-            generator: of torch; its own if None.
-
-        Raises:
-            ValueError: a letter that no piece has.
-        """
-        alpha = checks.number("alpha", alpha, least=0)
-        found: list[str] = []
-        for word in _spaced(_as_string(text)):
-            before = self._forward(word, alpha)
-            if before[-1] == -math.inf:
-                raise ValueError(f"text holds {word!r}, which no pieces make up")
-            cut, end = [], len(word)
-            while end:
-                ways = self._ending(word, end, before, alpha)
-                shares = torch.tensor([math.exp(way - before[end]) for way, _ in ways])
-                chosen = int(torch.multinomial(shares, 1, generator=generator))
-                at = ways[chosen][1]
-                cut.append(word[at:end])
-                end = at
-            found += reversed(cut)
-        return found
-
-    def log_probability(self, text: str) -> float:
-        r"""Return $\log p(x)$, the sum over all cuts (equation `tokenization-unigram`).
-
-        Args:
-            text: in letters that pieces have; minus infinity otherwise.
-        """
-        words = _spaced(_as_string(text))
-        return math.fsum(self._forward(word, 1.0)[-1] for word in words)
-
-    def _best(self, word: str) -> list[str]:
-        """Return the most probable cut: eq. tokenization-viterbi."""
-        best, came = [0.0] + [-math.inf] * len(word), [-1] * (len(word) + 1)
-        unseen = [False] * (len(word) + 1)
-        for at in range(len(word)):
-            for end in range(at + 1, min(len(word), at + self._longest) + 1):
-                score = self._scores.get(word[at:end])
-                if score is not None and score + best[at] > best[end]:
-                    best[end], came[end], unseen[end] = score + best[at], at, False
-            if word[at] not in self._scores and self._unseen + best[at] > best[at + 1]:
-                best[at + 1] = self._unseen + best[at]
-                came[at + 1], unseen[at + 1] = at, True
-        cut, end = [], len(word)
-        while end:
-            at = came[end]
-            while unseen[end] and at and unseen[at]:  # several unseen letters are one
-                at = came[at]
-            cut.append(word[at:end])
-            end = at
-        return cut[::-1]
-
-    def _ending(
-        self, word: str, end: int, before: list[float], alpha: float
-    ) -> list[tuple[float, int]]:
-        """Return log-weights of the pieces that end at a place, and where they begin."""
-        return [
-            (before[at] + alpha * score, at)
-            for at in range(max(0, end - self._longest), end)
-            if (score := self._scores.get(word[at:end])) is not None
-        ]
-
-    def _forward(self, word: str, alpha: float) -> list[float]:
-        """Return, for each place, the logarithm of the sum over all cuts up to it."""
-        before = [0.0]
-        for end in range(1, len(word) + 1):
-            ways = [way for way, _ in self._ending(word, end, before, alpha)]
-            most = max(ways, default=-math.inf)
-            if most > -math.inf:
-                most += math.log(sum(math.exp(way - most) for way in ways))
-            before.append(most)
-        return before
-
-    def _expected(self, words: Mapping[str, int]) -> dict[str, float]:
-        """Return how often each piece is expected in the cuts of words, all cuts weighed."""
-        expected: dict[str, float] = defaultdict(float)
-        scores, longest, exp = self._scores, self._longest, math.exp
-        for word, n in words.items():
-            before = self._forward(word, 1.0)
-            after = [-math.inf] * len(word) + [0.0]
-            for at in range(len(word) - 1, -1, -1):
-                ways = []
-                for end in range(at + 1, min(len(word), at + longest) + 1):
-                    piece = word[at:end]
-                    if (score := scores.get(piece)) is not None:
-                        way = score + after[end]
-                        ways.append(way)
-                        expected[piece] += n * exp(before[at] + way - before[-1])
-                most = max(ways)
-                after[at] = most + math.log(sum(exp(way - most) for way in ways))
-        return expected
-
-    def _losses(self, words: Mapping[str, int]) -> dict[str, float]:
-        """Return what the likelihood of the best cuts loses without each piece."""
-        used: dict[str, int] = defaultdict(int)
-        for word, n in words.items():
-            for piece in self._best(word):
-                used[piece] += n
-        losses = {}
-        for piece, n in used.items():
-            if len(piece) > 1:
-                score = self._scores.pop(piece)
-                instead = sum(self._scores[part] for part in self._best(piece))
-                self._scores[piece] = score
-                losses[piece] = n * (score - instead)
-        return losses
-
-
-_WORDS = r"[^\s\p{P}$+<=>^`|~]+|[\p{P}$+<=>^`|~]"
-"""BERT's rule: runs of what is neither space nor punctuation, and each sign of the latter alone."""
 
 
 def embedding_parameters(vocab_size: int, embed_dim: int, *, tied: bool) -> int:
@@ -920,103 +484,3 @@ def _names(argument: str, names: Iterable[str]) -> list[str]:
     if len(set(listed)) < len(listed):
         raise ValueError(f"{argument}={listed} must each stand once")
     return listed
-
-
-def _numbered(vocabulary: Sequence[str] | Mapping[str, int]) -> dict[str, int]:
-    if isinstance(vocabulary, Mapping):
-        found = dict(vocabulary)
-    else:
-        found = {piece: at for at, piece in enumerate(vocabulary)}
-        if len(found) < len(vocabulary):
-            raise ValueError("vocabulary must hold each piece once")
-    if len(set(found.values())) < len(found):
-        raise ValueError("vocabulary gives two pieces one number")
-    if "" in found:
-        raise ValueError("vocabulary must hold no empty piece")
-    return found
-
-
-def _looked_up(
-    texts: Mapping[int, str], ids: Iterable[int] | Int[Tensor, " n"]
-) -> list[str]:
-    found = []
-    for at, number in enumerate(ids):
-        if int(number) not in texts:
-            raise ValueError(f"ids[{at}]={int(number)} is none of {len(texts)} pieces")
-        found.append(texts[int(number)])
-    return found
-
-
-def _texts(text: str | Iterable[str]) -> Iterable[str]:
-    if isinstance(text, str):
-        return [text]
-    if isinstance(text, bytes) or not isinstance(text, Iterable):
-        raise TypeError(f"text must be a string or several, got {type(text).__name__}")
-    return text
-
-
-def _count_pieces(
-    text: str | Iterable[str],
-    cut: Callable[[str], list[str]],
-    names: Sequence[str] = (),
-) -> Counter[str]:
-    """Return how often each piece stands in texts; the names of tokens are in none of them."""
-    found = Counter[str]()
-    for each in _texts(text):
-        if not isinstance(each, str):
-            raise TypeError(f"text holds {type(each).__name__}, it must hold strings")
-        for part in _alternatives(names).split(each)[::2] if names else [each]:
-            found.update(cut(_as_string(part)))
-    return found
-
-
-def _pieces(pattern: re.Pattern[str], text: str) -> list[str]:
-    """Return the pieces of a text, in order; what the pattern passes over is a piece too."""
-    found = pattern.findall(text)
-    if sum(map(len, found)) == len(text):
-        return found
-    found, end = [], 0
-    for match in pattern.finditer(text):
-        found += [text[end : match.start()], match[0]]
-        end = match.end()
-    return [piece for piece in [*found, text[end:]] if piece]
-
-
-def _alternatives(names: Iterable[str]) -> re.Pattern[str]:
-    """Return a pattern that cuts at names, the longest that fits, and keeps them."""
-    longest_first = sorted(names, key=len, reverse=True)
-    return re.compile(f"({'|'.join(map(re.escape, longest_first))})")
-
-
-def _spaced(text: str) -> list[str]:
-    """Return the words of a text with "▁" for the space before each."""
-    text = text.replace(" ", "▁")
-    if not text:
-        return []
-    return re.findall("▁[^▁]*", text if text[0] == "▁" else "▁" + text)
-
-
-def _normalized(counts: Mapping[str, float]) -> dict[str, float]:
-    total = math.log(math.fsum(counts.values()))
-    return {piece: min(math.log(n) - total, 0.0) for piece, n in counts.items()}
-
-
-def _as_string(text: str | bytes) -> str:
-    """Return text that can be turned into bytes; bytes that are none stand as U+DC80 … U+DCFF."""
-    if isinstance(text, bytes):
-        return text.decode("utf-8", errors="surrogateescape")
-    if not isinstance(text, str):
-        raise TypeError(f"text must be a string or bytes, got {type(text).__name__}")
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise ValueError(
-                f"text[{error.start}]={text[error.start]!r} is half of a surrogate pair, "
-                "which stands for no bytes"
-            ) from None
-    return text
-
-
-def _as_bytes(piece: str) -> bytes:
-    return piece.encode("utf-8", errors="surrogateescape")

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from nnlib.data.text import python_reference
-from nnlib.language import _patterns, tokenization
+from nnlib.language import _patterns, _tokenizer_file, _unigram
 from nnlib.language.tokenization import (
     GPT2_PATTERN,
     BPETokenizer,
@@ -382,8 +382,8 @@ def test_added_tokens_that_are_not_special_are_always_cut_out(trained, tmp_path)
 
 def broken(**changes):
     """A small file with changes, as text; a key with a dot goes into the model."""
-    content = json.loads(tokenization._tokenizer_file.written(
-        tokenization._tokenizer_file.Contents(
+    content = json.loads(_tokenizer_file.written(
+        _tokenizer_file.Contents(
             BPETokenizer([(b"a", b"b")]).vocabulary, [(b"a", b"b")], {END: 257}, {},
             GPT2_PATTERN, None, False, False)))  # fmt: skip
     for name, value in changes.items():
@@ -392,7 +392,7 @@ def broken(**changes):
     return json.dumps(content)
 
 
-BYTES = {letter: at for at, letter in enumerate(tokenization._tokenizer_file.byte_letters())}
+BYTES = {letter: at for at, letter in enumerate(_tokenizer_file.byte_letters())}
 DAMAGED = {
     "cut off": (broken()[:-40], "model_or_path is damaged: it is no JSON"),
     "a list": ("[]", "model_or_path is damaged: it must hold an object"),
@@ -646,7 +646,7 @@ def test_a_round_of_em_never_lowers_the_likelihood():
         now = sum(n * model.log_probability(word) for word, n in words.items())
         assert now >= before - 1e-9
         before = now
-        model = UnigramTokenizer(tokenization._normalized(model._expected(words)))
+        model = UnigramTokenizer(_unigram.normalized(model._expected(words)))
     start = sum(n * SMALL.log_probability(word) for word, n in words.items())
     assert before > start + 1
 
