@@ -14,7 +14,6 @@ from torch.types import Device
 
 from nnlib import checks
 from nnlib.blocks.layer_norm import LayerNorm
-from nnlib.blocks.rms_norm import RMSNorm
 from nnlib.sequence._mamba_mixers import ShortConv
 from nnlib.sequence._xlstm_mlstm import MLSTMState, empty_mlstm, mlstm_chunkwise
 from nnlib.sequence._xlstm_slstm import SLSTMState, empty_slstm, slstm
@@ -230,7 +229,7 @@ class MLSTMBlock(nn.Module):
             x: the stream.
             state: after what was read before; None: nothing was.
         """
-        past, *memory = _block_state(self, x, state)
+        past, *memory = block_state(self, x, state)
         u, gate = self.up(self.norm(x)).chunk(2, -1)  # eq. xlstm-up
         q, k, v, i, f, near, past = self.select(u, past)
         h, memory = mlstm_chunkwise(q, k, v, i, f, MLSTMState(*memory))
@@ -385,7 +384,7 @@ class SLSTMBlock(nn.Module):
             x: the stream.
             state: after what was read before; None: nothing was.
         """
-        past, *cells = _block_state(self, x, state)
+        past, *cells = block_state(self, x, state)
         u = self.norm(x)
         near, past = self.conv(u, past)
         near = F.silu(near)
@@ -406,7 +405,7 @@ class SLSTMBlock(nn.Module):
         return SLSTMBlockState(past, *empty_slstm(past, (batch, self.embed_dim)))
 
 
-def _block_state(block: Any, x: Tensor, state: Any) -> Any:
+def block_state(block: Any, x: Tensor, state: Any) -> Any:
     """Return the state to begin with; refuse one of another block or batch."""
     checks.tensor("x", x, shape=("b", "t", block.embed_dim), floating=True)
     return like_new(block.new_state(len(x)), state)
@@ -417,140 +416,3 @@ def like_new(new: Any, state: Any) -> Any:
     if state is None:
         return new
     return checked_state(state, type(new), [tuple(part.shape) for part in new], None)
-
-
-def soft_cap(x: Float[Tensor, "..."], cap: float) -> Float[Tensor, "..."]:
-    r"""Return $a \tanh(x / a)$, which is x near 0 and never beyond ±a (equation `xlstm-cap`).
-
-    Args:
-        x: any numbers.
-        cap: a > 0.
-
-    Example:
-        >>> soft_cap(torch.tensor([0.1, 100.0]), 15).round(decimals=3).tolist()
-        [0.10000000149011612, 15.0]
-    """
-    checks.tensor("x", x, floating=True)
-    checks.number("cap", cap, above=0)
-    return cap * torch.tanh(x / cap)  # eq. xlstm-cap
-
-
-class xLSTMLargeBlock(nn.Module):
-    r"""The block of xLSTM 7B: an mLSTM in the width of the stream, then a gated network.
-
-    Equation `xlstm-large`. There is no convolution, queries and keys may be narrower than values,
-    and gates are kept within ± a cap.
-
-    Args:
-        embed_dim: width e of the stream, ≥ 1.
-        num_heads: memories, which divide the widths of keys and values.
-        qk_dim: width of queries and keys, all heads together, ≥ 1.
-        v_dim: width of values, all heads together, ≥ 1.
-        dim_feedforward: hidden width of the network, ≥ 1.
-        gate_cap: cap of the gates before their functions, > 0.
-        num_layers: of the model, which sets how small the last maps begin.
-        norm_eps: ε of the norms, > 0.
-        device: of the weights.
-        dtype: of the weights.
-
-    Example:
-        >>> block = xLSTMLargeBlock(8, 2, qk_dim=4, v_dim=8, dim_feedforward=24)
-        >>> x, state = block(torch.zeros(2, 5, 8))
-        >>> x.shape, state.C.shape
-        (torch.Size([2, 5, 8]), torch.Size([2, 2, 2, 4]))
-
-    Source: Beck et al. 2025.
-    """
-
-    norm: Any
-    norm2: Any
-
-    def __init__(
-        self,
-        embed_dim: int,
-        num_heads: int,
-        qk_dim: int,
-        v_dim: int,
-        dim_feedforward: int,
-        gate_cap: float = 15.0,
-        num_layers: int = 1,
-        *,
-        norm_eps: float = 1e-6,
-        device: Device = None,
-        dtype: torch.dtype | None = None,
-    ):
-        super().__init__()
-        like: dict[str, Any] = {"device": device, "dtype": dtype}
-        e = self.embed_dim = checks.count("embed_dim", embed_dim)
-        d = self.qk_dim = checks.count("qk_dim", qk_dim)
-        v = self.v_dim = checks.count("v_dim", v_dim)
-        n = self.num_heads = dividing("num_heads", num_heads, "qk_dim", d)
-        dividing("num_heads", num_heads, "v_dim", v)
-        wide = checks.count("dim_feedforward", dim_feedforward)
-        self.gate_cap = checks.number("gate_cap", gate_cap, above=0)
-        self.num_layers = checks.count("num_layers", num_layers)
-        eps = checks.number("norm_eps", norm_eps, above=0)
-        self.norm = RMSNorm(e, eps=eps, **like)
-        self.q_proj = nn.Linear(e, d, bias=False, **like)
-        self.k_proj = nn.Linear(e, d, bias=False, **like)
-        self.v_proj = nn.Linear(e, v, bias=False, **like)
-        self.o_proj = nn.Linear(e, v, bias=False, **like)
-        self.input_gate = nn.Linear(e, n, **like)
-        self.forget = nn.Linear(e, n, **like)
-        self.head_norm = HeadNorm(v, n, eps, **like)
-        self.out_proj = nn.Linear(v, e, bias=False, **like)
-        self.norm2 = RMSNorm(e, eps=eps, **like)
-        self.gate = nn.Linear(e, wide, bias=False, **like)
-        self.up = nn.Linear(e, wide, bias=False, **like)
-        self.down = nn.Linear(wide, e, bias=False, **like)
-        self._begin()
-
-    def _begin(self) -> None:
-        e = self.embed_dim
-        for layer in (
-            self.q_proj, self.k_proj, self.v_proj, self.o_proj, self.gate, self.up,
-        ):  # fmt: skip
-            small(layer.weight, e)
-        begin_gates(self.input_gate, self.forget, opened=-10.0)  # eq. xlstm-large-start
-        last(self.out_proj.weight, e, self.num_layers)
-        last(self.down.weight, self.down.in_features, self.num_layers)
-
-    def reset_parameters(self) -> None:
-        """Draw all weights anew, as the authors do."""
-        norms: tuple[Any, ...] = (self.norm, self.head_norm, self.norm2)
-        for norm in norms:
-            nn.init.ones_(norm.weight)
-        self._begin()
-
-    def forward(
-        self, x: Float[Tensor, "b t e"], state: MLSTMState | None = None
-    ) -> tuple[Float[Tensor, "b t e"], MLSTMState]:
-        """Return the stream after the block, and its state.
-
-        Args:
-            x: the stream.
-            state: after what was read before; None: nothing was.
-        """
-        state = _block_state(self, x, state)
-        u = self.norm(x)
-        maps = (self.q_proj, self.k_proj, self.v_proj)
-        q, k, v = (by_head(each(u), self.num_heads) for each in maps)
-        i, f = (
-            soft_cap(gate(u), self.gate_cap).transpose(1, 2)
-            for gate in (self.input_gate, self.forget)
-        )
-        h, state = mlstm_chunkwise(q, k, v, i, f, state)
-        h = self.o_proj(u).sigmoid() * self.head_norm(joined(h))
-        x = x + self.out_proj(h)  # eq. xlstm-large
-        u = self.norm2(x)
-        return x + self.down(F.silu(self.gate(u)) * self.up(u)), state
-
-    def new_state(self, batch: int) -> MLSTMState:
-        """Return the state of sequences of which nothing was read.
-
-        Args:
-            batch: how many sequences, ≥ 1.
-        """
-        n = self.num_heads
-        shape = (checks.count("batch", batch), n, self.qk_dim // n, self.v_dim // n)
-        return empty_mlstm(self.norm.weight, shape)

@@ -3,26 +3,24 @@ r"""xLSTM: LSTMs with exponential gates, one of which keeps a matrix and reads a
 Chapter: chapters/sequence/xlstm.md     Papers: Beck et al. 2024; Beck et al. 2025 (xLSTM 7B)
 Forms: the mLSTM as a loop (`mlstm_recurrent`), as one product with a table of all pairs of steps
 (`mlstm_parallel`), and in chunks (`mlstm_chunkwise`, which models run); all are one function. The
-sLSTM reads its own output, so it is a loop, and nothing else.
+sLSTM reads its own output, so it is a loop, and nothing else. Both as layers and the first model
+stand here, the recurrences in `_xlstm_mlstm` and `_xlstm_slstm`, the blocks in `_xlstm_blocks`,
+and the model of 7 billion weights in `_xlstm_large`.
 Axes: b batch, t time, x input features, e width of the stream, h hidden features, n heads, d width
 of queries and keys, v width of values, w tokens, l layers.
 """
 
-import math
 from collections.abc import Collection
-from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.types import Device
 
 from nnlib import checks
 from nnlib.blocks.layer_norm import LayerNorm
-from nnlib.blocks.rms_norm import RMSNorm
-from nnlib.blocks.sampling import write_on
 from nnlib.sequence._xlstm_blocks import (
     BlockDiagonal,
     HeadNorm,
@@ -34,11 +32,9 @@ from nnlib.sequence._xlstm_blocks import (
     by_head,
     dividing,
     joined,
-    like_new,
     small,
-    soft_cap,
-    xLSTMLargeBlock,
 )
+from nnlib.sequence._xlstm_large import soft_cap, xLSTMLarge, xLSTMLargeBlock
 from nnlib.sequence._xlstm_mlstm import (
     MLSTMState,
     empty_mlstm,
@@ -47,10 +43,10 @@ from nnlib.sequence._xlstm_mlstm import (
     mlstm_recurrent,
     mlstm_weights,
 )
+from nnlib.sequence._xlstm_reader import Reader
 from nnlib.sequence._xlstm_slstm import SLSTMState, empty_slstm, slstm
 from nnlib.sequence._xlstm_state import FORGET
-from nnlib.sequence._xlstm_weights import read_large, read_package
-from nnlib.train.evaluating import evaluating
+from nnlib.sequence._xlstm_weights import read_package
 
 __all__ = [
     "MLSTM",
@@ -310,99 +306,7 @@ class SLSTM(nn.Module):
         return empty_slstm(self.weight_ih, shape)
 
 
-# ---------------------------------------------------------------------------------------- models
-State = tuple[MLSTMBlockState | SLSTMBlockState | MLSTMState, ...]  # one a layer
-
-
-class _Reader(nn.Module):
-    """What both models share: reading with a state, stepping, writing."""
-
-    vocab_size: int
-    layers: Any
-    norm: Any
-    token_embedding: Any
-
-    def _logits(self, x: Tensor) -> Tensor:
-        raise NotImplementedError
-
-    def forward(
-        self, ids: Int[Tensor, "b t"], state: State | None = None
-    ) -> Float[Tensor, "b t w"]:
-        """Return the logits of the token that follows each position.
-
-        Args:
-            ids: token numbers.
-            state: of what was read before, from `with_state` or `step`; None: nothing.
-        """
-        return self.with_state(ids, state)[0]
-
-    def with_state(
-        self, ids: Int[Tensor, "b t"], state: State | None = None
-    ) -> tuple[Float[Tensor, "b t w"], State]:
-        """Return the logits, and the state after the last token.
-
-        Args:
-            ids: token numbers.
-            state: of what was read before; None: nothing.
-        """
-        checks.tokens("ids", ids, self.vocab_size)
-        state = self._checked(len(ids), state)
-        x, after = self.token_embedding(ids), []
-        for layer, one in zip(self.layers, state, strict=True):
-            x, one = layer(x, one)
-            after.append(one)
-        return self._logits(x), tuple(after)
-
-    def step(
-        self, ids: Int[Tensor, " b"], state: State | None = None
-    ) -> tuple[Float[Tensor, "b w"], State]:
-        """Read one token of each sequence: return the logits of the next, and the new state.
-
-        Args:
-            ids: one token number a sequence.
-            state: of what was read before; None: nothing.
-        """
-        checks.tokens("ids", ids, self.vocab_size, shape=("b",))
-        logits, state = self.with_state(ids[:, None], state)
-        return logits[:, 0], state
-
-    def new_state(self, batch: int) -> State:
-        """Return the state of sequences of which nothing was read; its size never changes.
-
-        Args:
-            batch: how many sequences, ≥ 1.
-        """
-        return tuple(layer.new_state(batch) for layer in self.layers)
-
-    @torch.no_grad()
-    def generate(
-        self,
-        ids: Int[Tensor, "b t"],
-        max_new_tokens: int,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Int[Tensor, "b s"]:
-        """Return the prompts and what follows them, by `nnlib.blocks.sampling.write_on`."""
-        with evaluating(self):
-            return write_on(
-                self, ids, max_new_tokens, temperature, top_k, top_p, generator
-            )
-
-    def _checked(self, batch: int, state: State | None) -> State:
-        new = self.new_state(batch)
-        if state is None:
-            return new
-        if not isinstance(state, tuple) or len(state) != len(new):
-            raise TypeError(
-                f"state must be a tuple of one state a layer, {len(new)} in all, "
-                f"got {type(state).__name__}"
-            )
-        return tuple(like_new(*pair) for pair in zip(new, state, strict=True))
-
-
-class xLSTM(_Reader):
+class xLSTM(Reader):
     r"""A language model of mLSTM and sLSTM blocks: no attention, and a state of constant size.
 
     `forward` reads all tokens at once where all blocks are mLSTMs; an sLSTM block walks through
@@ -516,95 +420,3 @@ def _places(slstm_at: Any, depth: int) -> set[int]:
     if places and max(places) >= depth:
         raise ValueError(f"slstm_at={places} must be below num_layers={depth}")
     return set(places)
-
-
-class xLSTMLarge(_Reader):
-    r"""The language model of xLSTM 7B: mLSTM blocks in the width of the stream, and capped logits.
-
-    Args:
-        vocab_size: number of tokens w, ≥ 1.
-        embed_dim: width e of the stream, ≥ 1.
-        num_layers: blocks l, ≥ 1.
-        num_heads: memories of each, which divide the widths of keys and values.
-        qk_dim: width of queries and keys; None is e/2.
-        v_dim: width of values; None is e.
-        dim_feedforward: hidden width of the networks; None is 8e/3, rounded up to a multiple of 64.
-        gate_cap: cap of the gates, > 0.
-        logit_cap: cap of the logits, > 0.
-        norm_eps: ε of the norms, > 0.
-        device: of the weights.
-        dtype: of the weights.
-
-    Example:
-        >>> model = xLSTMLarge(vocab_size=11, embed_dim=8, num_layers=2, num_heads=2)
-        >>> model(torch.tensor([[1, 2, 3]])).shape
-        torch.Size([1, 3, 11])
-
-    Source: Beck et al. 2025.
-    """
-
-    def __init__(
-        self,
-        vocab_size: int,
-        embed_dim: int,
-        num_layers: int,
-        *,
-        num_heads: int = 8,
-        qk_dim: int | None = None,
-        v_dim: int | None = None,
-        dim_feedforward: int | None = None,
-        gate_cap: float = 15.0,
-        logit_cap: float = 30.0,
-        norm_eps: float = 1e-6,
-        device: Device = None,
-        dtype: torch.dtype | None = None,
-    ):
-        super().__init__()
-        like: dict[str, Any] = {"device": device, "dtype": dtype}
-        self.vocab_size = checks.count("vocab_size", vocab_size)
-        e = self.embed_dim = checks.count("embed_dim", embed_dim)
-        depth = checks.count("num_layers", num_layers)
-        self.logit_cap = checks.number("logit_cap", logit_cap, above=0)
-        widths = (
-            e // 2 if qk_dim is None else qk_dim,
-            e if v_dim is None else v_dim,
-            64 * math.ceil(e / 24) if dim_feedforward is None else dim_feedforward,
-        )
-        self.token_embedding = nn.Embedding(vocab_size, e, **like)
-        self.layers = nn.ModuleList(
-            xLSTMLargeBlock(
-                e, num_heads, *widths, gate_cap, depth, norm_eps=norm_eps, **like
-            )
-            for _ in range(depth)
-        )
-        self.norm = RMSNorm(e, eps=norm_eps, **like)
-        self.head = nn.Linear(e, vocab_size, bias=False, **like)
-        self._begin()
-
-    def _begin(self) -> None:
-        for layer in (self.token_embedding, self.head):
-            small(layer.weight, self.embed_dim)
-
-    def reset_parameters(self) -> None:
-        """Draw all weights anew, as the authors do."""
-        for layer in self.layers:
-            layer.reset_parameters()
-        nn.init.ones_(self.norm.weight)
-        self._begin()
-
-    def _logits(self, x: Tensor) -> Tensor:
-        return soft_cap(self.head(self.norm(x)), self.logit_cap)
-
-    @classmethod
-    def from_hugging_face(cls, model_or_path: nn.Module | str | Path) -> "xLSTMLarge":
-        """Return the xLSTM of `transformers` with its weights, in evaluation mode.
-
-        Args:
-            model_or_path: an instance of `xLSTMForCausalLM`, the folder of a saved one, or its
-                name on the hub, such as "NX-AI/xLSTM-7b".
-
-        Raises:
-            ConnectionError: a name on the hub, which cannot be reached.
-        """
-        made: xLSTMLarge = read_large(cls, model_or_path)
-        return made
