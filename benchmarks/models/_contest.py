@@ -118,6 +118,33 @@ def step_of(module: nn.Module, loss: Callable[[nn.Module], Tensor]):
     return step, told
 
 
+def generating(
+    what: str, size: dict[str, int], mine: nn.Module, peer: nn.Module, ids: Tensor, new: int
+) -> Contest:
+    """Return the contest of greedy generation of so many tokens, ours with and without a cache.
+
+    Args:
+        what: the row's name.
+        size: its sizes.
+        mine: a model of nnlib.
+        peer: the same of transformers.
+        ids: prompts.
+        new: tokens to add.
+    """
+    settings = {"do_sample": False, "max_new_tokens": new, "min_new_tokens": new}
+    settings |= {"pad_token_id": 0, "eos_token_id": None, "attention_mask": torch.ones_like(ids)}
+    runs = {
+        "nnlib": lambda: mine.generate(ids, new, temperature=0),
+        "transformers": lambda: peer.generate(ids, **settings),
+        "nnlib without a cache": lambda: mine.generate(ids, new, temperature=0, use_cache=False),
+    }
+    if next(mine.parameters()).dtype == torch.bfloat16:  # where a rounding may turn an argmax
+        return Contest(what, size, runs)
+    return Contest(
+        what, size, runs, {name: (lambda run=run: {"y": run()}) for name, run in runs.items()}
+    )
+
+
 def hold_equal(contest: Contest, dtype: torch.dtype) -> None:
     """Raise AssertionError unless all sides compute the same."""
     tolerance = (

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from benchmarks.models._contest import SEED, Case, Contest, sized, training
+from benchmarks.models._contest import SEED, Case, Contest, generating, sized, training
 from benchmarks.peers import declare_torchvision
 from nnlib.attention.bert import BERT, IGNORED
 from nnlib.attention.gpt import GPT, next_token_loss
@@ -86,17 +86,7 @@ def generation(size: dict[str, int], device: torch.device, dtype: torch.dtype) -
     peer, ids = _gpt2(size, prompt)
     mine = GPT.from_hugging_face(peer).to(device, dtype)
     peer, ids = peer.eval().to(device, dtype), ids.to(device)
-    settings = {"do_sample": False, "max_new_tokens": new, "min_new_tokens": new}
-    settings |= {"pad_token_id": 0, "eos_token_id": None, "attention_mask": torch.ones_like(ids)}
-    runs = {
-        "nnlib": lambda: mine.generate(ids, new, temperature=0),
-        "transformers": lambda: peer.generate(ids, **settings),
-        "nnlib without a cache": lambda: mine.generate(ids, new, temperature=0, use_cache=False),
-    }
-    results = {} if dtype == torch.bfloat16 else {  # where a rounding may turn an argmax
-        name: (lambda run=run: {"tokens": run()}) for name, run in runs.items()
-    }  # fmt: skip
-    return [Contest("GPT generation", size, runs, results)]
+    return [generating("GPT generation", size, mine, peer, ids, new)]
 
 
 def _gpt2(size: dict[str, int], tokens: int):

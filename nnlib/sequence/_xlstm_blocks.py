@@ -232,7 +232,8 @@ class MLSTMBlock(nn.Module):
         past, *memory = block_state(self, x, state)
         u, gate = self.up(self.norm(x)).chunk(2, -1)  # eq. xlstm-up
         q, k, v, i, f, near, past = self.select(u, past)
-        h, memory = mlstm_chunkwise(q, k, v, i, f, MLSTMState(*memory))
+        kept = None if state is None else MLSTMState(*memory)
+        h, memory = mlstm_chunkwise(q, k, v, i, f, kept)
         h = self.head_norm(joined(h))
         h = torch.addcmul(h, self.skip, near) * F.silu(gate)
         return x + self.down(h), MLSTMBlockState(past, *memory)  # eq. xlstm-down
@@ -408,11 +409,7 @@ class SLSTMBlock(nn.Module):
 def block_state(block: Any, x: Tensor, state: Any) -> Any:
     """Return the state to begin with; refuse one of another block or batch."""
     checks.tensor("x", x, shape=("b", "t", block.embed_dim), floating=True)
-    return like_new(block.new_state(len(x)), state)
-
-
-def like_new(new: Any, state: Any) -> Any:
-    """Return the state to begin with: this one, where it fits the new one."""
+    new = block.new_state(len(x))
     if state is None:
         return new
     return checked_state(state, type(new), [tuple(part.shape) for part in new], None)

@@ -142,7 +142,7 @@ class xLSTMLargeBlock(nn.Module):
             x: the stream.
             state: after what was read before; None: nothing was.
         """
-        state = block_state(self, x, state)
+        kept = block_state(self, x, state)
         u = self.norm(x)
         maps = (self.q_proj, self.k_proj, self.v_proj)
         q, k, v = (by_head(each(u), self.num_heads) for each in maps)
@@ -150,7 +150,7 @@ class xLSTMLargeBlock(nn.Module):
             soft_cap(gate(u), self.gate_cap).transpose(1, 2)
             for gate in (self.input_gate, self.forget)
         )
-        h, state = mlstm_chunkwise(q, k, v, i, f, state)
+        h, state = mlstm_chunkwise(q, k, v, i, f, None if state is None else kept)
         h = self.o_proj(u).sigmoid() * self.head_norm(joined(h))
         x = x + self.out_proj(h)  # eq. xlstm-large
         u = self.norm2(x)

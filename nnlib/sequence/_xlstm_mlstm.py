@@ -4,7 +4,7 @@ Axes: b batch, n heads, t time, s time looked back at, d width of queries and ke
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -15,7 +15,7 @@ from nnlib import checks
 from nnlib.kernels.linear_attention import linear_attention, linear_attention_chunked
 from nnlib.sequence._xlstm_state import FORGET, NOTHING, checked_state, wide
 
-SHORT = 64  # steps that are one chunk on a CPU
+SHORT, SHORT_WIDE = 64, 128  # steps that a CPU reads by a table; where heads are wide
 FARTHEST = -1e6  # a log forget gate below it forgets all, and sums of it stay exact
 
 
@@ -80,11 +80,14 @@ def mlstm_chunkwise(
 
     Source: Beck et al. 2024, section 2.3 and appendix A.3.
     """
-    state = _check_mlstm(q, k, v, i, f, state, forget_gate, eps)
-    if chunk_size is None and q.shape[2] <= SHORT and q.device.type == "cpu":
+    fresh, state = state is None, _check_mlstm(q, k, v, i, f, state, forget_gate, eps)
+    short = SHORT if q.shape[-1] < SHORT else SHORT_WIDE
+    if chunk_size is None and q.shape[2] <= short and q.device.type == "cpu":
         # one step is the recurrence, one chunk the table: no detour by the kernel
-        form = mlstm_recurrent if q.shape[2] < 2 else mlstm_parallel
-        return form(q, k, v, i, f, state, forget_gate=forget_gate, eps=eps)
+        log_f = _log_forget(f, forget_gate, state.m.dtype)
+        if q.shape[2] < 2:
+            return _recurrent(q, k, v, i, log_f, state, eps)
+        return _parallel(q, k, v, i, log_f, state, eps, fresh)
     if not q.shape[2]:
         return torch.zeros_like(v), state
     log_f = _log_forget(f, forget_gate, state.m.dtype)
@@ -129,22 +132,9 @@ def mlstm_parallel(
         forget_gate: "sigmoid", or "exp".
         eps: ε ≥ 0, added to the divisor.
     """
-    state = _check_mlstm(q, k, v, i, f, state, forget_gate, eps)
-    if not q.shape[2]:
-        return torch.zeros_like(v), state
+    fresh, state = state is None, _check_mlstm(q, k, v, i, f, state, forget_gate, eps)
     log_f = _log_forget(f, forget_gate, state.m.dtype)
-    log_weight, log_old = _log_table(i.to(log_f.dtype), log_f, state.m)
-    with torch.no_grad():
-        m = torch.maximum(log_weight.amax(-1), log_old)
-    weight = (log_weight - m[..., None]).exp()  # eq. xlstm-table
-    old = (log_old - m).exp()[..., None]
-    keys = k / math.sqrt(q.shape[-1])
-    scores = weight * (q @ keys.transpose(-1, -2))
-    total = scores.sum(-1) + (old[..., 0] * (q @ state.z[..., None]).squeeze(-1))
-    h = _normalised(scores @ v + old * (q @ state.C), total, m, eps)
-    last, stays = weight[..., -1, :, None] * keys, old[..., -1, :]
-    C = last.transpose(-1, -2) @ v + stays[..., None] * state.C
-    return h, MLSTMState(C, last.sum(-2) + stays * state.z, m[..., -1])
+    return _parallel(q, k, v, i, log_f, state, eps, fresh)
 
 
 def mlstm_recurrent(
@@ -170,24 +160,10 @@ def mlstm_recurrent(
         forget_gate: "sigmoid", or "exp".
         eps: ε ≥ 0, added to the divisor.
     """
-    C, z, m = _check_mlstm(q, k, v, i, f, state, forget_gate, eps)
-    log_f, i, outputs = _log_forget(f, forget_gate, m.dtype), i.to(m.dtype), []
-    for t in range(q.shape[2]):
-        q_t, k_t, v_t = q[:, :, t], k[:, :, t] / math.sqrt(q.shape[-1]), v[:, :, t]
-        with torch.no_grad():
-            before, m = m, torch.maximum(log_f[..., t] + m, i[..., t])
-        # eq. xlstm-stabiliser, above; xlstm-stable-gates
-        keep = (log_f[..., t] + (before - m)).exp()
-        write = (i[..., t] - m).exp()
-        C = keep[..., None, None] * C + write[..., None, None] * (
-            k_t[..., :, None] * v_t[..., None, :]
-        )  # eq. xlstm-memory
-        z = keep[..., None] * z + write[..., None] * k_t  # eq. xlstm-normaliser
-        read, total = (q_t[..., None, :] @ C)[..., 0, :], (q_t * z).sum(-1)
-        floor = torch.maximum(total.abs(), (-m).exp())
-        outputs.append(read / (floor[..., None] + eps))  # eq. xlstm-read
-    h = torch.stack(outputs, 2).to(v.dtype) if outputs else torch.zeros_like(v)
-    return h, MLSTMState(C, z, m)
+    state = _check_mlstm(q, k, v, i, f, state, forget_gate, eps)
+    return _recurrent(
+        q, k, v, i, _log_forget(f, forget_gate, state.m.dtype), state, eps
+    )
 
 
 def mlstm_weights(
@@ -219,6 +195,60 @@ def mlstm_weights(
     return (log_weight - log_weight.amax(-1, keepdim=True)).exp()
 
 
+def _parallel(
+    q: Tensor, k: Tensor, v: Tensor, i: Tensor, log_f: Tensor, state: MLSTMState, eps: float,
+    fresh: bool,
+) -> tuple[Tensor, MLSTMState]:  # fmt: skip
+    if not q.shape[2]:
+        return torch.zeros_like(v), state
+    dtype, (q, k, v, i) = v.dtype, (part.to(state.m.dtype) for part in (q, k, v, i))
+    log_weight, log_old = _log_table(i, log_f, state.m)
+    with torch.no_grad():
+        m = torch.maximum(log_weight.amax(-1), log_old)
+    weight = (log_weight - m[..., None]).exp()  # eq. xlstm-table
+    keys = k / math.sqrt(q.shape[-1])
+    scores = weight * (q @ keys.transpose(-1, -2))
+    read, total = scores @ v, scores.sum(-1)
+    last = weight[..., -1, :, None] * keys
+    C, z = last.transpose(-1, -2) @ v, last.sum(-2)
+    if not fresh:  # something may stand in the state
+        old = (log_old - m).exp()[..., None]
+        read = read + old * (q @ state.C)
+        total = total + (old * (q @ state.z[..., None])).squeeze(-1)
+        C, z = C + old[..., -1, :, None] * state.C, z + old[..., -1, :] * state.z
+    h = _normalised(read, total, m, eps).to(dtype)
+    return h, MLSTMState(C, z, m[..., -1])
+
+
+def _recurrent(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    i: Tensor,
+    log_f: Tensor,
+    state: MLSTMState,
+    eps: float,
+) -> tuple[Tensor, MLSTMState]:
+    C, z, m = state
+    dtype, outputs = v.dtype, []
+    for now in zip(
+        *(part.to(m.dtype).unbind(2) for part in (q, k, v, i, log_f)), strict=True
+    ):
+        q_t, k_t, v_t, i_t, log_keep = now
+        with torch.no_grad():
+            before, m = m, torch.maximum(log_keep + m, i_t)  # eq. xlstm-stabiliser
+        keep = (log_keep + (before - m)).exp()  # eq. xlstm-stable-gates
+        k_t = k_t * ((i_t - m).exp() / math.sqrt(q.shape[-1]))[..., None]
+        C = torch.addcmul(
+            keep[..., None, None] * C, k_t[..., :, None], v_t[..., None, :]
+        )  # eq. xlstm-memory
+        z = torch.addcmul(k_t, keep[..., None], z)  # eq. xlstm-normaliser
+        read, total = (q_t[..., None, :] @ C).squeeze(-2), (q_t * z).sum(-1)
+        outputs.append(_normalised(read, total, m, eps))
+    h = torch.stack(outputs, 2).to(dtype) if outputs else torch.zeros_like(v)
+    return h, MLSTMState(C, z, m)
+
+
 def _log_forget(f: Tensor, forget_gate: str, dtype: torch.dtype) -> Tensor:
     f = f.to(dtype)
     log_f = F.logsigmoid(f) if forget_gate == "sigmoid" else f
@@ -239,13 +269,30 @@ def _stabiliser(i: Tensor, log_f: Tensor, start: Tensor) -> tuple[Tensor, Tensor
     return m, torch.cat([start, m[..., :-1]], -1)
 
 
+class _Fade(torch.autograd.Function):
+    """The logarithm of what is left at step t of step s; its gradient is two sums of the table."""
+
+    @staticmethod
+    def forward(i: Tensor, total: Tensor) -> Tensor:
+        t = i.shape[-1]
+        past = torch.ones(t, t, dtype=torch.bool, device=i.device).tril()
+        fade = (total[..., :, None] - total[..., None, :]).to(i.dtype)
+        return fade.add_(i[..., None, :]).masked_fill_(~past, -math.inf)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.wide = inputs[1].dtype
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        columns = grad.sum(-2)
+        return columns, (grad.sum(-1) - columns).to(ctx.wide)
+
+
 def _log_table(i: Tensor, log_f: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
     """Return the logarithms of what is left at step t of step s, and of the state before."""
-    total, t = log_f.double().cumsum(-1), log_f.shape[-1]
-    fade = (total[..., :, None] - total[..., None, :]).to(i.dtype)
-    past = torch.ones(t, t, dtype=torch.bool, device=i.device).tril()
-    table = (fade + i[..., None, :]).masked_fill(~past, -math.inf)
-    return table, (total + start[..., None].double()).to(i.dtype)
+    total = log_f.double().cumsum(-1)
+    return _Fade.apply(i, total), (total + start[..., None].double()).to(i.dtype)
 
 
 def _normalised(read: Tensor, total: Tensor, m: Tensor, eps: float) -> Tensor:

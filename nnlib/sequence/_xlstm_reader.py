@@ -3,6 +3,7 @@
 Part of `nnlib.sequence.xlstm`, with its axes.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from nnlib import checks
 from nnlib.blocks.sampling import write_on
-from nnlib.sequence._xlstm_blocks import MLSTMBlockState, SLSTMBlockState, like_new
+from nnlib.sequence._xlstm_blocks import MLSTMBlockState, SLSTMBlockState
 from nnlib.sequence._xlstm_mlstm import MLSTMState
 from nnlib.train.evaluating import evaluating
 
@@ -50,9 +51,9 @@ class Reader(nn.Module):
             state: of what was read before; None: nothing.
         """
         checks.tokens("ids", ids, self.vocab_size)
-        state = self._checked(len(ids), state)
+        given = self._checked(state)
         x, after = self.token_embedding(ids), []
-        for layer, one in zip(self.layers, state, strict=True):
+        for layer, one in zip(self.layers, given, strict=True):
             x, one = layer(x, one)
             after.append(one)
         return self._logits(x), tuple(after)
@@ -94,13 +95,13 @@ class Reader(nn.Module):
                 self, ids, max_new_tokens, temperature, top_k, top_p, generator
             )
 
-    def _checked(self, batch: int, state: State | None) -> State:
-        new = self.new_state(batch)
+    def _checked(self, state: State | None) -> Sequence[Any]:
+        """Return one state a layer, which looks at it by itself."""
         if state is None:
-            return new
-        if not isinstance(state, tuple) or len(state) != len(new):
+            return [None] * len(self.layers)
+        if not isinstance(state, tuple) or len(state) != len(self.layers):
             raise TypeError(
-                f"state must be a tuple of one state a layer, {len(new)} in all, "
+                f"state must be a tuple of one state a layer, {len(self.layers)} in all, "
                 f"got {type(state).__name__}"
             )
-        return tuple(like_new(*pair) for pair in zip(new, state, strict=True))
+        return state

@@ -159,6 +159,20 @@ def test_the_gradient_is_that_of_finite_differences():
     assert torch.autograd.gradcheck(outputs, given)
 
 
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("t", [1, 11, 70, 130])  # a step, a table, chunks
+def test_in_bfloat16_it_is_itself_within_the_rounding(form, t):
+    parts = drawn(t=t, scale=1.0, dtype=torch.bfloat16)
+    wanted, end = FORMS[form](*(part.double() for part in parts))
+    h, state = FORMS[form](*parts)
+    assert h.dtype == torch.bfloat16 and state.C.dtype == torch.float32
+    assert (h.double() - wanted).norm() < 0.02 * wanted.norm()
+    memory, its = (s.m.double().exp()[..., None, None] * s.C for s in (state, end))
+    assert (memory - its).norm() < 0.02 * its.norm()
+    again, _ = FORMS[form](*parts, state)  # what it keeps, it also takes
+    assert again.dtype == torch.bfloat16
+
+
 def test_two_thousand_steps_in_float32():
     given = drawn(1, 2, 2000, 16, 16, scale=1.0, dtype=torch.float32)
     given = (*given[:4], given[4] + 3)
