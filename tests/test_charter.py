@@ -197,6 +197,8 @@ WITHOUT_TENSORS = {
     "sequence.bidirectional.Bidirectional": "its layers are given to it",
     "sequence.mamba.MambaLayer": "its mixer and its norm are given to it",
     "blocks.scored_attention.ScoredAttention": "what both forms share; they make the tensors",
+    "blocks.language_model.DecoderLanguageModel": "what GPT and LLM share; they make the tensors",
+    "blocks.language_model.RecurrentLanguageModel": "what RWKV, Mamba and xLSTM share; likewise",
     "vision.resnet.StochasticDepth": "it holds no tensor",
     "generative.normalizing_flow.Bijection": "what all maps share; they make the tensors",
     "generative.normalizing_flow.Flow": "its layers are given to it",
@@ -261,7 +263,11 @@ SMALL: dict[str, tuple] = {
     "sequence.xlstm.xLSTMLargeBlock": (8, 2, 4, 8, 12),
 }
 """Arguments of what has `reset_parameters` and is no part of a catalogue's model."""
-ABSTRACT = {"blocks.recurrent.Recurrent", "blocks.scored_attention.ScoredAttention"}
+ABSTRACT = {
+    "blocks.language_model.DecoderLanguageModel",
+    "blocks.recurrent.Recurrent",
+    "blocks.scored_attention.ScoredAttention",
+}
 
 
 def _hold_to_reset(module: nn.Module) -> None:

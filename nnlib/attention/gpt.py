@@ -14,15 +14,15 @@ from torch.nn import functional as F
 
 from nnlib import checks, hugging_face
 from nnlib.attention import _hugging_face as theirs
-from nnlib.blocks.kv_cache import KVCache, one_each
+from nnlib.blocks.kv_cache import KVCache
+from nnlib.blocks.language_model import DecoderLanguageModel
 from nnlib.blocks.layer_norm import LayerNorm
-from nnlib.blocks.next_token import Writing, next_tokens
+from nnlib.blocks.next_token import next_tokens
 from nnlib.blocks.transformer_layer import TransformerEncoderLayer
 from nnlib.kernels.linear_cross_entropy import linear_cross_entropy
-from nnlib.train.evaluating import evaluating
 
 
-class GPT(nn.Module):
+class GPT(DecoderLanguageModel):
     r"""A causal language model: $p(x_{t+1} \mid x_{\le t}) = \mathrm{softmax}(E\,\mathbf{h}_t)$.
 
     Token and position vectors are added (equation `gpt-embedding`), pass the blocks, each with its
@@ -98,21 +98,6 @@ class GPT(nn.Module):
         self.init_std = checks.number("init_std", init_std, above=0)
         self.reset_parameters()
 
-    def reset_parameters(self) -> None:
-        """Draw new weights with spread σ, and σ/√(2L) where a block adds to the stream.
-
-        Biases begin with 0, the factors of the norms with 1.
-        """
-        for name, parameter in self.named_parameters():
-            if name.endswith("bias"):
-                nn.init.zeros_(parameter)
-            elif "norm" in name:
-                nn.init.ones_(parameter)
-            else:
-                adds = name.endswith(("out_proj.weight", "linear2.weight"))
-                shrink = (2 * len(self.layers)) ** -0.5 if adds else 1.0  # eq. gpt-init
-                nn.init.normal_(parameter, std=self.init_std * shrink)
-
     def forward(
         self,
         ids: Int[Tensor, "b t"],
@@ -163,54 +148,6 @@ class GPT(nn.Module):
             )  # eq. gpt-block
         return self.norm(x)
 
-    def new_caches(self) -> list[KVCache]:
-        """Return an empty cache for each block."""
-        return [KVCache(self.max_length) for _ in self.layers]
-
-    @torch.no_grad()
-    def generate(
-        self,
-        ids: Int[Tensor, "b t"],
-        max_new_tokens: int,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        min_p: float | None = None,
-        generator: torch.Generator | None = None,
-        use_cache: bool = True,
-        stop: int | None = None,
-        key_mask: Bool[Tensor, "b t"] | None = None,
-    ) -> Int[Tensor, "b s"]:
-        """Return the prompts and what follows them, drawn token by token.
-
-        Args:
-            ids: prompts of one token or more, padded on the left where `key_mask` says so.
-            max_new_tokens: tokens to add, ≥ 1.
-            temperature: ≥ 0; 0 takes the most probable token.
-            top_k: draw among the k most probable; ≥ 1, or None for all.
-            top_p: draw among the fewest most probable that reach p; in (0, 1], or None.
-            min_p: draw among those of at least m times the largest; in [0, 1], or None.
-            generator: of the random numbers; None is torch's own.
-            use_cache: whether keys and values are kept; the result is the same, later.
-            stop: a token after which a sequence is complete; it is then filled up with it.
-            key_mask: True at real tokens of the prompts, False at padding on their left.
-        """
-        asked = Writing(
-            ids, max_new_tokens, temperature, top_k, top_p, min_p, stop=stop,
-            key_mask=key_mask, vocab_size=self.vocab_size, max_length=self.max_length,
-        )  # fmt: skip
-        checks.flag("use_cache", use_cache)
-        with evaluating(self):
-            caches = self.new_caches() if use_cache else None
-            return asked.continued(self._next_logits, caches, generator)
-
-    def _next_logits(
-        self, ids: Tensor, key_mask: Tensor | None, caches: list[KVCache] | None
-    ) -> Tensor:
-        """Return the logits of what follows the last position: no other is asked for them."""
-        hidden = self.hidden(ids, key_mask, caches)[:, -1]
-        return F.linear(hidden, self.token_embedding.weight)
-
     @classmethod
     def from_hugging_face(cls, model_or_path: nn.Module | str | Path) -> "GPT":
         """Return the GPT-2 of `transformers` with its weights, in evaluation mode.
@@ -240,22 +177,6 @@ class GPT(nn.Module):
         ):
             raise ValueError("lm_head.weight must equal wte.weight: GPT shares them")
         return made.eval()
-
-    def _check(
-        self, ids: Tensor, key_mask: Tensor | None, caches: list[KVCache] | None
-    ) -> int:
-        """Refuse what does not fit; return how many positions the caches hold."""
-        checks.tokens("ids", ids, self.vocab_size)
-        first = one_each(caches, len(self.layers))[0]
-        start = 0 if first is None else first.length
-        end = start + ids.shape[1]
-        if end > self.max_length:
-            raise ValueError(
-                f"ids must end within max_length={self.max_length}, got {end}"
-            )
-        if key_mask is not None:
-            checks.key_mask("key_mask", key_mask, (len(ids), end))
-        return start
 
 
 def next_token_loss(

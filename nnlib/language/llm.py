@@ -19,13 +19,13 @@ from torch.nn import functional as F
 
 from nnlib import checks, hugging_face
 from nnlib.blocks.kv_cache import KVCache, one_each
-from nnlib.blocks.next_token import Writing, next_tokens
+from nnlib.blocks.language_model import DecoderLanguageModel
+from nnlib.blocks.next_token import next_tokens
 from nnlib.blocks.rms_norm import RMSNorm
 from nnlib.kernels.linear_cross_entropy import linear_cross_entropy
 from nnlib.language import _hugging_face as theirs
 from nnlib.language._llm_block import GroupedAttention, LLMBlock, SwiGLU
 from nnlib.language._llm_counts import llm_parameters, swiglu_width, token_flops
-from nnlib.train.evaluating import evaluating
 
 __all__ = [
     "LLM",
@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 
-class LLM(nn.Module):
+class LLM(DecoderLanguageModel):
     r"""A causal language model as open models build it: no position table, no biases, gates.
 
     Token vectors pass L blocks and a last norm (`llm-embedding`, `llm-attention-half`,
@@ -133,21 +133,6 @@ class LLM(nn.Module):
         self.head = None if tied else nn.Linear(e, v, bias=False, **like)
         self.reset_parameters()
 
-    def reset_parameters(self) -> None:
-        """Draw new weights with spread σ, and σ/√(2L) where a block adds to the stream.
-
-        Biases begin with 0, the factors of the norms with 1.
-        """
-        for name, parameter in self.named_parameters():
-            if name.endswith("bias"):
-                nn.init.zeros_(parameter)
-            elif "norm" in name:
-                nn.init.ones_(parameter)
-            else:
-                adds = name.endswith("out_proj.weight")
-                shrink = (2 * len(self.layers)) ** -0.5 if adds else 1.0
-                nn.init.normal_(parameter, std=self.init_std * shrink)
-
     @property
     def output_weight(self) -> Float[Tensor, "v e"]:
         """One vector for each token, which the stream's last vectors are held against."""
@@ -196,59 +181,6 @@ class LLM(nn.Module):
             states.append(layer(states[-1], key_mask))
         return torch.stack(states)
 
-    def new_caches(self, max_length: int | None = None) -> list[KVCache]:
-        """Return an empty cache for each block, with room for so many positions.
-
-        Args:
-            max_length: None is the model's, which may be much: 16 GB for Llama 3 8B in bfloat16.
-        """
-        room = self.max_length if max_length is None else max_length
-        return [KVCache(room) for _ in self.layers]
-
-    @torch.no_grad()
-    def generate(
-        self,
-        ids: Int[Tensor, "b t"],
-        max_new_tokens: int,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        min_p: float | None = None,
-        generator: torch.Generator | None = None,
-        use_cache: bool = True,
-        stop: int | None = None,
-        key_mask: Bool[Tensor, "b t"] | None = None,
-    ) -> Int[Tensor, "b s"]:
-        """Return the prompts and what follows them, drawn token by token.
-
-        Args:
-            ids: prompts of one token or more, padded on the left where `key_mask` says so.
-            max_new_tokens: tokens to add, ≥ 1.
-            temperature: ≥ 0; 0 takes the most probable token.
-            top_k: draw among the k most probable; ≥ 1, or None for all.
-            top_p: draw among the fewest most probable that reach p; in (0, 1], or None.
-            min_p: draw among those of at least m times the largest; in [0, 1], or None.
-            generator: of the random numbers; None is torch's own.
-            use_cache: whether keys and values are kept; the result is the same, later.
-            stop: a token after which a sequence is complete; it is then filled up with it.
-            key_mask: True at real tokens of the prompts, False at padding on their left.
-        """
-        asked = Writing(
-            ids, max_new_tokens, temperature, top_k, top_p, min_p, stop=stop,
-            key_mask=key_mask, vocab_size=self.vocab_size, max_length=self.max_length,
-        )  # fmt: skip
-        checks.flag("use_cache", use_cache)
-        with evaluating(self):
-            room = ids.shape[1] + max_new_tokens
-            caches = self.new_caches(room) if use_cache else None
-            return asked.continued(self._next_logits, caches, generator)
-
-    def _next_logits(
-        self, ids: Tensor, key_mask: Tensor | None, caches: list[KVCache] | None
-    ) -> Tensor:
-        """Return the logits of what follows the last position: no other is asked for them."""
-        return F.linear(self.hidden(ids, key_mask, caches)[:, -1], self.output_weight)
-
     @classmethod
     def from_hugging_face(
         cls, model_or_path: nn.Module | str | Path | tuple[Mapping[str, Tensor], Any]
@@ -285,20 +217,6 @@ class LLM(nn.Module):
                 "lm_head.weight must equal embed_tokens.weight: tie_word_embeddings=True"
             )
         return made.eval()
-
-    def _check(
-        self, ids: Tensor, key_mask: Tensor | None, caches: list[KVCache] | None
-    ) -> None:
-        """Refuse what does not fit, before anything is computed."""
-        checks.tokens("ids", ids, self.vocab_size)
-        first = one_each(caches, len(self.layers))[0]
-        end = ids.shape[1] + (0 if first is None else first.length)
-        if end > self.max_length:
-            raise ValueError(
-                f"ids must end within max_length={self.max_length}, got {end}"
-            )
-        if key_mask is not None:
-            checks.key_mask("key_mask", key_mask, (len(ids), end))
 
 
 def next_token_loss(

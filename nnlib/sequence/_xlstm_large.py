@@ -26,7 +26,7 @@ from nnlib.sequence._xlstm_blocks import (
     small,
 )
 from nnlib.sequence._xlstm_mlstm import MLSTMState, empty_mlstm, mlstm_chunkwise
-from nnlib.sequence._xlstm_reader import Reader
+from nnlib.sequence._xlstm_stack import Stack
 from nnlib.sequence._xlstm_weights import read_large
 
 
@@ -167,7 +167,7 @@ class xLSTMLargeBlock(nn.Module):
         return empty_mlstm(self.norm.weight, shape)
 
 
-class xLSTMLarge(Reader):
+class xLSTMLarge(Stack):
     r"""The language model of xLSTM 7B: mLSTM blocks in the width of the stream, and capped logits.
 
     Args:

@@ -23,9 +23,9 @@ from torch.types import Device
 
 from nnlib import checks
 from nnlib.blocks.kv_cache import KVCache
+from nnlib.blocks.language_model import RecurrentLanguageModel
 from nnlib.blocks.multi_head_attention import MultiHeadAttention
 from nnlib.blocks.rms_norm import RMSNorm
-from nnlib.blocks.sampling import write_on
 from nnlib.sequence import _mamba_hugging_face as theirs
 from nnlib.sequence._mamba_family import (
     delta_update,
@@ -47,7 +47,6 @@ from nnlib.sequence._mamba_scan import (
 )
 from nnlib.sequence._mamba_ssd import ssd, ssd_matrix, ssd_with_state
 from nnlib.sequence._mamba_state import MambaState, checked_state
-from nnlib.train.evaluating import evaluating
 
 __all__ = [
     "HybridMamba",
@@ -102,10 +101,9 @@ class MambaLayer(nn.Module):
         return x + y, state  # eq. mamba-layer
 
 
-class _Reader(nn.Module):
-    """What both models share: tokens, layers, a norm, logits; reading, stepping, writing."""
+class _Stack(RecurrentLanguageModel[MambaState]):
+    """What both models share: tokens, layers, a norm, logits."""
 
-    vocab_size: int
     layers: Any  # of MambaLayer
     norm: Any
 
@@ -146,49 +144,6 @@ class _Reader(nn.Module):
             self.head.reset_parameters()
         self._begin()
 
-    def forward(
-        self, ids: Int[Tensor, "b t"], state: MambaState | None = None
-    ) -> Float[Tensor, "b t v"]:
-        """Return the logits of the token that follows each position.
-
-        Args:
-            ids: token numbers.
-            state: of what was read before, from `with_state` or `step`; None: nothing.
-        """
-        return self.with_state(ids, state)[0]
-
-    def with_state(
-        self, ids: Int[Tensor, "b t"], state: MambaState | None = None
-    ) -> tuple[Float[Tensor, "b t v"], MambaState]:
-        """Return the logits, and the state after the last token.
-
-        Args:
-            ids: token numbers.
-            state: of what was read before; None: nothing.
-        """
-        checks.tokens("ids", ids, self.vocab_size)
-        state = checked_state(state, self.new_state(len(ids)))
-        x, after = self.token_embedding(ids), []
-        for layer, *parts in zip(self.layers, *state, strict=True):
-            x, one = layer(x, MambaState(*parts))
-            after.append(one)
-        x = self.norm(x)
-        weight = self.token_embedding.weight if self.head is None else self.head.weight
-        return F.linear(x, weight), _stacked(after)
-
-    def step(
-        self, ids: Int[Tensor, " b"], state: MambaState | None = None
-    ) -> tuple[Float[Tensor, "b v"], MambaState]:
-        """Read one token of each sequence: return the logits of the next, and the new state.
-
-        Args:
-            ids: one token number a sequence.
-            state: of what was read before; None: nothing.
-        """
-        checks.tokens("ids", ids, self.vocab_size, shape=("b",))
-        logits, state = self.with_state(ids[:, None], state)
-        return logits[:, 0], state
-
     def new_state(self, batch: int) -> MambaState:
         """Return the state of sequences of which nothing was read; its size never changes.
 
@@ -197,24 +152,20 @@ class _Reader(nn.Module):
         """
         return _stacked([layer.mixer.new_state(batch) for layer in self.layers])
 
-    @torch.no_grad()
-    def generate(
-        self,
-        ids: Int[Tensor, "b t"],
-        max_new_tokens: int,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Int[Tensor, "b s"]:
-        """Return the prompts and what follows them, by `nnlib.blocks.sampling.write_on`."""
-        with evaluating(self):
-            return write_on(
-                self, ids, max_new_tokens, temperature, top_k, top_p, generator
-            )
+    def _checked(self, batch: int, state: Any) -> MambaState:
+        return checked_state(state, self.new_state(batch))
+
+    def _read(self, ids: Tensor, state: MambaState) -> tuple[Tensor, MambaState]:
+        x, after = self.token_embedding(ids), []
+        for layer, *parts in zip(self.layers, *state, strict=True):
+            x, one = layer(x, MambaState(*parts))
+            after.append(one)
+        x = self.norm(x)
+        weight = self.token_embedding.weight if self.head is None else self.head.weight
+        return F.linear(x, weight), _stacked(after)
 
 
-class Mamba(_Reader):
+class Mamba(_Stack):
     r"""A language model of selective scans: no attention, and a state of constant size.
 
     `forward` reads all tokens at once; `step` takes one, with d (n + k − 1) numbers a layer,
@@ -285,7 +236,7 @@ class Mamba(_Reader):
         return made
 
 
-class Mamba2(_Reader):
+class Mamba2(_Stack):
     r"""Mamba with heads: one decay a head and step, so that it computes by matrix products.
 
     Arguments that are not named here are those of `Mamba`.

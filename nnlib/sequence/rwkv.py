@@ -16,17 +16,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.types import Device
 
 from nnlib import checks, hugging_face
+from nnlib.blocks.language_model import RecurrentLanguageModel
 from nnlib.blocks.layer_norm import LayerNorm
-from nnlib.blocks.sampling import write_on
 from nnlib.hugging_face import Rule
 from nnlib.kernels.linear_scan import linear_scan
-from nnlib.train.evaluating import evaluating
 
 NOTHING = -1e38  # exponent of a state that has read nothing: finite, since ∞ − ∞ is NaN
 
@@ -451,7 +450,7 @@ class RWKVBlock(nn.Module):
         return x, RWKVState(seen[:, -1], seen_too[:, -1], *wkv_state)
 
 
-class RWKV(nn.Module):
+class RWKV(RecurrentLanguageModel[RWKVState]):
     r"""A language model that reads like a transformer and writes like a recurrent network.
 
     Blocks of time mixing and channel mixing (equation `rwkv-block`), in which all that looks back
@@ -534,43 +533,6 @@ class RWKV(nn.Module):
         for block in self._blocks():
             _start(block)
 
-    def forward(
-        self, ids: Int[Tensor, "b t"], state: RWKVState | None = None
-    ) -> Float[Tensor, "b t v"]:
-        """Return the logits of the token that follows each position.
-
-        Args:
-            ids: token numbers.
-            state: of what was read before, from `with_state` or `step`; None: nothing.
-        """
-        return self.with_state(ids, state)[0]
-
-    def with_state(
-        self, ids: Int[Tensor, "b t"], state: RWKVState | None = None
-    ) -> tuple[Float[Tensor, "b t v"], RWKVState]:
-        """Return the logits, and the state after the last token.
-
-        Args:
-            ids: token numbers.
-            state: of what was read before; None: nothing.
-        """
-        checks.tokens("ids", ids, self.vocab_size)
-        x, state = self._hidden(ids, self._check(len(ids), state))
-        return self.head(x), state
-
-    def step(
-        self, ids: Int[Tensor, " b"], state: RWKVState | None = None
-    ) -> tuple[Float[Tensor, "b v"], RWKVState]:
-        """Read one token of each sequence: return the logits of the next, and the new state.
-
-        Args:
-            ids: one token number a sequence.
-            state: of what was read before; None: nothing.
-        """
-        checks.tokens("ids", ids, self.vocab_size, shape=("b",))
-        x, state = self._hidden(ids[:, None], self._check(len(ids), state))
-        return self.head(x[:, 0]), state
-
     def new_state(self, batch: int) -> RWKVState:
         """Return the state of sequences of which nothing was read.
 
@@ -582,22 +544,6 @@ class RWKV(nn.Module):
         seen = like.new_zeros(len(self.layers), batch, self.embed_dim)
         zero = _wide(like.new_zeros(len(self.layers), batch, self.hidden_size))
         return RWKVState(seen, seen, zero, zero, torch.full_like(zero, NOTHING))
-
-    @torch.no_grad()
-    def generate(
-        self,
-        ids: Int[Tensor, "b t"],
-        max_new_tokens: int,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Int[Tensor, "b s"]:
-        """Return the prompts and what follows them, by `nnlib.blocks.sampling.write_on`."""
-        with evaluating(self):
-            return write_on(
-                self, ids, max_new_tokens, temperature, top_k, top_p, generator
-            )
 
     @classmethod
     def from_hugging_face(cls, model_or_path: nn.Module | str | Path) -> "RWKV":
@@ -638,16 +584,16 @@ class RWKV(nn.Module):
             assert isinstance(layer, RWKVBlock)
             yield layer
 
-    def _hidden(self, ids: Tensor, state: RWKVState) -> tuple[Tensor, RWKVState]:
+    def _read(self, ids: Tensor, state: RWKVState) -> tuple[Tensor, RWKVState]:
         x = self.input_norm(self.token_embedding(ids))
         after = []
         for number, layer in enumerate(self.layers):
             x, one = layer(x, RWKVState(*(part[number] for part in state)))
             after.append(one)
-        return self.norm(x), RWKVState(*map(torch.stack, zip(*after, strict=True)))
+        stacked = RWKVState(*map(torch.stack, zip(*after, strict=True)))
+        return self.head(self.norm(x)), stacked
 
-    def _check(self, batch: int, state: RWKVState | None) -> RWKVState:
-        """Refuse a state that does not fit; return the one to begin with."""
+    def _checked(self, batch: int, state: Any) -> RWKVState:
         if state is None:
             return self.new_state(batch)
         if not isinstance(state, tuple) or len(state) != 5:

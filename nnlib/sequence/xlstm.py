@@ -43,8 +43,8 @@ from nnlib.sequence._xlstm_mlstm import (
     mlstm_recurrent,
     mlstm_weights,
 )
-from nnlib.sequence._xlstm_reader import Reader
 from nnlib.sequence._xlstm_slstm import SLSTMState, empty_slstm, slstm
+from nnlib.sequence._xlstm_stack import Stack
 from nnlib.sequence._xlstm_state import FORGET
 from nnlib.sequence._xlstm_weights import read_package
 
@@ -306,7 +306,7 @@ class SLSTM(nn.Module):
         return empty_slstm(self.weight_ih, shape)
 
 
-class xLSTM(Reader):
+class xLSTM(Stack):
     r"""A language model of mLSTM and sLSTM blocks: no attention, and a state of constant size.
 
     `forward` reads all tokens at once where all blocks are mLSTMs; an sLSTM block walks through

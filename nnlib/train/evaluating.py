@@ -1,37 +1,15 @@
-"""A model in evaluation mode for a while, and afterwards as it was."""
+"""What a model is worth at the moment: measures, taken in evaluation mode."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import nn
 
+from nnlib.blocks.modes import evaluating
+
+__all__ = ["Measure", "evaluate", "evaluating"]
+
 Measure = Callable[[nn.Module], float]
-
-
-@contextmanager
-def evaluating(*models: nn.Module) -> Iterator[None]:
-    """Put whole trees of modules in evaluation mode; give each module its own mode back.
-
-    A tree may be mixed, such as a frozen backbone in evaluation mode below a head that learns. Each
-    module gets back what it had, whatever is raised in between.
-
-    Example:
-        >>> model = nn.Sequential(nn.Linear(2, 2), nn.Dropout().eval())
-        >>> with evaluating(model):
-        ...     model.training
-        False
-        >>> model.training, model[1].training
-        (True, False)
-    """
-    modes = {module: module.training for model in models for module in model.modules()}
-    try:
-        for model in models:
-            model.eval()
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
 
 
 @torch.no_grad()

@@ -1,12 +1,13 @@
-"""Evaluation mode for a while: every module gets back the mode that it had."""
+"""Measures, and the modes of what is measured, which are afterwards as they were."""
 
 import pytest
 import torch
 from torch import nn
 
-from nnlib.train.evaluating import evaluating
+from nnlib.train.evaluating import evaluate
 from nnlib.train.loop import train
 from nnlib.train.metrics import accuracy
+from tests.blocks.test_modes import mixed, modes
 
 X = torch.randn(6, 3)
 Y = torch.zeros(6, dtype=torch.long)
@@ -17,44 +18,19 @@ class Fails(nn.Module):
         raise RuntimeError("no scores today")
 
 
-def mixed(last: nn.Module | None = None) -> nn.Module:
-    """A frozen part in evaluation mode below a part that learns."""
-    frozen = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)).eval()
-    return nn.Sequential(frozen, nn.Dropout(0.5), last or nn.Linear(4, 2))
-
-
-def modes(model: nn.Module) -> list[bool]:
-    return [module.training for module in model.modules()]
-
-
-def test_inside_every_module_evaluates_and_after_it_each_has_its_own_mode_back():
-    model, other = mixed(), mixed().eval()
-    before = modes(model)
-    with evaluating(model, other):
-        assert not any(modes(model))
-    assert modes(model) == before and True in before and False in before
-    assert not any(modes(other))
-
-
-def test_modes_come_back_whatever_is_raised():
+def test_measures_are_taken_in_evaluation_mode_without_gradients():
     model = mixed()
     before = modes(model)
-    with pytest.raises(KeyboardInterrupt), evaluating(model):
-        raise KeyboardInterrupt
-    assert modes(model) == before
 
+    def measure(model):
+        assert not any(modes(model)) and not torch.is_grad_enabled()
+        return model(X).sum()
 
-def test_modes_come_back_when_a_module_refuses_to_evaluate():
-    class Stubborn(nn.Linear):
-        def train(self, mode: bool = True):
-            if not mode:
-                raise RuntimeError("always learning")
-            return super().train(mode)
-
-    model = mixed(Stubborn(4, 2))
-    before = modes(model)
-    with pytest.raises(RuntimeError, match="always learning"), evaluating(model):
-        pass
+    told = evaluate(model, {"sum": measure, "one": lambda model: 1})
+    assert told == {"sum": model.eval()(X).sum().item(), "one": 1.0}
+    model = mixed()
+    with pytest.raises(ZeroDivisionError):
+        evaluate(model, {"none": lambda model: 1 / 0})
     assert modes(model) == before
 
 
