@@ -12,7 +12,7 @@ from benchmarks.models import CASES
 from benchmarks.models._contest import SEED, Size, hold_equal
 
 GOAL = 1.2  # at most this many times the peer's time (decisions and README state it)
-PEERS = ("torch.nn", "transformers", "reservoirpy", "torchvision", "zuko", "xlstm")
+PEERS = ("torch.nn", "transformers", "mambapy", "reservoirpy", "torchvision", "xlstm", "zuko")
 
 
 def run(

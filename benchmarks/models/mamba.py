@@ -20,11 +20,13 @@ def mamba(
     def loss(logits):
         return F.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
 
+    further = {} if kind != "mamba" else {"mambapy": (_mambapy(peer, size), lambda m: loss(m(ids)))}
     return [
         training(
             f"{type(mine).__name__} training step", size, "transformers",
             (mine.train(), lambda m: loss(m(ids))),
             (peer.train(), lambda m: loss(m(input_ids=ids, use_cache=False).logits)),
+            others=further,
         )
     ]  # fmt: skip
 
@@ -65,6 +67,25 @@ def scan(size: dict[str, int], device: torch.device, dtype: torch.dtype) -> list
     forms = {"nnlib": selective_scan, "nnlib's loop": lambda *a: selective_scan_reference(*a)[0]}
     runs = {name: partial(told, form) for name, form in forms.items()}
     return [Contest("selective scan forwards and back", size, runs, dict(runs))]
+
+
+def _mambapy(peer: nn.Module, size: dict[str, int]) -> nn.Module:
+    """Return mambapy's model with the weights of transformers', whose parts have the same names."""
+    from mambapy.mamba import Mamba as Blocks
+    from mambapy.mamba import MambaConfig, RMSNorm
+
+    weight, e = next(peer.parameters()), size["e"]
+    parts = {
+        "backbone.embeddings": nn.Embedding(size["v"], e),
+        "backbone": Blocks(MambaConfig(d_model=e, n_layers=size["L"])),
+        "backbone.norm_f": RMSNorm(e, 1e-5),
+        "lm_head": nn.Linear(e, size["v"], bias=False),
+    }
+    for name, part in parts.items():
+        held = peer.get_submodule(name).state_dict()
+        part.load_state_dict({k: held[k] for k in part.state_dict()})
+    parts["lm_head"].weight = parts["backbone.embeddings"].weight
+    return nn.Sequential(*parts.values()).to(weight).train()
 
 
 def _both(
