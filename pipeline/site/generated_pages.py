@@ -86,6 +86,10 @@ def _list(modules: list[str]) -> str:
     return ", ".join(f"`{module.rsplit('.', 1)[1]}`" for module in modules)
 
 
+FOREIGN = "Module, Sequential, Optimizer, tuple, BaseException, RendererSVG"
+"""Bases that are not ours: a class shows what it inherits, up to the first of them."""
+
+
 def _api(name: str, modules: list[str], graph: Graph) -> str:
     """Return the page of one package: a section for each module, written by autodoc.
 
@@ -99,7 +103,8 @@ def _api(name: str, modules: list[str], graph: Graph) -> str:
         parts.append(f"```{{eval-rst}}\n.. automodule:: {title}\n   :no-index:\n```")
     for module in modules:
         heading = module.removeprefix("nnlib.").removeprefix(f"{name}.")
-        body = f".. automodule:: {module}\n   :members:\n   :show-inheritance:"
+        options = f"   :members:\n   :inherited-members: {FOREIGN}\n   :show-inheritance:"
+        body = f".. automodule:: {module}\n{options}"
         parts.append(f"## {heading}\n\n```{{eval-rst}}\n{body}\n```")
     return "\n\n".join(parts) + "\n"
 

@@ -1,5 +1,6 @@
 """The generated pages: complete, stable, and true to the catalogue and the tests."""
 
+import importlib
 import itertools
 import json
 import re
@@ -75,7 +76,33 @@ def test_every_public_module_is_in_the_reference(made):
     for file in (ROOT / "nnlib").rglob("*.py"):
         module = ".".join(file.relative_to(ROOT).with_suffix("").parts)
         if not file.stem.startswith("_"):
-            assert f".. automodule:: {module}\n   :members:" in text
+            assert f".. automodule:: {module}\n   :members:\n   :inherited-members:" in text
+
+
+def test_the_reference_ends_a_class_where_the_libraries_of_others_begin():
+    """What autodoc adds to a class, up to a base of `FOREIGN`, is documented in nnlib."""
+    ends, strange = set(pages.FOREIGN.split(", ")), []
+    for name, cls in _public_classes():
+        bases = itertools.takewhile(lambda base: base.__name__ not in ends, cls.__mro__[1:])
+        strange += [
+            f"{name} would show {member} of {base.__module__}.{base.__name__}"
+            for base in bases
+            if not base.__module__.startswith("nnlib.")
+            for member, value in vars(base).items()
+            if not member.startswith("_") and value.__doc__
+        ]
+    assert not strange, "\n".join(strange)
+
+
+def _public_classes():
+    for file in (ROOT / "nnlib").rglob("*.py"):
+        if not file.stem.startswith("_"):
+            module = importlib.import_module(".".join(file.relative_to(ROOT).with_suffix("").parts))
+            for name in getattr(module, "__all__", vars(module)):
+                cls = getattr(module, name)
+                public = isinstance(cls, type) and not name.startswith("_")
+                if public and cls.__module__.startswith(module.__package__):
+                    yield f"{module.__name__}.{name}", cls
 
 
 def _table(tmp_path, outcomes):
