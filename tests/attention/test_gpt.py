@@ -24,6 +24,7 @@ from nnlib.attention.gpt import (
 from nnlib.blocks.kv_cache import KVCache
 from nnlib.blocks.sampling import sampling_probabilities
 from nnlib.train.metrics import parameter_count
+from tests import writing_support
 from tests.support import Example, Peer, refuses
 
 transformers = Peer("transformers")
@@ -443,25 +444,11 @@ def test_a_cached_step_is_the_last_row_of_attention_by_hand():
     torch.testing.assert_close(got, model.norm(x + layer.linear2(hidden)))
 
 
-@pytest.mark.parametrize(
-    "options",
-    [{"temperature": 0}, {}, {"temperature": 2.0, "top_k": 3}, {"top_p": 0.7}, {"min_p": 0.3}],
-    ids=str,
-)
-@pytest.mark.parametrize("padded", [False, True], ids=["plain", "padded"])
-def test_generation_is_the_same_with_and_without_a_cache(options, padded):
+@writing_support.RULES
+@writing_support.PADDED
+def test_generation_is_the_same_with_and_without_a_cache(rule, padded):
     model, ids = tiny(max_length=30), numbers((7,), 4)
-    key_mask = torch.tensor([[0, 0, 1, 1], [1, 1, 1, 1], [0, 1, 1, 1]]).bool() if padded else None
-    runs = [
-        model.generate(
-            ids, 20, **options, key_mask=key_mask, use_cache=use_cache,
-            generator=torch.Generator().manual_seed(5),
-        )
-        for use_cache in (True, False)
-    ]  # fmt: skip
-    assert torch.equal(*runs)
-    assert torch.equal(runs[0][:, :4], ids)
-    assert runs[0].shape == (3, 24)
+    writing_support.writes_alike_with_and_without_caches(model, ids, rule, padded)
 
 
 def test_greedy_generation_is_that_of_transformers():
@@ -495,13 +482,7 @@ def test_draws_follow_the_probabilities():
 
 def test_a_stop_ends_each_row_and_all_together_end_the_work():
     model, ids = tiny(vocab_size=3, max_length=200), numbers((3,), 2, rows=4)
-    free = model.generate(ids, 60, generator=torch.Generator().manual_seed(3))
-    stopped = model.generate(ids, 60, stop=1, generator=torch.Generator().manual_seed(3))
-    assert stopped.shape[1] < free.shape[1]
-    for row, other in zip(stopped, free, strict=True):
-        first = 2 + row[2:].tolist().index(1)
-        assert torch.equal(row[: first + 1], other[: first + 1])
-        assert (row[first:] == 1).all()
+    writing_support.stops_row_by_row(model, ids)
 
 
 def test_generation_leaves_the_model_as_it_was():
@@ -515,42 +496,9 @@ def test_generation_leaves_the_model_as_it_was():
 # ---------------------------------------------------------------- what is refused
 
 
-@pytest.mark.parametrize(
-    ("options", "error", "message"),
-    [
-        ({"max_new_tokens": 0}, ValueError, "max_new_tokens=0"),
-        ({"max_new_tokens": 1.5}, TypeError, "max_new_tokens=1.5"),
-        ({"temperature": -0.1}, ValueError, "temperature=-0.1"),
-        ({"temperature": math.nan}, ValueError, "temperature=nan"),
-        ({"top_k": 0}, ValueError, "top_k=0"),
-        ({"top_p": 0.0}, ValueError, "top_p=0.0"),
-        ({"top_p": 1.01}, ValueError, "top_p=1.01"),
-        ({"min_p": 2.0}, ValueError, "min_p=2.0"),
-        ({"stop": 7}, ValueError, "stop=7 must be below vocab_size=7"),
-        ({"use_cache": 0.0}, TypeError, "use_cache=0.0 must be True or False"),
-        ({"max_new_tokens": 10}, ValueError, "max_new_tokens=10 after a prompt of 3 needs 13"),
-        ({"ids": torch.tensor([[0, 7, 1]])}, ValueError, "ids must be 0 … 6 (vocab_size), got"),
-        ({"ids": torch.tensor([[0, -1, 1]])}, ValueError, "ids must be 0 … 6 (vocab_size), got -1"),
-        ({"ids": torch.zeros(1, 13, dtype=torch.int64)}, ValueError, "max_length=12, got 13"),
-        ({"ids": torch.zeros(1, 0, dtype=torch.int64)}, ValueError, "ids must not be empty"),
-        ({"ids": torch.zeros(3, dtype=torch.int64)}, ValueError, "ids must have shape (b, t)"),
-        ({"ids": torch.zeros(1, 3)}, TypeError, "ids must hold integers"),
-        (
-            {"key_mask": torch.tensor([[True, True, False]])},
-            ValueError,
-            "key_mask must end with a real token",
-        ),
-        ({"key_mask": torch.ones(1, 3)}, TypeError, "key_mask must hold True at real tokens"),
-        ({"key_mask": torch.ones(1, 4).bool()}, ValueError, "key_mask must have shape (1, 3)"),
-    ],
-    ids=lambda x: str(x)[:40] if isinstance(x, dict) else "",
-)
+@writing_support.REQUESTS
 def test_generation_refuses_by_name_before_it_computes(options, error, message, monkeypatch):
-    model = tiny()
-    monkeypatch.setattr(model.layers[0], "forward", None)  # computing would fail otherwise
-    given = {"ids": torch.tensor([[1, 2, 3]]), "max_new_tokens": 2, **options}
-    with refuses(error, message):
-        model.generate(**given)
+    writing_support.refuses_before_it_computes(tiny(), options, error, message, monkeypatch)
 
 
 def test_the_model_refuses_by_name():

@@ -31,6 +31,7 @@ from nnlib.sequence.rwkv import (
     wkv_with_state,
 )
 from nnlib.train.metrics import parameter_count
+from tests import writing_support
 from tests.support import Example, Peer, refuses
 
 transformers = Peer("transformers")
@@ -463,34 +464,16 @@ def test_a_block_is_its_equations_in_numpy():
 
 
 def test_step_by_step_and_all_at_once_are_one_model():
-    model, ids = tiny(), torch.randint(7, (3, 25))
-    logits, end = model.with_state(ids)
-    state = None
-    for t in range(25):
-        one, state = model.step(ids[:, t], state)
-        same(one, logits[:, t], atol=1e-10)
-    for got, wanted in zip(state, end, strict=True):
-        same(got, wanted, atol=1e-10)
+    writing_support.reads_step_by_step(tiny(), torch.randint(7, (3, 25)), atol=1e-10)
 
 
 def test_no_token_sees_a_later_one():
-    model, ids = tiny(), torch.randint(7, (1, 12))
-    other = ids.clone()
-    other[:, 8:] = (other[:, 8:] + 1) % 7
-    same(model(other)[:, :8], model(ids)[:, :8])
-    assert (model(other)[:, 8] - model(ids)[:, 8]).abs().max() > 1e-3
+    ids = torch.randint(7, (1, 12))
+    writing_support.sees_nothing_of_the_future(tiny(), ids, atol=1e-12)
 
 
 def test_what_is_written_is_what_the_whole_text_would_have_given():
-    model, ids = tiny(), torch.randint(7, (2, 4))
-    written = model.generate(ids, 9, temperature=0)
-    for end in range(4, 13):
-        same(written[:, end], model(written[:, :end])[:, -1].argmax(-1))
-    a, b = (
-        model.generate(ids, 9, top_k=3, generator=torch.Generator().manual_seed(3)) for _ in "ab"
-    )
-    assert (a == b).all()
-    assert a.shape == (2, 13)
+    writing_support.writes_what_it_would_read(tiny(), torch.randint(7, (2, 4)))
 
 
 @pytest.mark.equation("rwkv-state")

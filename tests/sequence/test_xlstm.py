@@ -31,6 +31,7 @@ from nnlib.sequence.xlstm import (
     xLSTMLarge,
     xLSTMLargeBlock,
 )
+from tests import writing_support
 from tests.support import Example, Peer, refuses
 
 package = Peer("xlstm")
@@ -765,36 +766,18 @@ def test_a_model_is_blocks_on_a_stream_between_tokens_and_logits():
 
 @pytest.mark.parametrize("kind", MODELS)
 def test_steps_are_the_whole_and_the_state_does_not_grow(kind):
-    model, ids = tiny(kind), torch.randint(7, (2, 15))
-    whole, logits, state, sizes = model(ids), [], None, set()
-    for now in ids.unbind(1):
-        told, state = model.step(now, state)
-        logits.append(told)
-        sizes.add(tuple(part.shape for layer in state for part in layer))
-    same(torch.stack(logits, 1), whole, atol=1e-10)
-    assert len(sizes) == 1
-    first, between = model.with_state(ids[:, :4])
-    same(torch.cat([first, model(ids[:, 4:], between)], 1), whole, atol=1e-10)
+    writing_support.reads_step_by_step(tiny(kind), torch.randint(7, (2, 15)), atol=1e-10)
 
 
 @pytest.mark.parametrize("kind", MODELS)
 def test_nothing_of_the_future_is_seen(kind):
-    model, ids = tiny(kind), torch.randint(7, (1, 12))
-    other = ids.clone()
-    other[:, 8:] = (other[:, 8:] + 1) % 7
-    same(model(ids)[:, :8], model(other)[:, :8], atol=1e-13)
-    assert not torch.equal(model(ids)[:, 8:], model(other)[:, 8:])
+    ids = torch.randint(7, (1, 12))
+    writing_support.sees_nothing_of_the_future(tiny(kind), ids, atol=1e-13)
 
 
 @pytest.mark.parametrize("kind", MODELS)
 def test_writing_token_by_token_is_writing_from_all_that_was_read(kind):
-    model, ids = tiny(kind), torch.randint(7, (2, 3))
-    wanted = ids
-    for _ in range(6):
-        wanted = torch.cat([wanted, model(wanted)[:, -1:].argmax(-1)], 1)
-    assert torch.equal(model.generate(ids, 6, temperature=0), wanted)
-    drawn = [model.generate(ids, 5, generator=torch.Generator().manual_seed(4)) for _ in "ab"]
-    assert torch.equal(*drawn)
+    writing_support.writes_what_it_would_read(tiny(kind), torch.randint(7, (2, 3)))
 
 
 def test_states_and_sizes_that_do_not_fit_are_refused():
