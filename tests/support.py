@@ -1,9 +1,11 @@
 """What several test files share."""
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import jaxtyping
@@ -67,3 +69,10 @@ def refuses(error: type[Exception], message: str) -> Iterator[None]:
     """Expect `error` with `message` (plain text) in it, as users would see it."""
     with unhooked(), pytest.raises(error, match=re.escape(message)):
         yield
+
+
+def configure(folder: Path, change: dict[str, Any]) -> None:
+    """Change the configuration of a model that `transformers` saved; None takes an entry away."""
+    file = folder / "config.json"
+    config = json.loads(file.read_text()) | change
+    file.write_text(json.dumps({name: x for name, x in config.items() if x is not None}))

@@ -15,11 +15,18 @@ from torch.nn import functional as F
 from nnlib import checks, hugging_face
 from nnlib.attention import _hugging_face as theirs
 from nnlib.blocks.kv_cache import KVCache
-from nnlib.blocks.language_model import DecoderLanguageModel
+from nnlib.blocks.language_model import DecoderLanguageModel, next_token_loss
 from nnlib.blocks.layer_norm import LayerNorm
 from nnlib.blocks.next_token import next_tokens
 from nnlib.blocks.transformer_layer import TransformerEncoderLayer
-from nnlib.kernels.linear_cross_entropy import linear_cross_entropy
+
+__all__ = [
+    "GPT",
+    "gpt_parameters",
+    "next_token_loss",
+    "next_token_loss_of_logits",
+    "token_flops",
+]
 
 
 class GPT(DecoderLanguageModel):
@@ -177,30 +184,6 @@ class GPT(DecoderLanguageModel):
         ):
             raise ValueError("lm_head.weight must equal wte.weight: GPT shares them")
         return made.eval()
-
-
-def next_token_loss(
-    model: GPT, ids: Int[Tensor, "b t"], key_mask: Bool[Tensor, "b t"] | None = None
-) -> Float[Tensor, ""]:
-    """Return the mean loss of guessing each token from those before it, in nats.
-
-    The logits are never held for the whole batch. `next_token_loss_of_logits` is the readable twin.
-
-    Args:
-        model: a GPT.
-        ids: sequences of two tokens or more.
-        key_mask: True at real tokens; padding is neither read nor guessed.
-
-    Example:
-        >>> model = GPT(vocab_size=11, embed_dim=8, num_heads=2, num_layers=1, max_length=4)
-        >>> next_token_loss(model, torch.tensor([[1, 2, 3]])).isfinite().item()
-        True
-    """
-    checks.tokens("ids", ids, model.vocab_size)
-    target = next_tokens(ids, key_mask)
-    seen = None if key_mask is None else key_mask[:, :-1]
-    hidden = model.hidden(ids[:, :-1], seen).flatten(0, 1)
-    return linear_cross_entropy(hidden, model.token_embedding.weight, target.flatten())
 
 
 def next_token_loss_of_logits(

@@ -19,8 +19,9 @@ from torch.nn import functional as F
 from nnlib import checks
 from nnlib.blocks.kv_cache import KVCache, one_each
 from nnlib.blocks.modes import evaluating
-from nnlib.blocks.next_token import Writing
+from nnlib.blocks.next_token import Writing, next_tokens
 from nnlib.blocks.sampling import write_on
+from nnlib.kernels.linear_cross_entropy import linear_cross_entropy
 
 State = TypeVar("State")
 """What a recurrent model keeps of the tokens that it has read."""
@@ -142,6 +143,34 @@ class DecoderLanguageModel(nn.Module):
         if key_mask is not None:
             checks.key_mask("key_mask", key_mask, (len(ids), end))
         return start
+
+
+def next_token_loss(
+    model: DecoderLanguageModel,
+    ids: Int[Tensor, "b t"],
+    key_mask: Bool[Tensor, "b t"] | None = None,
+) -> Float[Tensor, ""]:
+    r"""Return $-\frac1{T-1} \sum_t \log p(x_{t+1} \mid x_{\le t})$ in nats.
+
+    Equations `gpt-loss` and `llm-loss`. The logits are never held for the whole batch;
+    `next_token_loss_of_logits`, beside GPT, is the readable twin.
+
+    Args:
+        model: a GPT, or an LLM.
+        ids: sequences of two tokens or more.
+        key_mask: True at real tokens; padding is neither read nor guessed.
+
+    Example:
+        >>> from nnlib.attention.gpt import GPT
+        >>> model = GPT(vocab_size=11, embed_dim=8, num_heads=2, num_layers=1, max_length=4)
+        >>> next_token_loss(model, torch.tensor([[1, 2, 3]])).isfinite().item()
+        True
+    """
+    checks.tokens("ids", ids, model.vocab_size)
+    target = next_tokens(ids, key_mask)
+    seen = None if key_mask is None else key_mask[:, :-1]
+    hidden = model.hidden(ids[:, :-1], seen).flatten(0, 1)
+    return linear_cross_entropy(hidden, model.output_weight, target.flatten())
 
 
 class RecurrentLanguageModel(nn.Module, Generic[State]):

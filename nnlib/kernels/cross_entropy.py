@@ -269,8 +269,17 @@ def cross_entropy_cost(
     )  # max, subtract, exp, add
 
 
-def check_targets(target: Tensor, v: int, ignore_index: int) -> None:
-    """Refuse targets outside 0 … v - 1 where a look costs nothing: on the CPU, not compiled."""
+def check_targets(
+    target: Tensor, v: int, ignore_index: int, label_smoothing: float
+) -> None:
+    """Refuse options out of range, and targets outside 0 … v - 1.
+
+    At targets it looks where that costs nothing: on the CPU, not compiled.
+    """
+    checks.count("ignore_index", ignore_index, least=-(2**31))
+    # else compilable
+    if not (isinstance(label_smoothing, float) and 0 <= label_smoothing <= 1):
+        checks.number("label_smoothing", label_smoothing, least=0, most=1)
     if (
         target.device.type != "cpu"
         or torch.compiler.is_compiling()
@@ -302,8 +311,4 @@ def _check(
         raise ValueError(
             f"target must be on {logits.device} like logits, got {target.device}"
         )
-    checks.count("ignore_index", ignore_index, least=-(2**31))
-    # else compilable
-    if not (isinstance(label_smoothing, float) and 0 <= label_smoothing <= 1):
-        checks.number("label_smoothing", label_smoothing, least=0, most=1)
-    check_targets(target, v, ignore_index)
+    check_targets(target, v, ignore_index, label_smoothing)

@@ -266,8 +266,4 @@ def _check(
             raise ValueError(
                 f"{name} must be on {x.device} like x, got {tensor.device}"
             )
-    checks.count("ignore_index", ignore_index, least=-(2**31))
-    # else compilable
-    if not (isinstance(label_smoothing, float) and 0 <= label_smoothing <= 1):
-        checks.number("label_smoothing", label_smoothing, least=0, most=1)
-    check_targets(target, v, ignore_index)
+    check_targets(target, v, ignore_index, label_smoothing)

@@ -70,15 +70,8 @@ def token_flops(
 ) -> int:
     """Return the FLOPs of the matrix products that give one token, with a cache: `llm-token-flops`.
 
-    Args:
-        vocab_size: tokens v, ≥ 1.
-        embed_dim: width e, ≥ 1.
-        num_layers: blocks L, ≥ 0.
-        num_heads: heads h, ≥ 1.
-        num_kv_heads: heads of keys and values g, ≥ 1.
-        head_dim: head width d, ≥ 1.
-        dim_feedforward: width f of the gated networks, ≥ 1.
-        length: positions that are looked at, its own among them, ≥ 1.
+    The sizes are those of `llm_parameters`; `length` counts the positions that are looked at, the
+    token's own among them, ≥ 1.
 
     Example:
         >>> round(token_flops(128256, 4096, 32, 32, 8, 128, 14336, 8192) / 1e9, 1)  # Llama 3 8B

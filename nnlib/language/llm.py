@@ -19,10 +19,8 @@ from torch.nn import functional as F
 
 from nnlib import checks, hugging_face
 from nnlib.blocks.kv_cache import KVCache, one_each
-from nnlib.blocks.language_model import DecoderLanguageModel
-from nnlib.blocks.next_token import next_tokens
+from nnlib.blocks.language_model import DecoderLanguageModel, next_token_loss
 from nnlib.blocks.rms_norm import RMSNorm
-from nnlib.kernels.linear_cross_entropy import linear_cross_entropy
 from nnlib.language import _hugging_face as theirs
 from nnlib.language._llm_block import GroupedAttention, LLMBlock, SwiGLU
 from nnlib.language._llm_counts import llm_parameters, swiglu_width, token_flops
@@ -217,30 +215,6 @@ class LLM(DecoderLanguageModel):
                 "lm_head.weight must equal embed_tokens.weight: tie_word_embeddings=True"
             )
         return made.eval()
-
-
-def next_token_loss(
-    model: LLM, ids: Int[Tensor, "b t"], key_mask: Bool[Tensor, "b t"] | None = None
-) -> Float[Tensor, ""]:
-    r"""Return $-\frac1{T-1} \sum_t \log p(x_{t+1} \mid x_{\le t})$ in nats (equation `llm-loss`).
-
-    The logits are never held for the whole batch.
-
-    Args:
-        model: an LLM.
-        ids: sequences of two tokens or more.
-        key_mask: True at real tokens; padding is neither read nor guessed.
-
-    Example:
-        >>> model = LLM(vocab_size=11, embed_dim=8, num_heads=2, num_layers=1, max_length=4)
-        >>> next_token_loss(model, torch.tensor([[1, 2, 3]])).isfinite().item()
-        True
-    """
-    checks.tokens("ids", ids, model.vocab_size)
-    target = next_tokens(ids, key_mask)
-    seen = None if key_mask is None else key_mask[:, :-1]
-    hidden = model.hidden(ids[:, :-1], seen).flatten(0, 1)
-    return linear_cross_entropy(hidden, model.output_weight, target.flatten())
 
 
 def logit_lens(

@@ -1,6 +1,5 @@
 """BERT against transformers' BERT, its own equations written out, and counted corruption."""
 
-import json
 import math
 import shutil
 
@@ -19,7 +18,7 @@ from nnlib.attention.bert import (
     pretraining_loss,
 )
 from nnlib.train.loop import train
-from tests.support import Example, Peer, refuses
+from tests.support import Example, Peer, configure, refuses
 
 transformers = Peer("transformers")
 
@@ -498,9 +497,7 @@ def test_a_folder_whose_tensors_do_not_fit_is_refused_by_name(tmp_path, change, 
 )
 def test_a_configuration_that_is_no_bert_is_refused_by_name(tmp_path, change, told):
     peer().save_pretrained(tmp_path)
-    config = json.loads((tmp_path / "config.json").read_text()) | change
-    config = {name: value for name, value in config.items() if value is not None}
-    (tmp_path / "config.json").write_text(json.dumps(config))
+    configure(tmp_path, change)
     with refuses(ValueError, told):
         BERT.from_hugging_face(tmp_path)
 

@@ -77,7 +77,7 @@ def test_a_state_of_other_batches_is_refused_by_name(other, message):
         Batches(**kwargs | other).load_state_dict(Batches(**kwargs).state_dict())
 
 
-@pytest.mark.parametrize(
+BAD_DATA = pytest.mark.parametrize(
     ("data", "error", "message"),
     [
         (X, TypeError, "data must be a sequence of tensors"),
@@ -87,6 +87,9 @@ def test_a_state_of_other_batches_is_refused_by_name(other, message):
         ((X * math.nan, Y), ValueError, "data[0] must be finite"),
     ],
 )
+
+
+@BAD_DATA
 def test_bad_data_is_named(data, error, message):
     with refuses(error, message):
         Batches(data, 4)

@@ -16,6 +16,7 @@ from nnlib.train.loop import train
 from nnlib.train.metrics import accuracy
 from nnlib.train.schedules import step_decay
 from tests.support import refuses
+from tests.train.test_batches import BAD_DATA
 
 X = torch.randn(50, 3, generator=torch.Generator().manual_seed(1))
 Y = (X[:, 0] > 0).long()
@@ -116,16 +117,7 @@ def test_bad_arguments_are_named(wrong, error, message):
         run(net(), **wrong)
 
 
-@pytest.mark.parametrize(
-    ("data", "error", "message"),
-    [
-        (X, TypeError, "data must be a sequence of tensors"),
-        ((), TypeError, "data must be a sequence of tensors"),
-        ((X[:0], Y[:0]), ValueError, "data[0] must not be empty"),
-        ((X, Y[:10]), ValueError, "data[1] must have 50 rows like data[0], got (10,)"),
-        ((X * math.nan, Y), ValueError, "data[0] must be finite"),
-    ],
-)
+@BAD_DATA
 def test_bad_data_is_named(data, error, message):
     with refuses(error, message):
         train(net(), loss, data, steps=1, batch_size=4)

@@ -1,7 +1,6 @@
 """ViT and Swin against transformers, torchvision, plain formulas, loops and counts."""
 
 import itertools
-import json
 import math
 
 import pytest
@@ -26,7 +25,7 @@ from nnlib.vision.vit import (
     vit_parameters,
     window_partition,
 )
-from tests.support import Example, Peer, refuses
+from tests.support import Example, Peer, configure, refuses
 
 transformers = Peer("transformers")
 models = Peer("torchvision.models")
@@ -255,9 +254,7 @@ def test_at_another_resolution_positions_are_interpolated_as_in_transformers():
 )
 def test_a_configuration_that_is_no_vit_is_refused_by_name(tmp_path, change, told):
     peer().save_pretrained(tmp_path)
-    config = json.loads((tmp_path / "config.json").read_text()) | change
-    config = {name: value for name, value in config.items() if value is not None}
-    (tmp_path / "config.json").write_text(json.dumps(config))
+    configure(tmp_path, change)
     with refuses(ValueError, told):
         ViT.from_hugging_face(tmp_path)
 
@@ -326,8 +323,7 @@ def test_a_saved_swin_gives_the_same_logits(tmp_path):
 )
 def test_a_configuration_that_is_no_swin_is_refused_by_name(tmp_path, change, told):
     swin_peer().save_pretrained(tmp_path)
-    config = json.loads((tmp_path / "config.json").read_text()) | change
-    (tmp_path / "config.json").write_text(json.dumps(config))
+    configure(tmp_path, change)
     with refuses(ValueError, told):
         SwinTransformer.from_hugging_face(tmp_path)
 
