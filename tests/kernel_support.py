@@ -30,8 +30,18 @@ from pipeline import ROOT
 FLOOR = 1e-6  # a few roundings of float32, relative to the largest true value or to 1
 
 
-def value_and_grads(operation: Callable, *inputs: Tensor, weigh: int = 0) -> dict[str, Tensor]:
-    """Return outputs `out0`, … and gradients `grad0`, … of a fixed random weighing of them."""
+def value_and_grads(
+    operation: Callable, *inputs: Tensor, weigh: int = 0, grads: bool = True
+) -> dict[str, Tensor]:
+    """Return outputs `out0`, … and gradients `grad0`, … of a fixed random weighing of them.
+
+    Without `grads` the outputs alone: for what is only used where nothing is learned.
+    """
+    if not grads:
+        with torch.no_grad():
+            outputs = operation(*inputs)
+        outputs = [outputs] if isinstance(outputs, Tensor) else outputs
+        return {f"out{i}": out for i, out in enumerate(outputs)}
     inputs = [x.detach().clone().requires_grad_(x.is_floating_point()) for x in inputs]
     outputs = operation(*inputs)
     outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
@@ -41,12 +51,14 @@ def value_and_grads(operation: Callable, *inputs: Tensor, weigh: int = 0) -> dic
         weights = torch.randn(out.shape, generator=generator, dtype=torch.float64)
         total = total + (out.double() * weights.to(out.device).to(out.dtype).double()).sum()
     learned = [x for x in inputs if x.requires_grad]
-    grads = torch.autograd.grad(total, learned)
+    made = torch.autograd.grad(total, learned)
     named = {f"out{i}": out.detach() for i, out in enumerate(outputs)}
-    return named | {f"grad{i}": grad for i, grad in enumerate(grads)}
+    return named | {f"grad{i}": grad for i, grad in enumerate(made)}
 
 
-def hold_to_double(kernel: Callable, reference: Callable, *inputs: Tensor, factor: float = 2):
+def hold_to_double(
+    kernel: Callable, reference: Callable, *inputs: Tensor, factor: float = 2, grads: bool = True
+):
     """Fail unless each output and gradient errs at most `factor` times as plain torch does.
 
     Args:
@@ -55,11 +67,12 @@ def hold_to_double(kernel: Callable, reference: Callable, *inputs: Tensor, facto
             for the error that the dtype itself causes.
         inputs: of both; integers go to both as they are.
         factor: how many times plain torch's own error is allowed.
+        grads: whether gradients are held as well.
     """
     double = [x.double() if x.is_floating_point() else x for x in inputs]
-    truth = value_and_grads(reference, *double)
-    plain = value_and_grads(reference, *inputs)
-    got = value_and_grads(kernel, *inputs)
+    truth = value_and_grads(reference, *double, grads=grads)
+    plain = value_and_grads(reference, *inputs, grads=grads)
+    got = value_and_grads(kernel, *inputs, grads=grads)
     assert got.keys() == truth.keys()
     for name, wanted in truth.items():
         assert got[name].dtype == plain[name].dtype, name

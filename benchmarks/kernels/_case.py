@@ -20,7 +20,7 @@ class Case:
         inputs: tensors; those of floating point are differentiated.
         forms: name and function of the inputs; `nnlib` and `reference` are among them.
         forward: its least cost.
-        backward: that of its gradient.
+        backward: that of its gradient; None where it has none.
         arithmetic: whether matrix products, not memory, are what limits it.
         together: whether forward and backward are timed as one step, because some of the forms
             compute the gradient in the forward pass.
@@ -30,7 +30,7 @@ class Case:
     inputs: list[Tensor]
     forms: dict[str, Callable[..., Tensor]]
     forward: Cost
-    backward: Cost
+    backward: Cost | None
     arithmetic: bool = False
     together: bool = False
     own: dict[str, Callable[..., list[Tensor]]] = field(default_factory=dict)

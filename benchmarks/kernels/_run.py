@@ -20,13 +20,15 @@ def rows_of(
     *,
     without: Sequence[str] = (),
 ) -> Iterator[dict[str, Any]]:
-    """Yield the rows of one operation at one size: forward, then backward."""
+    """Yield the rows of one operation at one size: forward, then backward if it has a gradient."""
     case = load(name).build(like, **sizes)
     for form in without:
         case.forms.pop(form, None)
     given = {form: _inputs(case, form) for form in case.forms}
     _agree(name, case, given, like, tell)
-    for direction in ("forward", "backward"):
+    for direction, cost in (("forward", case.forward), ("backward", case.backward)):
+        if cost is None:
+            continue
         calls = {}
         for form, function in list(case.forms.items()):
             try:
@@ -37,7 +39,6 @@ def rows_of(
                 if form == "nnlib":
                     raise
                 tell(f"{name} {sizes}: {form} left out {direction}, {told(error)}")
-        cost = case.forward if direction == "forward" else case.backward
         both = direction == "backward" and case.together
         cost = cost + case.forward if both else cost
         row = {

@@ -5,10 +5,13 @@ Axes: b batch, g heads of keys and values, s positions, d head width.
 
 from typing import Any
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.types import Device
 
 from nnlib import checks
+from nnlib.kernels.attention import attention
 
 
 class KVCache:
@@ -61,6 +64,48 @@ class KVCache:
         values[:, :, self.length : end] = v
         self.length = end
         return keys[:, :, :end], values[:, :, :end]
+
+    def positions(
+        self, t: int, key_mask: Bool[Tensor, "b s"] | None = None, device: Device = None
+    ) -> Int[Tensor, "..."]:
+        """Return at which positions the next t tokens stand, padding counted like the rest.
+
+        Args:
+            t: how many tokens there are.
+            key_mask: not looked at; a cache that keeps no padding needs it.
+            device: of the result.
+        """
+        return torch.arange(self.length, self.length + t, device=device)
+
+    def attend(
+        self,
+        q: Float[Tensor, "b h t d"],
+        k: Float[Tensor, "b g t d"],
+        v: Float[Tensor, "b g t d"],
+        *,
+        is_causal: bool = True,
+        window: int | None = None,
+        scale: float | None = None,
+        key_mask: Bool[Tensor, "b s"] | None = None,
+        dropout: float = 0.0,
+    ) -> Float[Tensor, "b h t d"]:
+        """Add new positions at the end, and return what queries there gather from all so far.
+
+        Args:
+            q: queries of the new positions.
+            k: their keys.
+            v: their values.
+            is_causal: as `attention` takes it, and so the rest.
+            window: how many keys up to its own a query sees, or None for all.
+            scale: what scores are multiplied by; None is 1/√d.
+            key_mask: True at real tokens, False at padding, all so far included.
+            dropout: probability of dropping a weight.
+        """
+        k, v = self.append(k, v)
+        return attention(
+            q, k, v, is_causal=is_causal, window=window, scale=scale, key_mask=key_mask,
+            dropout=dropout,
+        )  # fmt: skip
 
     @property
     def bytes(self) -> int:

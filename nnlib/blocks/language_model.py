@@ -97,6 +97,7 @@ class DecoderLanguageModel(nn.Module):
         use_cache: bool = True,
         stop: int | None = None,
         key_mask: Bool[Tensor, "b t"] | None = None,
+        caches: list[KVCache] | None = None,
     ) -> Int[Tensor, "b s"]:
         """Return the prompts and what follows them, drawn token by token.
 
@@ -111,15 +112,21 @@ class DecoderLanguageModel(nn.Module):
             use_cache: whether keys and values are kept; the result is the same, later.
             stop: a token after which a sequence is complete; it is then filled up with it.
             key_mask: True at real tokens of the prompts, False at padding on their left.
+            caches: where keys and values are kept, such as those of a `PagedKVCache`; one a block.
+                None makes new ones. The prompts continue what they hold.
         """
         asked = Writing(
             ids, max_new_tokens, temperature, top_k, top_p, min_p, stop=stop,
             key_mask=key_mask, vocab_size=self.vocab_size, max_length=self.max_length,
         )  # fmt: skip
         checks.flag("use_cache", use_cache)
+        if caches is not None and not use_cache:
+            raise ValueError("use_cache=False, got caches as well")
+        self._check(ids, None, caches)
         with evaluating(self):
             room = ids.shape[1] + max_new_tokens
-            caches = self.new_caches(room) if use_cache else None
+            if use_cache and caches is None:
+                caches = self.new_caches(room)
             return asked.continued(self._next_logits, caches, generator)
 
     def _next_logits(

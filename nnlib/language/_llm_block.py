@@ -104,9 +104,11 @@ class GroupedAttention(nn.Module):
             key_mask: True at real tokens, False at padding, cached positions included.
             cache: keys, turned already, and values of what was read before; it is appended to.
         """
-        q, k, v = self._heads(x, cache)
-        dropout = self.dropout if self.training else 0.0
-        out = attention(
+        t, dropout = x.shape[1], self.dropout if self.training else 0.0
+        positions = None if cache is None else cache.positions(t, key_mask, x.device)
+        q, k, v = self._heads(x, positions)
+        attend = attention if cache is None else cache.attend
+        out = attend(
             q, k, v, is_causal=True, window=self.window, key_mask=key_mask, dropout=dropout
         )  # fmt: skip  # eq. llm-attention
         return self.out_proj(rearrange(out, "b h t d -> b t (h d)"))
@@ -115,13 +117,15 @@ class GroupedAttention(nn.Module):
         self, x: Float[Tensor, "b t e"], key_mask: Bool[Tensor, "b t"] | None = None
     ) -> Float[Tensor, "b h t s"]:
         """Return how much each head of each position draws from each position."""
-        q, k, _ = self._heads(x, None)
+        q, k, _ = self._heads(x)
         return attention_weights(
             q, k, is_causal=True, window=self.window, key_mask=key_mask
         )
 
-    def _heads(self, x: Tensor, cache: KVCache | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Return queries of these positions, and keys and values of all so far, in heads."""
+    def _heads(
+        self, x: Tensor, positions: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries, keys and values in heads; `positions` of the vectors, None: from 0."""
         parts = self.in_proj(x).split(self.widths, -1)  # eq. llm-projections
         if self.qk_norm == "all":
             parts = (self.q_norm(parts[0]), self.k_norm(parts[1]), parts[2])
@@ -130,10 +134,10 @@ class GroupedAttention(nn.Module):
         )
         if self.qk_norm == "head":
             q, k = self.q_norm(q), self.k_norm(k)  # eq. llm-qk-norm
-        start = 0 if cache is None else cache.length
-        positions = torch.arange(start, start + x.shape[1], device=x.device)
+        if positions is None:
+            positions = torch.arange(x.shape[1], device=x.device)
         q, k = (rope(y, positions, base=self.rotary_base) for y in (q, k))
-        return (q, k, v) if cache is None else (q, *cache.append(k, v))
+        return q, k, v
 
     def extra_repr(self) -> str:
         """Return the arguments, for printing."""

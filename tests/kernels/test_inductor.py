@@ -14,6 +14,7 @@ from nnlib.kernels.layer_norm import add_layer_norm
 from nnlib.kernels.linear_attention import linear_attention
 from nnlib.kernels.linear_cross_entropy import linear_cross_entropy
 from nnlib.kernels.linear_scan import linear_scan
+from nnlib.kernels.paged_attention import paged_attention
 from nnlib.kernels.rms_norm import add_rms_norm
 from nnlib.kernels.rope import rope
 from nnlib.kernels.softmax import log_softmax, softmax
@@ -31,6 +32,8 @@ def calls(device):
     positions = torch.arange(3, 12, device=device)
     real = torch.arange(9, device=device) < torch.tensor([[9], [5]], device=device)
     seed = torch.tensor(11, device=device)
+    blocks = torch.tensor([[2, 0, -1], [3, 1, 2]], device=device)
+    lengths = torch.tensor([5, 12], device=device)
     return {
         "softmax": (softmax, [ROW]),
         "log_softmax": (log_softmax, [ROW]),
@@ -52,6 +55,10 @@ def calls(device):
         "linear_attention": (
             lambda q, k, v, g: linear_attention(q, k, v, -g.square(), scale=0.1),
             [(2, 2, 37, 5), (2, 2, 37, 5), (2, 2, 37, 4), (2, 2, 37)],
+        ),
+        "paged_attention": (
+            lambda q, cache: paged_attention(q, cache, blocks, lengths),
+            [(2, 4, 8), (2, 4, 2, 4, 8)],
         ),
         "linear_scan": (lambda a, b: linear_scan(a.sigmoid(), b), [(2, 17, 5), (2, 17, 5)]),
     }  # fmt: skip
