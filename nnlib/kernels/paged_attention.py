@@ -58,6 +58,38 @@ def paged_attention_reference(
     return torch.stack(out) if out else torch.zeros_like(q)
 
 
+def _one_by_one(
+    q: Tensor,
+    cache: Tensor,
+    table: Tensor,
+    lengths: Tensor,
+    window: int | None,
+    scale: float,
+) -> Tensor:
+    """Plain torch where lengths can be read: each sequence alone, and no key but its own."""
+    (b, h, d), (blocks, g, c) = q.shape, cache.shape[1:4]
+    lines = cache.reshape(-1, c * d)  # a block's part of a head, its keys or its values
+    nth = torch.arange(g)[:, None] + g * table[:, None, None].long()  # b 1 g m
+    nth = torch.cat([nth, nth + g * blocks], 1)
+    queries, out = q.reshape(b, 1, g, h // g, d), []
+    for one, line, length in zip(queries, nth, lengths.tolist(), strict=True):
+        first = 0 if window is None else max(length - window, 0)
+        begin, end = first // c, -(-length // c)
+        if length:
+            keys = slice(first - begin * c, length - begin * c)
+            out.append(_alone(one, lines, line[..., begin:end], keys, scale))
+        else:
+            out.append(torch.zeros_like(one))
+    return torch.cat(out).reshape(b, h, d)
+
+
+def _alone(q: Tensor, lines: Tensor, nth: Tensor, keys: slice, scale: float) -> Tensor:
+    """Answer the queries of one sequence; its gathered keys are gone before the next one's."""
+    taken = lines.index_select(0, nth.flatten()).view(2, *q.shape[:2], -1, q.shape[-1])
+    k, v = taken[..., keys, :]
+    return F.scaled_dot_product_attention(q, k, v, scale=scale)
+
+
 def _gathered(
     q: Tensor,
     cache: Tensor,
@@ -66,7 +98,7 @@ def _gathered(
     window: int | None,
     scale: float,
 ) -> Tensor:
-    """Plain torch, all sequences at once: their blocks side by side, then attention with a mask."""
+    """Plain torch, all sequences at once: their blocks side by side, and a mask over them."""
     (b, h, d), (g, c) = q.shape, cache.shape[2:4]
     if not (q.numel() and table.shape[1] and cache.shape[1]):
         return torch.zeros_like(q)
@@ -176,9 +208,8 @@ def paged_attention(
         return paged_attention_triton(
             q, cache, block_table, lengths, window=window, scale=scale
         )
-    if len(lengths) and checks.readable(lengths):  # no block that nobody has
-        block_table = block_table[:, : -(-int(lengths.max()) // cache.shape[3])]
-    return _gathered(q, cache, block_table, lengths, window, _scale(q, scale))
+    plain = _one_by_one if q.numel() and checks.readable(q) else _gathered
+    return plain(q, cache, block_table, lengths, window, _scale(q, scale))
 
 
 def paged_attention_cost(

@@ -20,14 +20,23 @@ from nnlib.kernels.paged_attention import (
 from tests.kernel_support import compiled, hold_to_double, hold_to_hardware, plant
 from tests.support import refuses
 
+
+def gathered(q, cache, block_table, lengths, *, window=None, scale=None):
+    """The plain form where lengths cannot be read: on a GPU, and under `torch.compile`."""
+    return module._gathered(q, cache, block_table, lengths, window, module._scale(q, scale))
+
+
 FORMS = {
     "kernel": paged_attention_triton,
     "public": paged_attention,
     "reference": paged_attention_reference,
+    "gathered": gathered,
 }
 forms = pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
-fast = pytest.mark.parametrize("form", [paged_attention_triton, paged_attention],
-                               ids=["kernel", "public"])  # fmt: skip
+fast = pytest.mark.parametrize("form", [paged_attention_triton, paged_attention, gathered],
+                               ids=["kernel", "public", "gathered"])  # fmt: skip
+PUBLIC = ("kernel", "public", "reference")
+public = pytest.mark.parametrize("form", [FORMS[name] for name in PUBLIC], ids=PUBLIC)
 SHAPES = {  # lengths, heads, heads of keys, width, positions of a block
     "one key": ([1], 1, 1, 16, 1),
     "a head each": ([5, 64, 65], 3, 3, 16, 16),
@@ -85,8 +94,8 @@ def test_every_form_equals_torch_over_a_cache_in_one_piece(form, shape, kernel_d
     torch.testing.assert_close(form(*given), wanted, rtol=2e-5, atol=2e-6)
 
 
-@pytest.mark.parametrize("form", [paged_attention, paged_attention_reference],
-                         ids=["public", "reference"])  # fmt: skip
+@pytest.mark.parametrize("form", [paged_attention, paged_attention_reference, gathered],
+                         ids=["public", "reference", "gathered"])  # fmt: skip
 @pytest.mark.parametrize("window", [None, 1, 6, 1000], ids=str)
 @shapes
 def test_in_float64_to_twelve_digits(form, shape, window):
@@ -166,12 +175,13 @@ def test_equals_the_last_row_of_causal_attention(form, kernel_device):
 def test_any_shape_at_all(lengths, g, group, d, c, window):
     given = inputs(lengths, g * group, g, d, c, dtype=torch.float64, spare=0)
     q, cache, table, held = given
-    got = paged_attention(*given, window=window)
     some = held > 0
-    assert not got[~some].any()
-    if some.any():
-        wanted = dense(q[some], cache, table[some], held[some], window=window)
-        torch.testing.assert_close(got[some], wanted, rtol=1e-10, atol=1e-10)
+    for form in (paged_attention, gathered):
+        got = form(*given, window=window)
+        assert not got[~some].any()
+        if some.any():
+            wanted = dense(q[some], cache, table[some], held[some], window=window)
+            torch.testing.assert_close(got[some], wanted, rtol=1e-10, atol=1e-10)
     if not torch.cuda.is_available():
         single = [x.float() if x.is_floating_point() else x for x in given]
         hold(paged_attention_triton, *single, window=window)
@@ -308,7 +318,8 @@ BUGS = {
     "queries of another group": ("(shared * group + nth).to(tl.int64) * q_h",
                                  "(shared + nth).to(tl.int64) * q_h"),
     "values for keys": ("v_ptr = k_ptr + side", "v_ptr = k_ptr"),
-    "a window one too wide": ("length - window, 0)", "length - window - 1, 0)"),
+    "a window one too wide": ("tl.maximum(length - window, 0)",
+                              "tl.maximum(length - window - 1, 0)"),
     "an old maximum": ("v, mixed * mend[:, None]", "v, mixed"),
     "the first tile of queries again": ("nth = tile * BLOCK_H", "nth = tile * 0"),
 }  # fmt: skip
@@ -336,6 +347,15 @@ PLAIN_BUGS = {
                         "k = v = cache[0][blocks, heads[:, None]].flatten(2, 3)"),
     "the wrong head of keys": ("heads[:, None]]", "heads.flip(0)[:, None]]"),
     "a window one too wide": (">= lengths[:, None] - window", ">= lengths[:, None] - window - 1"),
+    "one sequence's table for all, alone": ("zip(queries, nth, lengths",
+                                            "zip(queries, nth[[0, 0]], lengths"),
+    "values for keys, alone": ("nth + g * blocks], 1)", "nth], 1)"),
+    "the wrong head of keys, alone": ("nth = torch.arange(g)[:, None] +",
+                                      "nth = torch.zeros(g).long()[:, None] +"),
+    "a window one too wide, alone": ("else max(length - window, 0)",
+                                     "else max(length - window - 1, 0)"),
+    "an end that is too far, alone": ("slice(first - begin * c, length - begin * c)",
+                                      "slice(first - begin * c, None)"),
 }  # fmt: skip
 
 
@@ -343,12 +363,15 @@ PLAIN_BUGS = {
 def test_a_planted_bug_in_plain_torch_is_caught(bug, tmp_path):
     bugged = plant(module, *PLAIN_BUGS[bug], tmp_path, parts=(kernels,))
     with pytest.raises(AssertionError, match="allowed"):
-        hold_hard(bugged.paged_attention, "cpu")
+        if bug.endswith(", alone"):
+            hold_hard(bugged.paged_attention, "cpu")
+        hold_hard(lambda *x, **named: bugged._gathered(*x, named.get("window"), 1.0), "cpu")
 
 
 def test_the_healthy_forms_pass_what_catches_the_bugs(kernel_device):
     hold_hard(paged_attention_triton, kernel_device)
     hold_hard(paged_attention, kernel_device)
+    hold_hard(gathered, kernel_device)
 
 
 # -------------------------------------------------------------------------------- hardware
@@ -407,7 +430,7 @@ def test_the_public_name_takes_the_forced_path(monkeypatch, kernel_device):
         paged_attention(*given)
 
 
-@forms
+@public
 def test_bad_input_is_refused_by_name(form):
     q, cache, table, lengths = inputs([9, 5], 4, 2, 8, 4, rest=0.0)
     with refuses(TypeError, "q must be a torch.Tensor, got list"):
