@@ -126,7 +126,7 @@ def sizes(q: Tensor, group: int) -> dict[str, Any]:
     wide = 4 if q.dtype == torch.float32 else 2
     keys, most, warps, stages = _TILES[wide, max(64, block_d)]
     if d != block_d and wide == 2:  # the mask of the columns takes registers
-        keys, most = keys // 2, 32
+        keys, most = keys // 2, 16
     rows = min(max(16, 1 << (group - 1).bit_length()), most)
     if rows > 16 and d == block_d:
         warps = 8
