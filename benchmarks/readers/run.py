@@ -2,7 +2,9 @@
 
 Every reader gets the same CPU-seconds on every task. So that a second run gives the same numbers on
 any machine, the seconds are turned into steps once, by the measured cost of one, and both are
-written down; after that only the steps count. What the file holds already is not run again.
+written down; after that only the steps count. So what is timed comes first, and wants a quiet
+machine for a minute; the trainings after it may run beside other work. What the file holds already
+is not run again.
 """
 
 import time
@@ -45,8 +47,8 @@ def make(wanted: Mapping[str, Any], kept: dict[str, Any], keep: Keep) -> None:
         for name, label in wanted["rows"].items()
     ]
     readers = [row for row in rows if row["name"] in BLOCKS]
-    for column in wanted["columns"]:
-        task = tasks()[column.split()[0]]
+    at_work = {column: tasks()[column.split()[0]] for column in wanted["columns"]}
+    for column, task in at_work.items():  # what is timed comes first, on a quiet machine
         new = [row for row in readers if column not in row["how"]]
         measured = costs(task, [row["name"] for row in new])
         for row in new:
@@ -55,13 +57,14 @@ def make(wanted: Mapping[str, Any], kept: dict[str, Any], keep: Keep) -> None:
                 "size": size, "parameters": parameters, "seconds a step": cost,
                 "steps": max(1, int(wanted["seconds"] / cost)), "tuned": {}, "seconds": [],
             }  # fmt: skip
-        for row in rows:
-            for _ in _filled(row, column, task, wanted):
-                keep(kept)
     for row in readers:
         if "parameters" not in row["values"]:
             row["values"] |= generation(row["name"])
-            keep(kept)
+    keep(kept)
+    for column, task in at_work.items():
+        for row in rows:
+            for _ in _filled(row, column, task, wanted):
+                keep(kept)
     kept["notes"] = {"columns": _note(rows, wanted), "generation": _cost_note()}
     keep(kept)
 

@@ -150,35 +150,56 @@ def test_only_a_transformer_holds_more_the_more_it_reads():
 
 def test_the_words_below_the_table_are_true():
     """What chapters/sequence/index.md says of the table; it names no numbers of it."""
-    best = {
-        column: (max if column.endswith("↑") else min)(READERS, key=lambda name: mean(name, column))
+    runs = {
+        column: {name: ROWS[name]["values"].get(column) for name in (*READERS, "echo_state")}
         for column in PLAN["columns"]
     }
-    assert best == {
-        "recall ↑": "transformer", "copying ↑": "lstm", "digits ↑": "s4d",
-        "adding ↓": "transformer", "names ↓": "rwkv",
+    chance, rule = (mean(row, "recall ↑") for row in ("chance", "simple"))
+    assert chance < rule
+    # recall
+    recall = {name: statistics.fmean(values) for name, values in runs["recall ↑"].items()}
+    assert all(recall[name] > 0.995 for name in ("transformer", "mlstm", "mamba2"))
+    assert 0.9 < recall["rwkv"] < 0.98 and 0.65 < recall["mamba"] < 0.9
+    few = {name: ROWS[name]["how"]["recall ↑"]["steps"] for name in READERS}
+    assert min(few, key=few.__getitem__) == "mamba"
+    assert rule + 0.1 < recall["lstm"] < 0.6
+    known = {"transformer", "mlstm", "mamba2", "rwkv", "mamba", "lstm"}
+    assert all(recall[name] < rule + 0.03 for name in recall.keys() - known)
+    # copying
+    copying = {name: statistics.fmean(values) for name, values in runs["copying ↑"].items()}
+    sure = {"lstm", "gru", "rwkv", "mlstm", "transformer"}
+    assert all(min(runs["copying ↑"][name]) > 0.998 for name in sure)
+    assert 0.94 < copying["s4d"] < 0.98
+    assert all(copying[name] < copying["s4d"] for name in copying.keys() - sure - {"s4d"})
+    cost = {name: ROWS[name]["how"]["copying ↑"]["seconds a step"] for name in READERS}
+    assert all(3.5 < cost[name] / cost["lstm"] < 9.5 for name in ("mamba", "mamba2"))
+    # pixels
+    digits = {name: statistics.fmean(values) for name, values in runs["digits ↑"].items()}
+    order = sorted(digits, key=digits.__getitem__)
+    assert order[-1] == "s4d" and abs(digits["s4d"] - mean("simple", "digits ↑")) < 0.02
+    assert set(order[-3:-1]) == {"lstm", "echo_state"}
+    assert abs(digits["lstm"] - digits["echo_state"]) < 0.03
+    # the sum
+    wrong = mean("chance", "adding ↓")
+    solved = {
+        name: sum(value < 0.1 * wrong for value in values)
+        for name, values in runs["adding ↓"].items()
+    }
+    assert {name: count for name, count in solved.items() if count} == {
+        "transformer": 3, "rwkv": 3, "gru": 2, "lstm": 1,
     }  # fmt: skip
-    rule = mean("simple", "recall ↑")
-    assert mean("mlstm", "recall ↑") > 0.99
-    for name in set(READERS) - {"transformer", "mlstm", "mamba2", "rwkv"}:
-        assert mean(name, "recall ↑") < rule + 0.05
-    runs = sorted(ROWS["mamba2"]["values"]["recall ↑"])
-    assert runs[0] < rule and runs[1] > 0.95
-    assert rule + 0.1 < mean("rwkv", "recall ↑") < 0.8
-    assert mean("lstm", "copying ↑") > 0.995
-    assert min(mean("gru", "copying ↑"), mean("transformer", "copying ↑")) > 0.93
-    steps = {name: ROWS[name]["how"]["copying ↑"]["steps"] for name in READERS}
-    few = {"mamba", "mamba2", "mlstm"}
-    assert set(sorted(steps, key=steps.__getitem__)[:3]) == few
-    assert all(2.5 < steps["lstm"] / steps[name] < 5.5 for name in few)
-    assert all(mean(name, "copying ↑") < 0.6 for name in few)
-    others = [mean(name, "digits ↑") for name in READERS if name != "s4d"]
-    assert mean("simple", "digits ↑") > mean("s4d", "digits ↑") > mean("echo_state", "digits ↑")
-    assert mean("echo_state", "digits ↑") > 2 * max(others)
-    for name in {*READERS, "echo_state"} - {"transformer"}:
-        assert mean(name, "adding ↓") > 0.95 * mean("chance", "adding ↓")
-    assert mean("lstm", "names ↓") < mean("rwkv", "names ↓") + 0.05
-    assert all(mean("simple", "names ↓") < mean(name, "names ↓") - 0.3 for name in READERS)
+    assert all(
+        value < 0.1 * wrong or value > 0.9 * wrong
+        for values in runs["adding ↓"].values()
+        for value in values
+    )
+    # names
+    names = {name: mean(name, "names ↓") for name in READERS}
+    assert sorted(names, key=names.__getitem__)[:3] == ["rwkv", "lstm", "rnn"]
+    assert mean("simple", "names ↓") < names["rwkv"] - 0.1
+    rates = [ROWS[name]["how"]["names ↓"]["rate"] for name in READERS]
+    assert sum(rate == max(PLAN["rates"]) for rate in rates) > len(READERS) / 2
+    # what one more token costs
     held = {name: mean(name, "bytes at 64") for name in READERS}
     assert 0.95 < held["transformer"] / held["mamba2"] < 1.05
     assert all(90 < held[name] / held["gru"] < 110 for name in ("mamba2", "mlstm"))
