@@ -76,3 +76,9 @@ def configure(folder: Path, change: dict[str, Any]) -> None:
     file = folder / "config.json"
     config = json.loads(file.read_text()) | change
     file.write_text(json.dumps({name: x for name, x in config.items() if x is not None}))
+
+
+def write(file: Path, text: str) -> None:
+    """Write a text, and make the folders that it lies in."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, "utf8")

@@ -121,16 +121,7 @@ def mlstm_parallel(
     """`mlstm_chunkwise` as one product with a table of t · t weights, as attention has one.
 
     Equations `xlstm-table` and `xlstm-parallel`. For short sequences, and to be looked at.
-
-    Args:
-        q: queries.
-        k: keys.
-        v: values.
-        i: input gates before the exponential.
-        f: forget gates before their function.
-        state: after what was read before; None: nothing was.
-        forget_gate: "sigmoid", or "exp".
-        eps: ε ≥ 0, added to the divisor.
+    Arguments as for `mlstm_chunkwise`.
     """
     fresh, state = state is None, _check_mlstm(q, k, v, i, f, state, forget_gate, eps)
     log_f = _log_forget(f, forget_gate, state.m.dtype)
@@ -148,18 +139,7 @@ def mlstm_recurrent(
     forget_gate: str = "sigmoid",
     eps: float = 1e-6,
 ) -> tuple[Float[Tensor, "b n t v"], MLSTMState]:
-    """`mlstm_chunkwise` as its equations read: a loop.
-
-    Args:
-        q: queries.
-        k: keys.
-        v: values.
-        i: input gates before the exponential.
-        f: forget gates before their function.
-        state: after what was read before; None: nothing was.
-        forget_gate: "sigmoid", or "exp".
-        eps: ε ≥ 0, added to the divisor.
-    """
+    """`mlstm_chunkwise` as its equations read: a loop; arguments as for it."""
     state = _check_mlstm(q, k, v, i, f, state, forget_gate, eps)
     return _recurrent(
         q, k, v, i, _log_forget(f, forget_gate, state.m.dtype), state, eps

@@ -89,12 +89,7 @@ def wkv_with_state(
 ) -> tuple[Float[Tensor, "b t c"], WKVState]:
     """Return `wkv` continued from a state, and the state after the last step.
 
-    Args:
-        w: decay rate, ≥ 0.
-        u: bonus of the current step.
-        k: keys.
-        v: values.
-        state: of what was read before; None: nothing.
+    Arguments as for `wkv`; `state` is that of what was read before, None: nothing.
 
     Example:
         >>> w, u, k, v = torch.ones(2), torch.zeros(2), torch.randn(1, 5, 2), torch.randn(1, 5, 2)
@@ -135,12 +130,7 @@ def wkv_step(
 ) -> tuple[Float[Tensor, "b c"], WKVState]:
     """Return `wkv` for one step more, and the state after it: what generation uses.
 
-    Args:
-        w: decay rate, ≥ 0.
-        u: bonus of the current step.
-        k: key of the step.
-        v: its value.
-        state: of what was read before; None: nothing.
+    Arguments as for `wkv_with_state`, with the key and the value of the step.
 
     Example:
         >>> y, state = wkv_step(torch.ones(2), torch.zeros(2), torch.zeros(1, 2), torch.ones(1, 2))

@@ -157,23 +157,13 @@ class MLSTM(nn.Module):
     def parallel(
         self, x: Float[Tensor, "b t x"], state: MLSTMState | None = None
     ) -> tuple[Float[Tensor, "b t h"], MLSTMState]:
-        """Read all steps by one table of t · t weights.
-
-        Args:
-            x: inputs.
-            state: after what was read before; None: nothing was.
-        """
+        """Read all steps by one table of t · t weights; arguments as for `forward`."""
         return self._by(mlstm_parallel, x, state)
 
     def recurrent(
         self, x: Float[Tensor, "b t x"], state: MLSTMState | None = None
     ) -> tuple[Float[Tensor, "b t h"], MLSTMState]:
-        """Read step after step: the loop of the equations.
-
-        Args:
-            x: inputs.
-            state: after what was read before; None: nothing was.
-        """
+        """Read step after step: the loop of the equations; arguments as for `forward`."""
         return self._by(mlstm_recurrent, x, state)
 
     def step(

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from pipeline.execute.dependencies import Graph, chapters
+from tests.support import write
 
 FILES = {
     "nnlib/__init__.py": "",
@@ -26,8 +27,7 @@ FILES = {
 def book(tmp_path):
     """A package and one notebook; returns what the notebook's code depends on."""
     for name, text in FILES.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
+        write(tmp_path / name, text)
 
     def depends(*code):
         notebook = tmp_path / "one.ipynb"

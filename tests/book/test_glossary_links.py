@@ -7,6 +7,7 @@ import pytest
 from pipeline import ROOT
 from pipeline.site import build as site
 from pipeline.site import glossary_links
+from tests.support import write
 
 CONFIG = """\
 title: A small book
@@ -97,8 +98,7 @@ def book(tmp_path_factory):
         "chapters/part/one.md": ONE,
         "chapters/part/other.md": OTHER,
     }.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(text, "utf8")
+        write(root / name, text)
     site.render(root, root / "_build")
     return root
 

@@ -16,6 +16,7 @@ from PIL import Image
 from pipeline.site import SiteError
 from pipeline.site import build as site
 from pipeline.site.toc import toc_pages
+from tests.support import write
 
 CONFIG = """\
 title: A small book
@@ -111,11 +112,6 @@ def book(tmp_path_factory):
     notebook(root, TWO)
     site.render(root, root / "_build")
     return root
-
-
-def write(file, text):
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text, "utf8")
 
 
 def notebook(root, text, *shown):

@@ -11,7 +11,7 @@ from pipeline import ROOT
 from pipeline.checks import equations
 from pipeline.checks.outcomes import absent, reads
 from pipeline.execute.dependencies import Graph
-from tests.support import Peer
+from tests.support import Peer, write
 
 SETTINGS = """\
 [pytest]
@@ -56,8 +56,7 @@ def book(tmp_path):
         "tests/test_a.py": TEST.format(imports="from nnlib import one", label="a", what="one"),
         "tests/test_b.py": TEST.format(imports="from nnlib import two", label="b", what="two"),
     }.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
+        write(tmp_path / name, text)
     shutil.copy(ROOT / "tests" / "conftest.py", tmp_path / "tests")
     return tmp_path
 

@@ -13,6 +13,7 @@ from pipeline.site.publishing import publish
 from pipeline.site.sphinx_nnlib import keep_punctuation, to_rst
 from pipeline.site.staging import stage
 from pipeline.site.toc import contents, toc_pages
+from tests.support import write
 
 HOME = "https://github.com/who/what"
 NOTEBOOK = {
@@ -38,11 +39,6 @@ def book(tmp_path):
     write(tmp_path / "_build/pages/api/train.md", "# train\n")
     write(tmp_path / "_build/pages/tree.svg", "<svg/>")
     return tmp_path
-
-
-def write(file, text):
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text)
 
 
 def staged(book):
