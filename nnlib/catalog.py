@@ -432,6 +432,11 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         idea="How one token is picked from a distribution, and how a draft makes that cheaper.",
         year=2019, people="Holtzman et al.; speculative: Leviathan et al. 2022",
         ancestors=("gpt", "seq2seq"), source="holtzman2019curious",
+        module="nnlib.language.decoding", cls="repetition_penalty",
+        parameters="none; a draft model has its own",
+        train_cost="nothing is trained",
+        use_cost="one pass of the model a token; B rows for B beams; with a draft, one pass for "
+        "(1 - α^(γ+1)) / (1 - α) tokens",
         requires=("gpt",),
     ),
     Architecture(
