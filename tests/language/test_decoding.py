@@ -129,6 +129,24 @@ def test_temperature_is_a_power_of_the_probabilities_and_ends_at_the_largest():
     )
 
 
+@pytest.mark.equation("decoding-variational")
+@given(st.integers(0, 10**6), st.floats(0.2, 3))
+@settings(max_examples=40, deadline=None)
+def test_a_temperature_is_the_best_compromise_of_score_and_entropy(seed, tau):
+    """No other distribution has more of both, and the most there is is τ log Σ exp(z/τ)."""
+
+    def worth(r):
+        return (r * logits).sum(-1) - tau * torch.xlogy(r, r).sum(-1)
+
+    logits = scores(1, 6, seed)
+    best = temperature(logits, tau).softmax(-1)
+    torch.testing.assert_close(worth(best), tau * (logits / tau).logsumexp(-1))
+    others = scores(300, 6, seed + 1).softmax(-1)
+    for near in (1.0, 0.1, 0.01):
+        mixed = (1 - near) * best + near * others
+        assert (worth(mixed) <= worth(best) + 1e-12).all()
+
+
 @pytest.mark.equation("decoding-typical")
 @given(st.lists(st.integers(1, 50), min_size=2, max_size=8), st.floats(0.01, 0.99))
 @settings(max_examples=60, deadline=None)
