@@ -182,7 +182,9 @@ def only(
     check_logits(logits)
     checks.tensor("allowed", allowed, shape=tuple(logits.shape))
     if allowed.dtype != torch.bool:
-        raise TypeError(f"allowed must hold True where a token may follow, got {allowed.dtype}")
+        raise TypeError(
+            f"allowed must hold True where a token may follow, got {allowed.dtype}"
+        )
     kept = logits.masked_fill(~allowed, -torch.inf)
     if checks.readable(kept) and not bool(kept.isfinite().any(-1).all()):
         raise ValueError(
