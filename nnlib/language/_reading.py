@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from nnlib import checks
 from nnlib.blocks.kv_cache import KVCache
+from nnlib.blocks.modes import evaluating
 from nnlib.blocks.sampling import check_logits
-from nnlib.train.evaluating import evaluating
 
 LanguageModel = Callable[..., Tensor]
 """Takes tokens `b t` and returns the logits of what follows each, `b t v`."""
@@ -66,7 +66,7 @@ class Reader:
         new_caches = getattr(model, "new_caches", None)
         self.caches: list[KVCache] | None = None
         if checks.flag("use_cache", use_cache) and new_caches is not None:
-            self.caches = [KVCache(room) for _ in new_caches()]
+            self.caches = new_caches(room)
         self._open = ExitStack()
 
     def __enter__(self) -> "Reader":
