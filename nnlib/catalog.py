@@ -442,8 +442,13 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     Architecture(
         "inference", "language", "Inference",
         idea="Keep the keys and values of the past, in pages, and serve many readers at once.",
-        year=2023, people="Kwon et al.", ancestors=("gpt",), source="kwon2023efficient",
-        requires=("decoding",),
+        year=2023, people="Kwon et al.; continuous batching: Yu et al. 2022",
+        ancestors=("gpt", "llm", "flash_attention", "roofline"), source="kwon2023efficient",
+        module="nnlib.language.inference", cls="split_attention",
+        parameters="none of its own; the cache holds 2Lg d_h numbers a token",
+        train_cost="nothing is trained",
+        use_cost="a step: 2N FLOPs a token; all weights once and each text's cache in bytes",
+        requires=("llm", "flash_attention"),
     ),
     Architecture(
         "scaling_laws", "language", "Scaling laws",
