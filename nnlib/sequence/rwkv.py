@@ -514,11 +514,10 @@ class RWKV(RecurrentLanguageModel[RWKVState]):
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 out, inside = module.weight.shape
-                nn.init.orthogonal_(module.weight, gain=max(1.0, out / inside) ** 0.5)
+                _orthogonal(module.weight, max(1.0, out / inside) ** 0.5)
         nn.init.uniform_(self.token_embedding.weight, -1e-4, 1e-4)
-        nn.init.orthogonal_(
-            self.head.weight,
-            gain=0.5 * max(1.0, self.vocab_size / self.embed_dim) ** 0.5,
+        _orthogonal(
+            self.head.weight, 0.5 * max(1.0, self.vocab_size / self.embed_dim) ** 0.5
         )
         for block in self._blocks():
             _start(block)
@@ -593,6 +592,12 @@ class RWKV(RecurrentLanguageModel[RWKVState]):
             shape = (len(self.layers), batch, width)
             checks.tensor(f"state.{name}", part, shape=shape, floating=True)
         return RWKVState(*state)
+
+
+def _orthogonal(weight: Tensor, gain: float) -> None:
+    """Draw an orthogonal matrix, in float32 where torch has no factorisation of its dtype."""
+    wide = weight.to(torch.promote_types(weight.dtype, torch.float32))
+    weight.copy_(nn.init.orthogonal_(wide, gain))
 
 
 def _start(block: RWKVBlock) -> None:

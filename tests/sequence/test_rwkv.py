@@ -262,6 +262,18 @@ def test_half_precision_keeps_its_state_in_float32():
     same(y.float(), wkv(w, u, k.bfloat16().float(), v.bfloat16().float()), atol=2e-2)
 
 
+def test_a_model_of_half_precision_begins_like_one_of_full_precision():
+    torch.manual_seed(0)
+    half = RWKV(20, 16, 2, dtype=torch.bfloat16)
+    torch.manual_seed(0)
+    full = RWKV(20, 16, 2)
+    its = full.state_dict()
+    for name, weight in half.state_dict().items():
+        assert weight.dtype == torch.bfloat16, name
+        torch.testing.assert_close(weight.float(), its[name], atol=1e-3, rtol=1e-2, msg=name)
+    assert half(torch.arange(6)[None]).dtype == torch.bfloat16
+
+
 def test_training_walks_over_time_in_no_python_loop(monkeypatch):
     """One call of the scan for each layer, however long the sequence."""
     from nnlib.sequence import rwkv
