@@ -469,6 +469,11 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         idea="A router sends each token to a few of many networks.",
         year=2017, people="Shazeer et al.; idea: Jacobs et al. 1991", ancestors=("mlp", "lstm"),
         source="shazeer2017outrageously", short="Experts",
+        module="nnlib.language.mixture_of_experts", cls="MixtureOfExperts", trained_by="gradient",
+        parameters="3 m d f of m gated experts and m d of the router; 3 k d f of them for a token",
+        train_cost="that of a network k f wide, and a product for the router; all m experts, their "
+        "gradients and averages in memory",
+        use_cost="the same for each token; a batch soon reads every expert's weights",
         requires=("transformer",),
     ),
     Architecture(

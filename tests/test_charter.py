@@ -326,6 +326,8 @@ LOSSES_WITHOUT_A_MODEL = {
     "generative.gan.hinge_loss": "likewise",
     "generative.gan.wasserstein_loss": "likewise",
     "generative.gan.relativistic_loss": "likewise",
+    "language.mixture_of_experts.balance_loss": "of one layer's routing; a model has many layers",
+    "language.mixture_of_experts.router_z_loss": "likewise",
 }
 
 
