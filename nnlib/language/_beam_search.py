@@ -159,7 +159,6 @@ def _is_settled(
     found: Float[Tensor, "b k"], kept: Float[Tensor, "b k"], norms: list[float]
 ) -> bool:
     """Return whether no kept sequence can still get among the best, whatever follows it."""
-    possible = kept[:, 0] / max(
-        norms
-    )  # a log-probability only falls; a larger norm lifts it
+    # A log-probability only falls, and a larger norm lifts it.
+    possible = kept[:, 0] / max(norms)
     return bool((found[:, -1] >= possible).all())

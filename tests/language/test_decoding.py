@@ -31,7 +31,7 @@ from nnlib.language.decoding import (
     verify,
 )
 from nnlib.language.llm import LLM
-from tests.support import Example, Peer, refuses
+from tests.support import Example, Peer, refuses, unhooked
 
 processors = Peer("transformers.generation.logits_process")
 transformers = Peer("transformers")
@@ -372,6 +372,18 @@ def test_beam_search_is_transformers_own(alpha, stop, beams):
         torch.testing.assert_close(got.scores.flatten(), wanted.sequences_scores)
 
 
+def test_the_search_goes_on_while_a_longer_text_may_still_be_better():
+    """Ending scores log 0.5; log 0.2 is worse over two tokens, and better over four."""
+    first = torch.tensor([0.2, 0.5, 0.1, 0.1, 0.1], dtype=torch.float64)
+    certain = torch.tensor([1.0, 0.0, 0.0, 0.0, 0.0], dtype=torch.float64)
+    tables = torch.stack([first, certain, certain, certain]).log()
+    model = Chain(tables[:, None].expand(-1, 5, -1))
+    got = beam_search(model, torch.tensor([[0]]), 4, 1, stop=1)
+    assert got.ids.tolist() == [[[0, 0, 0, 0, 0]]]
+    assert math.log(0.2) / 2 < math.log(0.5) < math.log(0.2) / 4
+    assert math.isclose(got.scores[0, 0], math.log(0.2) / 4)
+
+
 def test_fewer_texts_than_beams_leave_scores_of_minus_infinity():
     got = beam_search(chain(2), torch.tensor([[0]]), 1, 4)
     assert got.scores[0].isfinite().tolist() == [True, True, False, False]
@@ -479,7 +491,8 @@ def test_whole_texts_are_the_targets_own_by_chi_squared(draft, gamma):
     target, texts = chain(2, 1, spread=0.6), all_texts(2, 3)
     guesses = Chain(DRAFTS[draft](target.logits.softmax(-1)).log())
     ids = torch.zeros(500, 1, dtype=torch.int64)
-    done = speculative_decode(target, guesses, ids, gamma, 3, generator=dice(2))
+    with unhooked():  # thousands of calls
+        done = speculative_decode(target, guesses, ids, gamma, 3, generator=dice(2))
     p = torch.tensor([target.log_p(text) for text in texts], dtype=torch.float64).exp()
     assert fits(torch.bincount(numbered(done.ids, 2), minlength=8), p) > FAR
     assert (done.accepted <= done.judged).all()
@@ -502,7 +515,10 @@ def test_greedy_speculation_writes_the_targets_own_text_with_a_cache_and_without
     wanted = sample(target, ids, 20, greedy)
     for draft in drafts:
         for gamma, use_cache in ((1, True), (4, True), (4, False)):
-            done = speculative_decode(target, draft, ids, gamma, 20, greedy, use_cache=use_cache)
+            with unhooked():
+                done = speculative_decode(
+                    target, draft, ids, gamma, 20, greedy, use_cache=use_cache
+                )
             assert torch.equal(done.ids, wanted)
     assert (done.verifications == 4).all()  # the target as its own draft: five tokens a pass
 
