@@ -28,6 +28,7 @@ def angles(
     d: int,
     base: float = 10000.0,
     dtype: torch.dtype = torch.float32,
+    frequencies: Float[Tensor, "half"] | None = None,
 ) -> Float[Tensor, "*b t half"]:
     r"""Return $p\,\theta_i$, $\theta_i = \text{base}^{-2i/d}$, $i < d/2$ from 0.
 
@@ -36,7 +37,10 @@ def angles(
         d: head width, even.
         base: what θ is a power of.
         dtype: float32 or float64; halves cannot tell large angles apart.
+        frequencies: θ itself, where it is no such power.
     """
+    if frequencies is not None:
+        return positions[..., None].to(dtype) * frequencies.to(dtype)
     i = torch.arange(d // 2, device=positions.device, dtype=dtype)
     return positions[..., None].to(dtype) * base ** (-2 * i / d)
 
@@ -47,11 +51,12 @@ def rope_reference(
     *,
     base: float = 10000.0,
     interleaved: bool = False,
+    frequencies: Float[Tensor, "half"] | None = None,
 ) -> Float[Tensor, "b h t d"]:
     """`rope` as its equation reads."""
-    _check(x, positions, base, interleaved)
+    _check(x, positions, base, interleaved, frequencies)
     wide = x if x.dtype == torch.float64 else x.float()
-    turn = angles(positions, x.shape[-1], base, wide.dtype)
+    turn = angles(positions, x.shape[-1], base, wide.dtype, frequencies)
     turn = turn[:, None] if positions.ndim == 2 else turn
     cos, sin = turn.cos(), turn.sin()
     if interleaved:  # pairs (0, 1), (2, 3), …
@@ -174,11 +179,13 @@ def rope_triton(
     *,
     base: float = 10000.0,
     interleaved: bool = False,
+    frequencies: Float[Tensor, "half"] | None = None,
 ) -> Float[Tensor, "b h t d"]:
     """`rope` by the Triton kernel, on a GPU or in the interpreter; nothing else runs it."""
-    _check(x, positions, base, interleaved)
+    _check(x, positions, base, interleaved, frequencies)
     _dispatch.require("rope_triton", x)
-    return torch.ops.nnlib.rope(x, *_table(x, positions, base), interleaved, False)
+    table = _table(x, positions, base, frequencies)
+    return torch.ops.nnlib.rope(x, *table, interleaved, False)
 
 
 def rope(
@@ -187,6 +194,7 @@ def rope(
     *,
     base: float = 10000.0,
     interleaved: bool = False,
+    frequencies: Float[Tensor, "half"] | None = None,
 ) -> Float[Tensor, "b h t d"]:
     r"""Rotate queries or keys by their positions, so that scores see only differences of them.
 
@@ -199,6 +207,8 @@ def rope(
         base: the slowest pair turns about once in 2π·base positions; > 0.
         interleaved: whether pairs are neighbours (0, 1), … (Su et al. 2021, GPT-J) or halves apart
             (0, d/2), … (GPT-NeoX, LLaMA).
+        frequencies: the angle a step of each of the d/2 pairs, in place of base^(-2i/d); such as
+            `nnlib.language.long_context.rope_frequencies` stretches them.
 
     Returns:
         A tensor like `x`, with vectors of the same lengths.
@@ -214,16 +224,18 @@ def rope(
 
     Source: Su et al. 2021.
     """
-    _check(x, positions, base, interleaved)
-    cos, sin = _table(x, positions, base)
+    _check(x, positions, base, interleaved, frequencies)
+    cos, sin = _table(x, positions, base, frequencies)
     if _dispatch.use_triton(x):
         return torch.ops.nnlib.rope(x, cos, sin, interleaved, False)
     return _turned(x, cos, sin, interleaved)
 
 
-def _table(x: Tensor, positions: Tensor, base: float) -> tuple[Tensor, Tensor]:
+def _table(
+    x: Tensor, positions: Tensor, base: float, frequencies: Tensor | None
+) -> tuple[Tensor, Tensor]:
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-    turn = angles(positions, x.shape[-1], base, dtype)
+    turn = angles(positions, x.shape[-1], base, dtype, frequencies)
     return turn.cos(), turn.sin()
 
 
@@ -243,7 +255,7 @@ def rope_cost(
     return Cost(3 * numbers, 2 * numbers * element_size + 4 * t * d)
 
 
-def _check(x, positions, base, interleaved) -> None:
+def _check(x, positions, base, interleaved, frequencies) -> None:
     b, _, t, d = checks.tensor("x", x, shape=("b", "h", "t", "d"), floating=True).shape
     if d % 2:
         raise ValueError(
@@ -260,3 +272,9 @@ def _check(x, positions, base, interleaved) -> None:
         )
     checks.number("base", base, above=0)
     checks.flag("interleaved", interleaved)
+    if frequencies is not None:
+        checks.tensor("frequencies", frequencies, shape=(d // 2,), floating=True)
+        if frequencies.device != x.device:
+            raise ValueError(
+                f"frequencies must be on {x.device} like x, got {frequencies.device}"
+            )

@@ -3,6 +3,7 @@ r"""What `transformers` calls the weights and options of its decoders, and what 
 from typing import Any
 
 from nnlib.hugging_face import Part, Rule, refuse_options
+from nnlib.language._rotary import Rotary, attention_factor
 
 KINDS = ("llama", "mistral", "qwen2", "qwen3", "olmo2")
 _SIZES = {
@@ -22,6 +23,29 @@ _ONLY = {
     "is_decoder": False,
     "add_cross_attention": False,
 }
+_SCALING: dict[str, dict[str, str | None]] = {  # by rule: their names and ours
+    "default": {},
+    "linear": {"factor": "factor", "original_max_position_embeddings": None},
+    "dynamic": {"factor": "factor", "original_max_position_embeddings": None},
+    "yarn": {
+        "factor": "factor",
+        "original_max_position_embeddings": "trained_length",
+        "beta_slow": "slow",
+        "beta_fast": "fast",
+        "attention_factor": "attention_factor",
+        "truncate": "truncate",
+        "mscale": None,
+        "mscale_all_dim": None,
+    },
+    "llama3": {
+        "factor": "factor",
+        "original_max_position_embeddings": "trained_length",
+        "low_freq_factor": "slow",
+        "high_freq_factor": "fast",
+    },
+}
+_TOLD = ("rope_theta", "rope_type", "type", "partial_rotary_factor")
+_NEITHER_HERE_NOR_THERE = ("finetuned", "max_position_embeddings")
 _LAYER_TYPES = ("full_attention", "sliding_attention")
 
 
@@ -39,7 +63,7 @@ def options(config: dict[str, Any]) -> dict[str, Any]:
         "num_kv_heads": config.get("num_key_value_heads"),
         "head_dim": config.get("head_dim"),
         "tied": bool(config.get("tie_word_embeddings")),
-        "rotary_base": rotary_base(config),
+        **rotary(config),
         "norm_eps": config["rms_norm_eps"],
         "window": _windows(config),
         "qk_norm": {"qwen3": "head", "olmo2": "all"}.get(kind),
@@ -51,8 +75,8 @@ def options(config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def rotary_base(config: dict[str, Any]) -> float:
-    """Return what rotary frequencies are powers of; how they are stretched is refused by name.
+def rotary(config: dict[str, Any]) -> dict[str, Any]:
+    """Return base and stretching of rotary frequencies; what ours lacks is refused by name.
 
     Version 5 says both in `rope_parameters`, versions before it in `rope_theta` and
     `rope_scaling`.
@@ -60,23 +84,71 @@ def rotary_base(config: dict[str, Any]) -> float:
     told = {"rope_theta": config.get("rope_theta", 10000.0)}
     for name in ("rope_scaling", "rope_parameters"):
         given = config.get(name) or {}
-        kind = given.get("rope_type", given.get("type", "default"))
         if any(isinstance(value, dict) for value in given.values()):
             raise ValueError(
                 f"model_or_path has {name} with one entry for each type of layer, "
                 "it must have one for all"
             )
-        if kind != "default":
+        kind = given.get("rope_type", given.get("type", "default"))
+        if kind not in _SCALING:
             raise ValueError(
-                f"model_or_path has {name} of type {kind!r}, it must be 'default'"
+                f"model_or_path has {name} of type {kind!r}, it must be one of {list(_SCALING)}"
             )
+        known = {*_TOLD, *_SCALING[kind], *_NEITHER_HERE_NOR_THERE}
+        for option, value in given.items():
+            if option not in known and value is not None:
+                raise ValueError(
+                    f"model_or_path has {name} of type {kind!r} with {option}={value!r}, which "
+                    "ours lacks"
+                )
         if given.get("partial_rotary_factor") not in (None, 1, 1.0):
             raise ValueError(
                 f"model_or_path has partial_rotary_factor={given['partial_rotary_factor']}, "
                 "it must be 1"
             )
-        told |= given
-    return float(told["rope_theta"])
+        told |= {"name": name, "rope_type": kind, **given} if given else {}
+    scaling = _scaling(told, config["max_position_embeddings"])
+    Rotary(4, told["rope_theta"], scaling)  # refuses what is out of range
+    longest = config["max_position_embeddings"]
+    if scaling is not None and scaling["scaling"] in ("linear", "dynamic"):
+        longest = int(longest * scaling["factor"])  # theirs know no end
+    elif scaling is not None and scaling["scaling"] == "yarn":
+        longest = max(longest, int(scaling["trained_length"] * scaling["factor"]))
+    return {
+        "rotary_base": float(told["rope_theta"]),
+        "rotary_scaling": scaling,
+        "max_length": longest,
+    }
+
+
+def _scaling(told: dict[str, Any], longest: int) -> dict[str, Any] | None:
+    """Return the arguments of `rope_frequencies`, by our names."""
+    kind = told.get("rope_type", told.get("type", "default"))
+    if kind == "default":
+        return None
+    options = {
+        ours: told[name]
+        for name, ours in _SCALING[kind].items()
+        if ours and told.get(name) is not None
+    }
+    if kind != "linear":
+        options.setdefault("trained_length", longest)
+    if kind == "yarn":
+        options.setdefault("factor", longest / options["trained_length"])
+        ratio = [told.get(name) or 0.0 for name in ("mscale", "mscale_all_dim")]
+        if "attention_factor" not in options and all(ratio):
+            over, under = (
+                1 + one * (attention_factor(options["factor"]) - 1) for one in ratio
+            )
+            options["attention_factor"] = over / under
+    wanted = {"factor", *(("slow", "fast") if kind == "llama3" else ())}
+    if missing := sorted(
+        name for name, ours in _SCALING[kind].items() if ours in wanted - set(options)
+    ):
+        raise ValueError(
+            f"model_or_path has {told['name']} of type {kind!r} without {missing}"
+        )
+    return {"scaling": kind, **options}
 
 
 def _windows(config: dict[str, Any]) -> int | list[int | None] | None:

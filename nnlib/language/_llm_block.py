@@ -3,6 +3,7 @@
 Part of `nnlib.language.llm`, with its axes.
 """
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -16,8 +17,9 @@ from nnlib.blocks.kv_cache import KVCache
 from nnlib.blocks.multi_head_attention import attention_weights
 from nnlib.blocks.rms_norm import RMSNorm
 from nnlib.kernels.attention import attention
-from nnlib.kernels.rope import rope
 from nnlib.kernels.swiglu import swiglu
+from nnlib.language._rotary import Rotary
+from nnlib.language._sinks import SinkCache
 
 
 class GroupedAttention(nn.Module):
@@ -31,6 +33,8 @@ class GroupedAttention(nn.Module):
         num_kv_heads: heads of keys and values g, which divide h; None is h.
         head_dim: head width d, even; None is e/h, which must then be whole.
         rotary_base: what the rotary frequencies are powers of, > 0.
+        rotary_scaling: how they are stretched for longer texts, arguments of
+            `nnlib.language.long_context.rope_frequencies` by name; None leaves them.
         window: how many positions up to its own a query sees, ≥ 1, or None for all.
         qkv_bias: whether queries, keys and values have biases.
         out_bias: whether the output has one.
@@ -56,6 +60,7 @@ class GroupedAttention(nn.Module):
         head_dim: int | None = None,
         *,
         rotary_base: float = 10000.0,
+        rotary_scaling: Mapping[str, Any] | None = None,
         window: int | None = None,
         qkv_bias: bool = False,
         out_bias: bool = False,
@@ -77,7 +82,7 @@ class GroupedAttention(nn.Module):
         if d % 2:
             raise ValueError(f"head_dim={d} must be even: rotary positions turn pairs")
         self.num_kv_heads, self.head_dim = g, d
-        self.rotary_base = checks.number("rotary_base", rotary_base, above=0)
+        self.rotary = Rotary(d, rotary_base, rotary_scaling)
         self.window = None if window is None else checks.count("window", window)
         self.dropout = checks.number("dropout", dropout, least=0, most=1)
         self.widths = (h * d, g * d, g * d)  # of queries, keys and values
@@ -102,12 +107,21 @@ class GroupedAttention(nn.Module):
         Args:
             x: vectors; with a cache, those that continue what it holds.
             key_mask: True at real tokens, False at padding, cached positions included.
-            cache: keys, turned already, and values of what was read before; it is appended to.
+            cache: keys, turned already, and values of what was read before; it is appended to. A
+                `SinkCache` keeps keys that have not turned.
         """
         t, dropout = x.shape[1], self.dropout if self.training else 0.0
-        positions = None if cache is None else cache.positions(t, key_mask, x.device)
-        q, k, v = self._heads(x, positions)
-        attend = attention if cache is None else cache.attend
+        q, k, v = self._heads(x)
+        attend = attention
+        if cache is None:
+            positions = torch.arange(t, device=x.device)
+        elif isinstance(cache, SinkCache):  # a position is a place in it
+            k, v = cache.append(k, v)
+            positions = torch.arange(k.shape[2], device=x.device)
+        else:
+            positions = cache.positions(t, key_mask, x.device)
+            attend = cache.attend
+        q, k = self.rotary(q, positions[..., -t:]), self.rotary(k, positions)
         out = attend(
             q, k, v, is_causal=True, window=self.window, key_mask=key_mask, dropout=dropout
         )  # fmt: skip  # eq. llm-attention
@@ -118,14 +132,14 @@ class GroupedAttention(nn.Module):
     ) -> Float[Tensor, "b h t s"]:
         """Return how much each head of each position draws from each position."""
         q, k, _ = self._heads(x)
+        positions = torch.arange(x.shape[1], device=x.device)
+        q, k = self.rotary(q, positions), self.rotary(k, positions)
         return attention_weights(
             q, k, is_causal=True, window=self.window, key_mask=key_mask
         )
 
-    def _heads(
-        self, x: Tensor, positions: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return queries, keys and values in heads; `positions` of the vectors, None: from 0."""
+    def _heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries, keys and values of these positions, in heads, before they turn."""
         parts = self.in_proj(x).split(self.widths, -1)  # eq. llm-projections
         if self.qk_norm == "all":
             parts = (self.q_norm(parts[0]), self.k_norm(parts[1]), parts[2])
@@ -134,9 +148,6 @@ class GroupedAttention(nn.Module):
         )
         if self.qk_norm == "head":
             q, k = self.q_norm(q), self.k_norm(k)  # eq. llm-qk-norm
-        if positions is None:
-            positions = torch.arange(x.shape[1], device=x.device)
-        q, k = (rope(y, positions, base=self.rotary_base) for y in (q, k))
         return q, k, v
 
     def extra_repr(self) -> str:

@@ -24,6 +24,7 @@ from nnlib.blocks.rms_norm import RMSNorm
 from nnlib.language import _hugging_face as theirs
 from nnlib.language._llm_block import GroupedAttention, LLMBlock, SwiGLU
 from nnlib.language._llm_counts import llm_parameters, swiglu_width, token_flops
+from nnlib.language._sinks import SinkCache
 
 __all__ = [
     "LLM",
@@ -55,6 +56,8 @@ class LLM(DecoderLanguageModel):
         dim_feedforward: hidden width f of the gated networks; None is `swiglu_width(e, 8)`.
         tied: whether the token vectors are also the output's.
         rotary_base: what rotary frequencies are powers of, > 0.
+        rotary_scaling: how they are stretched for longer texts, arguments of
+            `nnlib.language.long_context.rope_frequencies` by name; None leaves them.
         norm_eps: ε of the norms, ≥ 0.
         window: how many positions up to its own a query sees, or None for all; one for every
             block, or a list with one a block.
@@ -91,6 +94,7 @@ class LLM(DecoderLanguageModel):
         dim_feedforward: int | None = None,
         tied: bool = False,
         rotary_base: float = 10000.0,
+        rotary_scaling: Mapping[str, Any] | None = None,
         norm_eps: float = 1e-5,
         window: int | Sequence[int | None] | None = None,
         qk_norm: str | None = None,
@@ -121,8 +125,8 @@ class LLM(DecoderLanguageModel):
             LLMBlock(
                 e, num_heads, f, norm_eps=norm_eps, post_norm=post_norm, mlp_bias=mlp_bias,
                 num_kv_heads=num_kv_heads, head_dim=head_dim, rotary_base=rotary_base,
-                window=one, qkv_bias=qkv_bias, out_bias=out_bias, qk_norm=qk_norm,
-                dropout=dropout, **like,
+                rotary_scaling=rotary_scaling, window=one, qkv_bias=qkv_bias, out_bias=out_bias,
+                qk_norm=qk_norm, dropout=dropout, **like,
             )
             for one in reach
         )  # fmt: skip
@@ -215,6 +219,20 @@ class LLM(DecoderLanguageModel):
                 "lm_head.weight must equal embed_tokens.weight: tie_word_embeddings=True"
             )
         return made.eval()
+
+    def _check(
+        self, ids: Tensor, key_mask: Tensor | None, caches: list[KVCache] | None
+    ) -> int:
+        first = one_each(caches, len(self.layers))[0]
+        if isinstance(first, SinkCache):  # which drops what has no room
+            checks.tokens("ids", ids, self.vocab_size)
+            if first.max_length > self.max_length or key_mask is not None:
+                raise ValueError(
+                    f"caches with sinks must keep at most max_length={self.max_length} "
+                    f"positions and go without key_mask, got {first.max_length}"
+                )
+            return first.length
+        return super()._check(ids, key_mask, caches)
 
 
 def logit_lens(

@@ -92,6 +92,20 @@ def test_scores_see_only_differences_of_positions(interleaved, kernel_device):
 
 
 @forms
+def test_frequencies_of_ones_own_take_the_place_of_the_base(interleaved, kernel_device):
+    x, positions = inputs((2, 3, 5, 8), kernel_device)
+    theta = torch.tensor([1.5, 0.7, 0.01, 0.0], device=kernel_device)
+    how = {"interleaved": interleaved, "frequencies": theta}
+    wanted = rope_reference(x, positions, **how)
+    for form in (rope_triton, rope):
+        torch.testing.assert_close(form(x, positions, **how), wanted)
+    assert (wanted - rope_reference(x, positions, interleaved=interleaved)).abs().max() > 0.1
+    powers = 10000.0 ** (-2 * torch.arange(4, device=kernel_device) / 8)
+    same = rope_triton(x, positions, interleaved=interleaved, frequencies=powers)
+    torch.testing.assert_close(same, rope_triton(x, positions, interleaved=interleaved))
+
+
+@forms
 def test_position_zero_changes_nothing_and_lengths_stay(interleaved, kernel_device):
     x, positions = inputs((2, 3, 5, 8), kernel_device)
     assert torch.equal(rope_triton(x, positions * 0, interleaved=interleaved), x)
@@ -258,6 +272,8 @@ X, P = torch.zeros(2, 3, 4, 6), torch.arange(4)
         (lambda: rope(X, P.expand(3, 4)), ValueError, "positions must have shape (4,) or (2, 4)"),
         (lambda: rope(X, P.to("meta")), ValueError, "positions must be on cpu like x, got meta"),
         (lambda: rope(X, P, base=0.0), ValueError, "base=0.0 must be a finite number > 0"),
+        (lambda: rope(X, P, frequencies=X[0, 0]), ValueError, "frequencies must have shape (3)"),
+        (lambda: rope(X, P, frequencies=P[:3]), TypeError, "frequencies must be floating point"),
         (lambda: rope(X, P, interleaved=2), TypeError, "interleaved=2 must be True or False"),
         (
             lambda: rope_triton(X.double(), P),

@@ -247,21 +247,23 @@ def test_the_number_type_is_kept():
         ("llama", {"hidden_act": "gelu"}, "has hidden_act='gelu', it must be 'silu'"),
         (
             "llama",
-            {"rope_scaling": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}},
-            "has rope_parameters of type 'linear', it must be 'default'",
+            {"rope_scaling": {"rope_type": "longrope", "factor": 2.0, "rope_theta": 1e4,
+                              "original_max_position_embeddings": 16,
+                              "long_factor": [2.0] * 4, "short_factor": [1.0] * 4}},
+            "has rope_parameters of type 'longrope', it must be one of ['default', 'linear'",
         ),
         (
             "qwen3",
             {"rope_parameters": {"rope_type": "yarn", "factor": 2.0, "rope_theta": 1e4,
-                                 "original_max_position_embeddings": 16}},
-            "has rope_parameters of type 'yarn', it must be 'default'",
+                                 "original_max_position_embeddings": 16, "beta": 2.0}},
+            "has rope_parameters of type 'yarn' with beta=2.0, which ours lacks",
         ),
         (
             "llama",
             {"rope_parameters": {"rope_type": "llama3", "factor": 8.0, "rope_theta": 5e5,
-                                 "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                                 "low_freq_factor": 4.0, "high_freq_factor": 1.0,
                                  "original_max_position_embeddings": 16}},
-            "has rope_parameters of type 'llama3', it must be 'default'",
+            "fast=1.0 must be a finite number > 4",
         ),
         ("llama", {"partial_rotary_factor": 0.5}, "partial_rotary_factor=0.5, it must be"),
         ("mistral", {"layer_types": ["full_attention", "sliding_attention"]},
@@ -284,7 +286,7 @@ def test_old_names_of_what_ours_lacks_are_refused_too():
     config = theirs("qwen2").config.to_dict()
     config.pop("rope_parameters")
     for changes, message in (
-        ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "rope_scaling of type 'dynamic'"),
+        ({"rope_scaling": {"type": "su", "factor": 2.0}}, "rope_scaling of type 'su'"),
         ({"quantization_config": {"bits": 4}}, "has quantization_config={'bits': 4}, it must be"),
         ({"layer_types": ["chunked_attention"] * 2}, "has layer_types ['chunked_attention']"),
         ({"layer_types": ["full_attention"]}, "has 1 layer_types, it must have 2"),
