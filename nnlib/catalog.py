@@ -488,7 +488,11 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         idea="Rotate, stretch or window the positions to read more than was trained on.",
         year=2021, people="RoPE: Su et al.; YaRN: Peng et al. 2023", ancestors=("transformer",),
         source="su2021roformer",
-        requires=("gpt",),
+        module="nnlib.language.long_context", cls="ring_attention", trained_by="gradient",
+        parameters="none: frequencies and masks are constants",
+        train_cost="attention to n tokens: 4 n² h d_h FLOPs a block, shared by P processes",
+        use_cost="a cache of 2 g d_h numbers a token and block; with sinks, of a constant size",
+        requires=("llm",),
     ),
     Architecture(
         "compression", "language", "Compression",
