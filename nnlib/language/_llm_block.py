@@ -3,7 +3,7 @@
 Part of `nnlib.language.llm`, with its axes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -112,7 +112,7 @@ class GroupedAttention(nn.Module):
         """
         t, dropout = x.shape[1], self.dropout if self.training else 0.0
         q, k, v = self._heads(x)
-        attend = attention
+        attend: Callable[..., Tensor] = attention
         if cache is None:
             positions = torch.arange(t, device=x.device)
         elif isinstance(cache, SinkCache):  # a position is a place in it

@@ -300,7 +300,8 @@ def test_scores_see_distances_whatever_the_rule(rule):
     q, k = torch.randn(2, 1, 1, 1, 8, dtype=torch.float64)
 
     def score(m, n):
-        return (turn(q, torch.tensor([m])) * turn(k, torch.tensor([n]))).sum()
+        at, far = torch.tensor([m, n, 31]), (1, 1, 3, 8)  # of one text of 32
+        return (turn(q.expand(far), at)[..., 0, :] * turn(k.expand(far), at)[..., 1, :]).sum()
 
     torch.testing.assert_close(score(20, 13), score(8, 1))
     assert not torch.isclose(score(20, 13), score(20, 12))
