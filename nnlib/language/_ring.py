@@ -174,7 +174,7 @@ def ring_attention_reference(
 
     Source: Liu, Zaharia and Abbeel 2023.
     """
-    scale = _check(q, k, v, is_causal, scale)
+    scale = checked_scale(q, k, v, is_causal, scale)
     places = ring_positions(q.shape[2], processes, layout).to(q.device)
     q, k, v = (x if x.dtype == torch.float64 else x.float() for x in (q, k, v))
 
@@ -191,12 +191,12 @@ def ring_attention_reference(
     return torch.cat(parts, 2)[:, :, places.flatten().argsort()]
 
 
-class _Ring(torch.autograd.Function):
+class Ring(torch.autograd.Function):
     """Ring attention and its gradient; what goes round is keys, values and their gradients."""
 
     @staticmethod
     def forward(q, k, v, places, is_causal, scale, group):
-        me, p = _place(group)
+        me, p = place_in(group)
         wide, held = _wide(q), torch.stack([_wide(k), _wide(v)])
         for j in range(p):
             handed = _hand_on(held, group) if j < p - 1 else None
@@ -219,7 +219,7 @@ class _Ring(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads_of_outputs: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, places, out, lse = ctx.saved_tensors
-        me, p = _place(ctx.group)
+        me, p = place_in(ctx.group)
         wide, dout = _wide(q), _wide(grads_of_outputs[0])
         sizes = (q.shape[1] // k.shape[1], k.shape[1])  # queries a group, groups
         delta = (dout * _wide(out)).sum(-1, keepdim=True)
@@ -249,7 +249,7 @@ def _wide(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
-def _place(group: Any) -> tuple[int, int]:
+def place_in(group: Any) -> tuple[int, int]:
     """Return my place in the ring and how many stand in it; a ring of one without processes."""
     if not (dist.is_available() and dist.is_initialized()):
         return 0, 1
@@ -258,7 +258,7 @@ def _place(group: Any) -> tuple[int, int]:
 
 def _hand_on(x: Tensor, group: Any) -> tuple[Tensor, list]:
     """Begin to send `x` to the next and to receive from the one before."""
-    me, p = _place(group)
+    me, p = place_in(group)
     x, arriving = x.contiguous(), torch.empty_like(x)
     ends = [(me + 1) % p, (me - 1) % p]
     if group is not None:
@@ -276,49 +276,7 @@ def _received(handed: tuple[Tensor, list]) -> Tensor:
     return handed[0]
 
 
-def ring_attention(
-    q: Float[Tensor, "b h t d"],
-    k: Float[Tensor, "b g t d"],
-    v: Float[Tensor, "b g t d"],
-    *,
-    layout: str = "contiguous",
-    is_causal: bool = True,
-    scale: float | None = None,
-    group: Any = None,
-) -> Float[Tensor, "b h t d"]:
-    r"""Attention over a sequence of which each process of a ring holds one part.
-
-    Every process calls it with its own part and gets the answers to its own queries, equal to
-    those of attention over the whole (equations `long-context-ring`, `long-context-merge`); no
-    process ever holds more than two parts of keys and values. Gradients flow back the same way.
-
-    Args:
-        q: queries of this process, rotated by their true positions (`ring_positions`).
-        k: keys; with fewer heads than `q`, each serves h/g queries in a row.
-        v: values, of the shape of `k`.
-        layout: which positions a process holds, as `ring_positions` takes it; "striped" and
-            "zigzag" give all processes equal work under a causal mask.
-        is_causal: whether a query sees no later key.
-        scale: what scores are multiplied by; None is 1/√d.
-        group: of `torch.distributed`; None is all processes, or this one if there are no others.
-
-    Returns:
-        One mixture of values a query of this process.
-
-    Example:
-        >>> q = torch.randn(1, 4, 8, 16)  # alone, a ring of one
-        >>> ring_attention(q, q[:, :2], q[:, :2]).shape
-        torch.Size([1, 4, 8, 16])
-
-    Source: Liu, Zaharia and Abbeel 2023; balanced: Brandon et al. 2023.
-    """
-    scale = _check(q, k, v, is_causal, scale)
-    processes = _place(group)[1]
-    places = ring_positions(q.shape[2] * processes, processes, layout).to(q.device)
-    return _Ring.apply(q, k, v, places, is_causal, scale, group)[0]
-
-
-def _check(
+def checked_scale(
     q: Tensor, k: Tensor, v: Tensor, is_causal: bool, scale: float | None
 ) -> float:
     b, h, t, d = checks.tensor(

@@ -2,7 +2,7 @@ r"""Longer texts than those of training: stretched positions, a cache with sinks
 
 Chapter: chapters/language/long_context.md     Papers: Su et al. 2021; Chen et al. 2023; Peng et
 al. 2023 (YaRN); Xiao et al. 2023 (sinks); Liu, Zaharia and Abbeel 2023 (ring attention)
-Axes: b batch, t positions, v vocabulary.
+Axes: b batch, t positions, v vocabulary, h heads, g heads of keys and values, d head width.
 """
 
 import copy
@@ -14,7 +14,9 @@ from torch import Tensor
 
 from nnlib import checks
 from nnlib.language._ring import (
-    ring_attention,
+    Ring,
+    checked_scale,
+    place_in,
     ring_attention_reference,
     ring_memory,
     ring_pairs,
@@ -102,3 +104,45 @@ def streamed_logits(
     # what fits is read at once, the rest token by token
     steps = [ids[:, :room], *(ids[:, at : at + 1] for at in range(room, ids.shape[1]))]
     return torch.cat([model(part, caches=caches) for part in steps], 1)
+
+
+def ring_attention(
+    q: Float[Tensor, "b h t d"],
+    k: Float[Tensor, "b g t d"],
+    v: Float[Tensor, "b g t d"],
+    *,
+    layout: str = "contiguous",
+    is_causal: bool = True,
+    scale: float | None = None,
+    group: Any = None,
+) -> Float[Tensor, "b h t d"]:
+    r"""Attention over a sequence of which each process of a ring holds one part.
+
+    Every process calls it with its own part and gets the answers to its own queries, equal to
+    those of attention over the whole (equations `long-context-ring`, `long-context-merge`); no
+    process ever holds more than two parts of keys and values. Gradients flow back the same way.
+
+    Args:
+        q: queries of this process, rotated by their true positions (`ring_positions`).
+        k: keys; with fewer heads than `q`, each serves h/g queries in a row.
+        v: values, of the shape of `k`.
+        layout: which positions a process holds, as `ring_positions` takes it; "striped" and
+            "zigzag" give all processes equal work under a causal mask.
+        is_causal: whether a query sees no later key.
+        scale: what scores are multiplied by; None is 1/√d.
+        group: of `torch.distributed`; None is all processes, or this one if there are no others.
+
+    Returns:
+        One mixture of values a query of this process.
+
+    Example:
+        >>> q = torch.randn(1, 4, 8, 16)  # alone, a ring of one
+        >>> ring_attention(q, q[:, :2], q[:, :2]).shape
+        torch.Size([1, 4, 8, 16])
+
+    Source: Liu, Zaharia and Abbeel 2023; balanced: Brandon et al. 2023.
+    """
+    scale = checked_scale(q, k, v, is_causal, scale)
+    processes = place_in(group)[1]
+    places = ring_positions(q.shape[2] * processes, processes, layout).to(q.device)
+    return Ring.apply(q, k, v, places, is_causal, scale, group)[0]

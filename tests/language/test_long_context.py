@@ -411,6 +411,7 @@ def _one_of_a_ring(rank, processes, port_file, queue_file):
     dist.destroy_process_group()
 
 
+@pytest.mark.equation("long-context-backward")
 @pytest.mark.parametrize("processes", [2, 3, 4])
 def test_processes_in_a_ring_give_plain_attention_and_its_gradients(processes, tmp_path):
     multiprocessing.spawn(
