@@ -318,6 +318,24 @@ def test_out_of_blocks_the_last_gives_way_and_is_read_anew():
     assert served.finished[0] == 10  # the first has not noticed
 
 
+def test_whoever_was_thrown_out_goes_before_those_who_have_waited():
+    requests = [Request(0, 6, 10), Request(0, 6, 10), Request(1, 12, 2)]
+    served = Scheduler(blocks=5, block_size=4).run(requests, one_second)
+    assert served.preempted > 0
+    assert served.finished[1] < served.times[2][0]
+
+
+def test_a_static_batch_computes_its_padding_to_the_end():
+    requests, seen = [Request(0, 3, 1), Request(0, 5, 3)], []
+    scheduler = Scheduler(20, 4, batching="static", reserve=8)
+    scheduler.run(requests, lambda works: seen.append(works) or 1.0)
+    assert seen == [
+        [Work(0, 5, 0), Work(1, 5, 0)],
+        [Work(0, 1, 5, False), Work(1, 1, 5)],
+        [Work(0, 1, 6, False), Work(1, 1, 6)],
+    ]
+
+
 def test_first_come_first_served():
     requests = [Request(0.1 * at, 5, 4) for at in range(9)]
     served = Scheduler(blocks=6, block_size=4).run(requests, one_second)
