@@ -208,7 +208,7 @@ def rope(
         interleaved: whether pairs are neighbours (0, 1), … (Su et al. 2021, GPT-J) or halves apart
             (0, d/2), … (GPT-NeoX, LLaMA).
         frequencies: the angle a step of each of the d/2 pairs, in place of base^(-2i/d); such as
-            `nnlib.language.long_context.rope_frequencies` stretches them.
+            `rope_frequencies` of `nnlib.language.long_context` stretches them.
 
     Returns:
         A tensor like `x`, with vectors of the same lengths.

@@ -34,7 +34,7 @@ class GroupedAttention(nn.Module):
         head_dim: head width d, even; None is e/h, which must then be whole.
         rotary_base: what the rotary frequencies are powers of, > 0.
         rotary_scaling: how they are stretched for longer texts, arguments of
-            `nnlib.language.long_context.rope_frequencies` by name; None leaves them.
+            `rope_frequencies` (`nnlib.language.long_context`) by name; None leaves them.
         window: how many positions up to its own a query sees, ≥ 1, or None for all.
         qkv_bias: whether queries, keys and values have biases.
         out_bias: whether the output has one.

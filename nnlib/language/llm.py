@@ -57,7 +57,7 @@ class LLM(DecoderLanguageModel):
         tied: whether the token vectors are also the output's.
         rotary_base: what rotary frequencies are powers of, > 0.
         rotary_scaling: how they are stretched for longer texts, arguments of
-            `nnlib.language.long_context.rope_frequencies` by name; None leaves them.
+            `rope_frequencies` (`nnlib.language.long_context`) by name; None leaves them.
         norm_eps: ε of the norms, ≥ 0.
         window: how many positions up to its own a query sees, or None for all; one for every
             block, or a list with one a block.

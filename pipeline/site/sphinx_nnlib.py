@@ -9,6 +9,7 @@ Docstrings with `$maths$`, links between paired chapters, no third party on the 
 import posixpath
 import re
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 from docutils import nodes
@@ -46,6 +47,8 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("config-inited", lambda app, config: _without_thebe(app))
     app.connect("builder-inited", _plain_data)
     app.connect("doctree-read", keep_punctuation)
+    app.setup_extension("sphinx.ext.viewcode")
+    app.connect("viewcode-follow-imported", home)
     app.add_post_transform(LinksToPairs)
     for part in (bibliography, code_lines, figures, folds, promises, heroes, read_first, reader):
         part.setup(app)
@@ -54,6 +57,23 @@ def setup(app: Sphinx) -> dict[str, Any]:
     frame.setup(app)
     search.setup(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def home(app: Sphinx, module: str, name: str) -> str | None:
+    """Return the module of a member's class, whose source has a link to it.
+
+    An inherited member has none: the page of its source would link back to the class that inherits
+    it, and to places that are not there.
+
+    Args:
+        app: Sphinx.
+        module: where a class or function is documented.
+        name: "GPT", or of a member, "GPT.generate".
+    """
+    owner, _, member = name.rpartition(".")
+    if not member or not owner:
+        return None
+    return getattr(getattr(import_module(module), owner, None), "__module__", None)
 
 
 def _docstring(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:

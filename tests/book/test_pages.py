@@ -14,6 +14,7 @@ from pipeline import ROOT
 from pipeline.site import family_tree as tree
 from pipeline.site import generated_pages as pages
 from pipeline.site import truth_pages
+from pipeline.site.sphinx_nnlib import home
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +78,15 @@ def test_every_public_module_is_in_the_reference(made):
         module = ".".join(file.relative_to(ROOT).with_suffix("").parts)
         if not file.stem.startswith("_"):
             assert f".. automodule:: {module}\n   :members:\n   :inherited-members:" in text
+
+
+def test_source_pages_link_only_to_what_a_class_defines_itself():
+    app = None  # it is not asked
+    assert home(app, "nnlib.attention.gpt", "GPT") is None  # a class is where it is
+    for name in ("GPT.generate", "GPT.hidden"):  # inherited, and its own
+        assert home(app, "nnlib.attention.gpt", name) == "nnlib.attention.gpt"
+    assert home(app, "nnlib.sequence.xlstm", "MLSTMBlock.select").endswith("_xlstm_blocks")
+    assert home(app, "nnlib.attention.gpt", "next_token_loss") is None
 
 
 def test_the_reference_ends_a_class_where_the_libraries_of_others_begin():
