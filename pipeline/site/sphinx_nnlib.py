@@ -60,20 +60,22 @@ def setup(app: Sphinx) -> dict[str, Any]:
 
 
 def home(app: Sphinx, module: str, name: str) -> str | None:
-    """Return the module of a member's class, whose source has a link to it.
+    """Return the module whose source page is linked from a class, a member or a function.
 
-    An inherited member has none: the page of its source would link back to the class that inherits
-    it, and to places that are not there.
+    That is where it stands, or where its class stands, if that is the module documented here or a
+    private part of it. What comes from another public module is documented there as well, and its
+    source can link back to one place only, so here it has no link.
 
     Args:
         app: Sphinx.
-        module: where a class or function is documented.
+        module: where it is documented.
         name: "GPT", or of a member, "GPT.generate".
     """
-    owner, _, member = name.rpartition(".")
-    if not member or not owner:
+    thing = getattr(import_module(module), name.split(".")[0], None)
+    found = getattr(thing, "__module__", None)
+    if found is None:
         return None
-    return getattr(getattr(import_module(module), owner, None), "__module__", None)
+    return found if found.rpartition(".")[2].startswith("_") else module
 
 
 def _docstring(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:

@@ -80,13 +80,16 @@ def test_every_public_module_is_in_the_reference(made):
             assert f".. automodule:: {module}\n   :members:\n   :inherited-members:" in text
 
 
-def test_source_pages_link_only_to_what_a_class_defines_itself():
+def test_source_pages_link_to_the_one_place_where_a_thing_is_documented():
     app = None  # it is not asked
-    assert home(app, "nnlib.attention.gpt", "GPT") is None  # a class is where it is
-    for name in ("GPT.generate", "GPT.hidden"):  # inherited, and its own
-        assert home(app, "nnlib.attention.gpt", name) == "nnlib.attention.gpt"
-    assert home(app, "nnlib.sequence.xlstm", "MLSTMBlock.select").endswith("_xlstm_blocks")
-    assert home(app, "nnlib.attention.gpt", "next_token_loss") is None
+    gpt, xlstm = "nnlib.attention.gpt", "nnlib.sequence.xlstm"
+    for name in ("GPT", "GPT.hidden", "GPT.generate"):  # the last is inherited
+        assert home(app, gpt, name) == gpt
+    assert home(app, xlstm, "MLSTMBlock.select").endswith("._xlstm_blocks")
+    original = "nnlib.blocks.language_model"
+    assert home(app, original, "next_token_loss") == original
+    assert home(app, gpt, "next_token_loss") == gpt  # it is imported there: no source
+    assert home(app, gpt, "nothing") is None
 
 
 def test_the_reference_ends_a_class_where_the_libraries_of_others_begin():
