@@ -347,8 +347,12 @@ def test_a_budget_splits_a_prompt_and_lets_others_go_on():
     requests = [Request(0, 2, 30), Request(5, 40, 3)]
     for budget, chunks in ((None, 1), (11, 4)):
         seen = []
-        scheduler = Scheduler(40, 4, token_budget=budget)
-        served = scheduler.run(requests, lambda works: seen.append(works) or 1.0)  # noqa: B023
+
+        def noted(works, seen=seen):
+            seen.append(works)
+            return one_second(works)
+
+        served = Scheduler(40, 4, token_budget=budget).run(requests, noted)
         long = [w for works in seen for w in works if w.request == 1 and w.cached < 40]
         assert len(long) == chunks
         assert sum(w.new for w in long) == 40
