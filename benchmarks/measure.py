@@ -9,6 +9,7 @@ import datetime
 import json
 import os
 import platform
+import random
 import re
 import statistics
 import tempfile
@@ -41,7 +42,7 @@ def seconds(function: Callable[[], Any], device: str | torch.device, *, budget: 
 def compare(
     functions: dict[str, Callable[[], Any]], device: str | torch.device, *, budget: float = 0.5
 ) -> dict[str, float]:
-    """Return each function's median time, in seconds; they take turns, in changing order.
+    """Return each function's median time, in seconds; they take turns, in random order.
 
     Args:
         functions: name and what to time; each is called with no argument.
@@ -72,10 +73,10 @@ def compare(
     repeats = {name: max(1, int(SAMPLE / (c + 1e-9))) for name, c in cost.items()}
     spent = sum(c * clock.repeats(repeats[name]) for name, c in cost.items())
     rounds = max(ROUNDS, min(MOST_ROUNDS, int(budget * len(functions) / max(spent, slowest))))
-    names = list(functions)
-    for turn in range(rounds):
-        first = turn % len(names)
-        for name in names[first:] + names[:first]:
+    names, order = list(functions), random.Random(0)
+    for _ in range(rounds):
+        order.shuffle(names)  # who comes before leaves its mark on caches: nobody always does
+        for name in names:
             clock.time(name, functions[name], repeats[name])
     return {name: statistics.median(samples) for name, samples in clock.samples().items()}
 

@@ -107,11 +107,7 @@ def tensor(
     ):
         raise TypeError(f"{name} must hold integers, got {value.dtype}")
     if shape is not None:
-        fits = value.ndim == len(shape) and all(
-            not isinstance(want, int) or got == want
-            for got, want in zip(value.shape, shape, strict=True)
-        )
-        if not fits:
+        if not _fits(value.shape, shape):
             wanted = ", ".join("any" if want is None else str(want) for want in shape)
             raise ValueError(
                 f"{name} must have shape ({wanted}), got {tuple(value.shape)}"
@@ -124,6 +120,16 @@ def tensor(
             f"{name} must be finite, got {bad} values that are NaN or infinite"
         )
     return value
+
+
+def _fits(got: tuple[int, ...], wanted: tuple[int | str | None, ...]) -> bool:
+    """Return whether a shape is as described; a plain loop: a model asks this often a step."""
+    if len(got) != len(wanted):
+        return False
+    for size, want in zip(got, wanted, strict=True):
+        if size != want and isinstance(want, int):
+            return False
+    return True
 
 
 def readable(value: Tensor) -> bool:

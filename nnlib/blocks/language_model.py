@@ -222,7 +222,7 @@ class RecurrentLanguageModel(nn.Module, Generic[State]):
             state: of what was read before; None: nothing.
         """
         checks.tokens("ids", ids, self.vocab_size, shape=("b",))
-        logits, state = self.with_state(ids[:, None], state)
+        logits, state = self._read(ids[:, None], self._checked(len(ids), state))
         return logits[:, 0], state
 
     def new_state(self, batch: int) -> State:

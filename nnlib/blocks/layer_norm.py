@@ -89,10 +89,13 @@ class LayerNorm(nn.Module):
 
     def forward(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """Return `x` with each example's features centred and scaled."""
-        check_last_axes(x, self.normalized_shape)
-        if len(self.normalized_shape) == 1:
+        shape = self.normalized_shape
+        if not isinstance(x, Tensor) or x.shape[-len(shape) :] != shape:
+            check_last_axes(x, shape)
+        if len(shape) == 1:  # which looks at the rest
             return kernel.layer_norm(x, self.weight, self.bias, self.eps)
-        return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
+        check_last_axes(x, shape)
+        return F.layer_norm(x, shape, self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:
         """Return the arguments, for printing."""

@@ -22,11 +22,12 @@ def use_triton(x: Tensor) -> bool:
         ValueError: `NNLIB_KERNELS` has an unknown value.
     """
     wish = os.environ.get("NNLIB_KERNELS", "auto")
+    if wish == "auto":
+        return x.is_cuda and x.dtype in DTYPES and _triton.present()
     checks.one_of("NNLIB_KERNELS", wish, ("auto", "torch", "triton"))
     if wish == "triton":
         require("NNLIB_KERNELS=triton", x)
-    able = x.is_cuda and x.dtype in DTYPES and _triton.present()
-    return wish == "triton" or (wish == "auto" and able)
+    return wish == "triton"
 
 
 def runs_kernel(x: Tensor) -> bool:

@@ -77,8 +77,11 @@ class ShortConv(nn.Module):
             x: inputs.
             past: the k − 1 inputs before them.
         """
-        t, taps = x.shape[1], self.weight.unbind(1)
-        wide = torch.cat([past, x], 1)
+        t, wide = x.shape[1], torch.cat([past, x], 1)
+        if t == 1:  # a step: one product with all taps
+            y = (wide * self.weight.T).sum(1, keepdim=True)
+            return y if self.bias is None else y + self.bias, wide[:, 1:]
+        taps = self.weight.unbind(1)
         y = taps[-1] * x if self.bias is None else torch.addcmul(self.bias, taps[-1], x)
         for j, tap in enumerate(taps[:-1]):
             y = torch.addcmul(y, tap, wide[:, j : j + t])  # eq. mamba-convolution

@@ -14,10 +14,11 @@ from torch.types import Device
 
 from nnlib import checks
 from nnlib.blocks.layer_norm import LayerNorm
+from nnlib.kernels.layer_norm import layer_norm
 from nnlib.sequence._mamba_mixers import ShortConv
-from nnlib.sequence._xlstm_mlstm import MLSTMState, empty_mlstm, mlstm_chunkwise
+from nnlib.sequence._xlstm_mlstm import MLSTMState, chunkwise, empty_mlstm
 from nnlib.sequence._xlstm_slstm import SLSTMState, empty_slstm, slstm
-from nnlib.sequence._xlstm_state import checked_state
+from nnlib.sequence._xlstm_state import checked_state, wide
 
 
 def dividing(name: str, value: Any, of: str, whole: int) -> int:
@@ -78,8 +79,19 @@ class BlockDiagonal(nn.Module):
 
     def forward(self, x: Float[Tensor, "*b f"]) -> Float[Tensor, "*b f"]:
         """Return the features, mapped group by group."""
-        groups = x.unflatten(-1, (self.weight.shape[0], -1))
-        return torch.einsum("...gi,goi->...go", groups, self.weight).flatten(-2)
+        return grouped(x, self.weight)
+
+
+def grouped(x: Tensor, weight: Tensor) -> Tensor:
+    """Return the features, mapped group by group, each by its matrix g o i of `weight`."""
+    groups = x.reshape(-1, weight.shape[0], weight.shape[2]).transpose(0, 1)
+    y = groups @ weight.transpose(1, 2)
+    return y.transpose(0, 1).reshape(*x.shape[:-1], -1)
+
+
+def mapped(layers: tuple[BlockDiagonal, ...], *inputs: Tensor) -> Tensor:
+    """Return the outputs of layers, each of its own input, side by side: one product for all."""
+    return grouped(torch.cat(inputs, -1), torch.cat([layer.weight for layer in layers]))
 
 
 @torch.no_grad()
@@ -111,14 +123,14 @@ class HeadNorm(nn.Module):
     ):  # fmt: skip
         super().__init__()
         features = checks.count("features", features)
-        size = features // dividing("num_heads", num_heads, "features", features)
-        self.num_heads = num_heads
-        self.norm = LayerNorm(size, eps=eps, elementwise_affine=False)
+        self.num_heads = dividing("num_heads", num_heads, "features", features)
+        self.eps = checks.number("eps", eps, above=0)
         self.weight = nn.Parameter(torch.ones(features, device=device, dtype=dtype))
 
     def forward(self, h: Float[Tensor, "b t h"]) -> Float[Tensor, "b t h"]:
         """Return the outputs of the heads, each with mean 0 and variance 1, scaled."""
-        each = self.norm(h.unflatten(-1, (self.num_heads, -1)))
+        each = h.unflatten(-1, (self.num_heads, -1))
+        each = layer_norm(each, None, None, self.eps)
         return each.flatten(-2) * self.weight  # eq. xlstm-head-norm
 
 
@@ -229,11 +241,12 @@ class MLSTMBlock(nn.Module):
             x: the stream.
             state: after what was read before; None: nothing was.
         """
-        past, *memory = block_state(self, x, state)
+        past, *memory = block_state(self, MLSTMBlockState, x, state)
         u, gate = self.up(self.norm(x)).chunk(2, -1)  # eq. xlstm-up
         q, k, v, i, f, near, past = self.select(u, past)
-        kept = None if state is None else MLSTMState(*memory)
-        h, memory = mlstm_chunkwise(q, k, v, i, f, kept)
+        dtype = wide(q)
+        kept = MLSTMState(*(part.to(dtype) for part in memory))
+        h, memory = chunkwise(q, k, v, i, f, kept, state is None)
         h = self.head_norm(joined(h))
         h = torch.addcmul(h, self.skip, near) * F.silu(gate)
         return x + self.down(h), MLSTMBlockState(past, *memory)  # eq. xlstm-down
@@ -249,10 +262,10 @@ class MLSTMBlock(nn.Module):
         """
         near, past = self.conv(u, past)
         near = F.silu(near)
-        parts = self.q_proj(near), self.k_proj(near), self.v_proj(u)
-        seen = torch.cat(parts, -1)  # eq. xlstm-block-keys
+        layers = self.q_proj, self.k_proj, self.v_proj
+        seen = mapped(layers, near, near, u)  # eq. xlstm-block-keys
         i, f = (gate(seen).transpose(1, 2) for gate in (self.input_gate, self.forget))
-        q, k, v = (by_head(part, self.num_heads) for part in parts)
+        q, k, v = (by_head(part, self.num_heads) for part in seen.chunk(3, -1))
         return q, k, v, i, f, near, past
 
     def new_state(self, batch: int) -> MLSTMBlockState:
@@ -261,8 +274,13 @@ class MLSTMBlock(nn.Module):
         Args:
             batch: how many sequences, ≥ 1.
         """
-        past, d = self.conv.new_past(batch), self.hidden_size // self.num_heads
-        return MLSTMBlockState(past, *empty_mlstm(past, (batch, self.num_heads, d, d)))
+        past, memory = self.conv.new_past(batch), self._state_shapes(batch)[1]
+        return MLSTMBlockState(past, *empty_mlstm(past, memory))
+
+    def _state_shapes(self, batch: int) -> tuple[tuple[int, ...], ...]:
+        n, d = self.num_heads, self.hidden_size // self.num_heads
+        past = batch, self.conv.weight.shape[1] - 1, self.hidden_size
+        return past, (batch, n, d, d), (batch, n, d), (batch, n)
 
 
 class SLSTMBlockState(NamedTuple):
@@ -385,12 +403,12 @@ class SLSTMBlock(nn.Module):
             x: the stream.
             state: after what was read before; None: nothing was.
         """
-        past, *cells = block_state(self, x, state)
+        past, *cells = block_state(self, SLSTMBlockState, x, state)
         u = self.norm(x)
         near, past = self.conv(u, past)
         near = F.silu(near)
-        gates = self.i_proj(near), self.f_proj(near), self.z_proj(u), self.o_proj(u)
-        projected = torch.cat(gates, -1) + self.bias
+        layers = self.i_proj, self.f_proj, self.z_proj, self.o_proj
+        projected = mapped(layers, near, near, u, u) + self.bias
         h, cells = slstm(projected, self.weight_hh, SLSTMState(*cells))
         x = x + self.head_norm(h)  # eq. xlstm-slstm-block
         gate, u = self.up(self.norm2(x)).chunk(2, -1)
@@ -405,11 +423,14 @@ class SLSTMBlock(nn.Module):
         past = self.conv.new_past(batch)
         return SLSTMBlockState(past, *empty_slstm(past, (batch, self.embed_dim)))
 
+    def _state_shapes(self, batch: int) -> tuple[tuple[int, ...], ...]:
+        past = batch, self.conv.weight.shape[1] - 1, self.embed_dim
+        return past, *((batch, self.embed_dim),) * 4
 
-def block_state(block: Any, x: Tensor, state: Any) -> Any:
+
+def block_state(block: Any, kind: Any, x: Tensor, state: Any) -> Any:
     """Return the state to begin with; refuse one of another block or batch."""
     checks.tensor("x", x, shape=("b", "t", block.embed_dim), floating=True)
-    new = block.new_state(len(x))
     if state is None:
-        return new
-    return checked_state(state, type(new), [tuple(part.shape) for part in new], None)
+        return block.new_state(len(x))
+    return checked_state(state, kind, block._state_shapes(len(x)), None)

@@ -25,8 +25,9 @@ from nnlib.sequence._xlstm_blocks import (
     last,
     small,
 )
-from nnlib.sequence._xlstm_mlstm import MLSTMState, empty_mlstm, mlstm_chunkwise
+from nnlib.sequence._xlstm_mlstm import MLSTMState, chunkwise, empty_mlstm
 from nnlib.sequence._xlstm_stack import Stack
+from nnlib.sequence._xlstm_state import wide as gate_dtype
 from nnlib.sequence._xlstm_weights import read_large
 
 
@@ -142,7 +143,7 @@ class xLSTMLargeBlock(nn.Module):
             x: the stream.
             state: after what was read before; None: nothing was.
         """
-        kept = block_state(self, x, state)
+        kept = block_state(self, MLSTMState, x, state)
         u = self.norm(x)
         maps = (self.q_proj, self.k_proj, self.v_proj)
         q, k, v = (by_head(each(u), self.num_heads) for each in maps)
@@ -150,7 +151,11 @@ class xLSTMLargeBlock(nn.Module):
             soft_cap(gate(u), self.gate_cap).transpose(1, 2)
             for gate in (self.input_gate, self.forget)
         )
-        h, state = mlstm_chunkwise(q, k, v, i, f, None if state is None else kept)
+        kept, fresh = (
+            MLSTMState(*(part.to(gate_dtype(q)) for part in kept)),
+            state is None,
+        )
+        h, state = chunkwise(q, k, v, i, f, kept, fresh)
         h = self.o_proj(u).sigmoid() * self.head_norm(joined(h))
         x = x + self.out_proj(h)  # eq. xlstm-large
         u = self.norm2(x)
@@ -162,9 +167,16 @@ class xLSTMLargeBlock(nn.Module):
         Args:
             batch: how many sequences, ≥ 1.
         """
-        n = self.num_heads
-        shape = (checks.count("batch", batch), n, self.qk_dim // n, self.v_dim // n)
-        return empty_mlstm(self.norm.weight, shape)
+        memory = self._state_shapes(checks.count("batch", batch))[0]
+        return empty_mlstm(self.norm.weight, memory)
+
+    def _state_shapes(self, batch: int) -> tuple[tuple[int, ...], ...]:
+        n, d, v = (
+            self.num_heads,
+            self.qk_dim // self.num_heads,
+            self.v_dim // self.num_heads,
+        )
+        return (batch, n, d, v), (batch, n, d), (batch, n)
 
 
 class xLSTMLarge(Stack):

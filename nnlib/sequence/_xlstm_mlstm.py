@@ -81,6 +81,14 @@ def mlstm_chunkwise(
     Source: Beck et al. 2024, section 2.3 and appendix A.3.
     """
     fresh, state = state is None, _check_mlstm(q, k, v, i, f, state, forget_gate, eps)
+    return chunkwise(q, k, v, i, f, state, fresh, forget_gate, chunk_size, eps)
+
+
+def chunkwise(
+    q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, state: MLSTMState, fresh: bool,
+    forget_gate: str = "sigmoid", chunk_size: int | None = None, eps: float = 1e-6,
+) -> tuple[Tensor, MLSTMState]:  # fmt: skip
+    """`mlstm_chunkwise` of what fits; `fresh` where nothing stands in the state."""
     short = SHORT if q.shape[-1] < SHORT else SHORT_WIDE
     if chunk_size is None and q.shape[2] <= short and q.device.type == "cpu":
         # one step is the recurrence, one chunk the table: no detour by the kernel
@@ -211,16 +219,15 @@ def _recurrent(
 ) -> tuple[Tensor, MLSTMState]:
     C, z, m = state
     dtype, outputs = v.dtype, []
-    for now in zip(
-        *(part.to(m.dtype).unbind(2) for part in (q, k, v, i, log_f)), strict=True
-    ):
+    given = (part.to(m.dtype).unbind(2) for part in (q, k, v, i, log_f))
+    for now in zip(*given, strict=True):
         q_t, k_t, v_t, i_t, log_keep = now
         with torch.no_grad():
             before, m = m, torch.maximum(log_keep + m, i_t)  # eq. xlstm-stabiliser
         keep = (log_keep + (before - m)).exp()  # eq. xlstm-stable-gates
         k_t = k_t * ((i_t - m).exp() / math.sqrt(q.shape[-1]))[..., None]
-        C = torch.addcmul(
-            keep[..., None, None] * C, k_t[..., :, None], v_t[..., None, :]
+        C = (keep[..., None, None] * C).addcmul_(
+            k_t[..., :, None], v_t[..., None, :]
         )  # eq. xlstm-memory
         z = torch.addcmul(k_t, keep[..., None], z)  # eq. xlstm-normaliser
         read, total = (q_t[..., None, :] @ C).squeeze(-2), (q_t * z).sum(-1)
