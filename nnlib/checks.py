@@ -106,12 +106,9 @@ def tensor(
         value.is_floating_point() or value.is_complex() or value.dtype == torch.bool
     ):
         raise TypeError(f"{name} must hold integers, got {value.dtype}")
-    if shape is not None:
-        if not _fits(value.shape, shape):
-            wanted = ", ".join("any" if want is None else str(want) for want in shape)
-            raise ValueError(
-                f"{name} must have shape ({wanted}), got {tuple(value.shape)}"
-            )
+    if shape is not None and not _fits(value.shape, shape):
+        wanted = ", ".join("any" if want is None else str(want) for want in shape)
+        raise ValueError(f"{name} must have shape ({wanted}), got {tuple(value.shape)}")
     if not empty and value.numel() == 0:
         raise ValueError(f"{name} must not be empty, got shape {tuple(value.shape)}")
     if finite and readable(value) and not bool(torch.isfinite(value).all()):
