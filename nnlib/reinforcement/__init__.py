@@ -1,0 +1,1 @@
+"""Networks that learn from the outcome of what they did."""
