@@ -5,9 +5,10 @@ version 7: Peng et al. 2025
 Axes: b batch, t time, s time looked back at, c channels, e model width, h heads, k key channels,
 v value channels, l layers.
 
-`RWKV` is version 4, the one of the first paper. Of the later versions the recurrences are here,
-each as one step and as one pass over all of time: `matrix_step` and `matrix_wkv` (versions 5 and
-6), `delta_step` and `delta_wkv` (version 7). All take the decay as a factor a step, in 0 … 1.
+`RWKV` is version 4, the one of the first paper; its WKV is in `_rwkv_wkv`. Of the later versions
+the recurrences are in `_rwkv_heads`, each as one step and as one pass over all of time:
+`matrix_step` and `matrix_wkv` (versions 5 and 6), `delta_step` and `delta_wkv` (version 7). All
+take the decay as a factor a step, in 0 … 1.
 """
 
 import math
@@ -18,236 +19,54 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.types import Device
 
 from nnlib import checks, hugging_face
 from nnlib.blocks.language_model import RecurrentLanguageModel
 from nnlib.blocks.layer_norm import LayerNorm
 from nnlib.hugging_face import Rule
-from nnlib.kernels.linear_scan import linear_scan
+from nnlib.sequence._rwkv_heads import (
+    delta_step,
+    delta_wkv,
+    matrix_step,
+    matrix_wkv,
+    transition,
+)
+from nnlib.sequence._rwkv_wkv import (
+    NOTHING,
+    WKVState,
+    all_steps,
+    one_step,
+    wide,
+    wkv,
+    wkv_reference,
+    wkv_step,
+    wkv_weights,
+    wkv_with_state,
+)
 
-NOTHING = -1e38  # exponent of a state that has read nothing: finite, since ∞ − ∞ is NaN
-
-
-class WKVState(NamedTuple):
-    r"""What `wkv` keeps of the past: a mean, as its numerator and denominator.
-
-    The sums of the equations are $a e^m$ and $b e^m$; apart from that factor neither overflows.
-
-    Attributes:
-        a: numerator, b c.
-        b: denominator, b c.
-        m: the largest exponent so far, less its decay, b c.
-    """
-
-    a: Tensor
-    b: Tensor
-    m: Tensor
-
-
-def wkv(
-    w: Float[Tensor, " c"],
-    u: Float[Tensor, " c"],
-    k: Float[Tensor, "b t c"],
-    v: Float[Tensor, "b t c"],
-) -> Float[Tensor, "b t c"]:
-    r"""Mean of the values so far, each weighted by $e^k$ and, for every step since, by $e^{-w}$.
-
-    $$\mathrm{wkv}_t = \frac{\sum_{i<t} e^{-(t-1-i)w + k_i} v_i + e^{u + k_t} v_t}
-    {\sum_{i<t} e^{-(t-1-i)w + k_i} + e^{u + k_t}}$$
-
-    Every channel on its own (equation `rwkv-wkv`). All of time at once, by `linear_scan`, with
-    exponents taken relative to their running maximum (`rwkv-stable`), so that nothing overflows.
-
-    Args:
-        w: decay rate, ≥ 0: a step multiplies a weight by $e^{-w}$.
-        u: bonus of the current step, in place of a decay.
-        k: keys, in log form: any finite numbers.
-        v: values.
-
-    Returns:
-        The means, of the dtype of `v`; none where there are no steps.
-
-    Example:
-        >>> w, u = torch.zeros(1), torch.zeros(1)  # all of the past counts alike
-        >>> v = torch.tensor([4.0, 0.0, 2.0]).view(1, 3, 1)
-        >>> wkv(w, u, torch.zeros(1, 3, 1), v).flatten().tolist()
-        [4.0, 2.0, 2.0]
-
-    Source: Peng et al. 2023.
-    """
-    return wkv_with_state(w, u, k, v)[0]
+__all__ = [
+    "NOTHING",
+    "RWKV",
+    "ChannelMixing",
+    "RWKVBlock",
+    "RWKVState",
+    "TimeMixing",
+    "WKVState",
+    "delta_step",
+    "delta_wkv",
+    "matrix_step",
+    "matrix_wkv",
+    "token_shift",
+    "transition",
+    "wkv",
+    "wkv_reference",
+    "wkv_step",
+    "wkv_weights",
+    "wkv_with_state",
+]
 
 
-def wkv_with_state(
-    w: Float[Tensor, " c"],
-    u: Float[Tensor, " c"],
-    k: Float[Tensor, "b t c"],
-    v: Float[Tensor, "b t c"],
-    state: WKVState | None = None,
-) -> tuple[Float[Tensor, "b t c"], WKVState]:
-    """Return `wkv` continued from a state, and the state after the last step.
-
-    Arguments as for `wkv`; `state` is that of what was read before, None: nothing.
-
-    Example:
-        >>> w, u, k, v = torch.ones(2), torch.zeros(2), torch.randn(1, 5, 2), torch.randn(1, 5, 2)
-        >>> first, state = wkv_with_state(w, u, k[:, :3], v[:, :3])
-        >>> rest, _ = wkv_with_state(w, u, k[:, 3:], v[:, 3:], state)
-        >>> torch.allclose(torch.cat([first, rest], 1), wkv(w, u, k, v), atol=1e-6)
-        True
-    """
-    return _all_steps(w, u, k, v, _check_wkv(w, u, k, v, ("b", "t", "c"), state))
-
-
-def _all_steps(
-    w: Tensor, u: Tensor, k: Tensor, v: Tensor, state: WKVState
-) -> tuple[Tensor, WKVState]:
-    if not k.shape[1]:
-        return torch.zeros_like(v), state
-    dtype, (w, u, k, v) = v.dtype, (_wide(x) for x in (w, u, k, v))
-    m = _decayed_maximum(w, k, state.m)
-    now, past = m[:, 1:], m[:, :-1]
-    keep, write = (past - w - now).exp(), (k - now).exp()  # eq. rwkv-stable
-    start = torch.cat([state.a, state.b], -1)
-    both = linear_scan(
-        torch.cat([keep, keep], -1), torch.cat([write * v, write], -1), start
-    )
-    before = torch.cat([start[:, None], both[:, :-1]], 1)
-    a, b = before.chunk(2, -1)
-    y = _read(u, k, v, a, b, past)
-    a, b = both[:, -1].chunk(2, -1)
-    return y.to(dtype), WKVState(a, b, now[:, -1])
-
-
-def wkv_step(
-    w: Float[Tensor, " c"],
-    u: Float[Tensor, " c"],
-    k: Float[Tensor, "b c"],
-    v: Float[Tensor, "b c"],
-    state: WKVState | None = None,
-) -> tuple[Float[Tensor, "b c"], WKVState]:
-    """Return `wkv` for one step more, and the state after it: what generation uses.
-
-    Arguments as for `wkv_with_state`, with the key and the value of the step.
-
-    Example:
-        >>> y, state = wkv_step(torch.ones(2), torch.zeros(2), torch.zeros(1, 2), torch.ones(1, 2))
-        >>> y.tolist(), state.b.tolist()
-        ([[1.0, 1.0]], [[1.0, 1.0]])
-    """
-    return _one_step(w, u, k, v, _check_wkv(w, u, k, v, ("b", "c"), state))
-
-
-def _one_step(
-    w: Tensor, u: Tensor, k: Tensor, v: Tensor, state: WKVState
-) -> tuple[Tensor, WKVState]:
-    dtype, (w, u, k, v) = v.dtype, (_wide(x) for x in (w, u, k, v))
-    a, b, m = state
-    y = _read(u, k, v, a, b, m)
-    now = torch.maximum(m - w, k).detach()
-    keep, write = (m - w - now).exp(), (k - now).exp()  # eq. rwkv-stable
-    return y.to(dtype), WKVState(keep * a + write * v, keep * b + write, now)
-
-
-def wkv_reference(
-    w: Float[Tensor, " c"],
-    u: Float[Tensor, " c"],
-    k: Float[Tensor, "b t c"],
-    v: Float[Tensor, "b t c"],
-) -> Float[Tensor, "b t c"]:
-    """`wkv` as a walk over time, step by step."""
-    state, means = _check_wkv(w, u, k, v, ("b", "t", "c"), None), []
-    for k_t, v_t in zip(k.unbind(1), v.unbind(1), strict=True):
-        y, state = _one_step(w, u, k_t, v_t, state)
-        means.append(y)
-    return torch.stack(means, 1) if means else torch.zeros_like(v)
-
-
-def wkv_weights(
-    w: Float[Tensor, " c"], u: Float[Tensor, " c"], k: Float[Tensor, "b t c"]
-) -> Float[Tensor, "b t s c"]:
-    """Return the weight that each step's mean gives to each step before it, and to itself.
-
-    The attention map of every channel: `wkv` is its product with the values (equation
-    `rwkv-attention`). It takes t² numbers a channel, so it is there to be looked at.
-
-    Args:
-        w: decay rate, ≥ 0.
-        u: bonus of the current step.
-        k: keys.
-
-    Example:
-        >>> weights = wkv_weights(torch.ones(1), torch.zeros(1), torch.zeros(1, 3, 1))
-        >>> [round(x, 2) for x in weights[0, 2, :, 0].tolist()]  # e⁻¹, 1 and 1, of their sum
-        [0.16, 0.42, 0.42]
-    """
-    _check_wkv(w, u, k, k, ("b", "t", "c"), None)
-    at = torch.arange(k.shape[1], device=k.device)
-    back = (at[:, None] - 1 - at)[..., None]  # steps since, 0 for the one before
-    logits = k[:, None] - back.clamp(min=0) * w
-    logits = torch.where(back == -1, k[:, None] + u, logits)
-    return logits.masked_fill(back < -1, -math.inf).softmax(2)  # eq. rwkv-attention
-
-
-def _read(u: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, m: Tensor) -> Tensor:
-    """The mean of what a state holds and of the current value, which counts by its bonus."""
-    top = torch.maximum(m, u + k).detach()
-    past, now = (m - top).exp(), (u + k - top).exp()
-    return (past * a + now * v) / (past * b + now)  # eq. rwkv-recurrence
-
-
-@torch.no_grad()
-def _decayed_maximum(w: Tensor, k: Tensor, first: Tensor) -> Tensor:
-    """Return m_t = max(m_{t−1} − w, k_t) for t = 0 … T: any number near it serves as well.
-
-    A scan by doubling: after the pass with shift s every m knows the 2s steps up to its own.
-    """
-    m = torch.cat([first[:, None], k], 1)
-    shift = 1
-    while shift < m.shape[1]:
-        m = torch.cat(
-            [m[:, :shift], torch.maximum(m[:, shift:], m[:, :-shift] - shift * w)], 1
-        )
-        shift *= 2
-    return m
-
-
-def _wide(x: Tensor) -> Tensor:
-    """States and exponents are held in float32 at least."""
-    return x if x.dtype == torch.float64 else x.float()
-
-
-def _check_wkv(
-    w: Tensor,
-    u: Tensor,
-    k: Tensor,
-    v: Tensor,
-    shape: tuple[str, ...],
-    state: WKVState | None,
-) -> WKVState:
-    """Refuse what does not fit; return the state to begin with."""
-    checks.tensor("k", k, shape=shape, floating=True)
-    checks.tensor("v", v, shape=tuple(k.shape), floating=True)
-    batch, channels = len(k), k.shape[-1]
-    checks.tensor("w", w, shape=(channels,), floating=True)
-    checks.tensor("u", u, shape=(channels,), floating=True)
-    if checks.readable(w) and w.numel() and not bool((w >= 0).all()):
-        raise ValueError(
-            f"w must be ≥ 0, so that a weight fades by e^−w a step, got {float(w.min()):g}"
-        )
-    if state is None:
-        zero = _wide(v.new_zeros(batch, channels))
-        return WKVState(zero, zero, torch.full_like(zero, NOTHING))
-    if not isinstance(state, tuple) or len(state) != 3:
-        raise TypeError(f"state must be a WKVState, got {type(state).__name__}")
-    for name, part in zip(WKVState._fields, state, strict=True):
-        checks.tensor(f"state.{name}", part, shape=(batch, channels), floating=True)
-    return WKVState(*map(_wide, state))
-
-
-# ------------------------------------------------------------------------------------ the model
 class RWKVState(NamedTuple):
     """What an RWKV keeps between two tokens, for all its layers: five vectors each.
 
@@ -343,10 +162,10 @@ class TimeMixing(nn.Module):
         v = self.value(torch.lerp(before, x, self.mix_value))
         r = self.receptance(torch.lerp(before, x, self.mix_receptance))
         if x.shape[1] == 1:
-            y, state = _one_step(self.decay, self.bonus, k[:, 0], v[:, 0], state)
+            y, state = one_step(self.decay, self.bonus, k[:, 0], v[:, 0], state)
             y = y[:, None]
         else:
-            y, state = _all_steps(self.decay, self.bonus, k, v, state)
+            y, state = all_steps(self.decay, self.bonus, k, v, state)
         return self.output(r.sigmoid() * y), state  # eq. rwkv-output
 
 
@@ -531,7 +350,7 @@ class RWKV(RecurrentLanguageModel[RWKVState]):
         batch = checks.count("batch", batch)
         like = self.head.weight
         seen = like.new_zeros(len(self.layers), batch, self.embed_dim)
-        zero = _wide(like.new_zeros(len(self.layers), batch, self.hidden_size))
+        zero = wide(like.new_zeros(len(self.layers), batch, self.hidden_size))
         return RWKVState(seen, seen, zero, zero, torch.full_like(zero, NOTHING))
 
     @classmethod
@@ -641,187 +460,3 @@ _RULES: list[Rule] = [
 
 
 # --------------------------------------------------------------- versions 5, 6 and 7: one head each
-def matrix_step(
-    r: Float[Tensor, "*b k"],
-    k: Float[Tensor, "*b k"],
-    v: Float[Tensor, "*b v"],
-    w: Float[Tensor, "*b k"],
-    u: Float[Tensor, "*b k"],
-    state: Float[Tensor, "*b k v"],
-) -> tuple[Float[Tensor, "*b v"], Float[Tensor, "*b k v"]]:
-    r"""One step of RWKV-5 and RWKV-6: a matrix for a state, from which nothing is divided.
-
-    $y_t = (S_{t-1} + \mathrm{diag}(u)\,k_t v_t^\top)^\top r_t$ and $S_t = \mathrm{diag}(w_t)
-    S_{t-1} + k_t v_t^\top$ (equation `rwkv-matrix`). In version 5 the decay w is one for all
-    steps, in version 6 the token sets it.
-
-    Args:
-        r: receptance, which asks.
-        k: key, at which is written.
-        v: value, which is written.
-        w: how much of each row is kept, 0 … 1.
-        u: bonus of the current token.
-        state: S before the step.
-
-    Example:
-        >>> one, none = torch.tensor([1.0, 0.0]), torch.zeros(2, 2)
-        >>> y, state = matrix_step(one, one, torch.tensor([5.0, 7.0]), one, one, none)
-        >>> y.tolist(), state.tolist()
-        ([5.0, 7.0], [[5.0, 7.0], [0.0, 0.0]])
-
-    Source: Peng et al. 2024 (Eagle and Finch).
-    """
-    _check_head(r, k, v, w=w, u=u)
-    checks.tensor("state", state, shape=(*k.shape, v.shape[-1]), floating=True)
-    written = k[..., None] * v[..., None, :]
-    y = torch.einsum("...k,...kv->...v", r, state + u[..., None] * written)
-    return y, w[..., None] * state + written  # eq. rwkv-matrix
-
-
-def matrix_wkv(
-    r: Float[Tensor, "*b t k"],
-    k: Float[Tensor, "*b t k"],
-    v: Float[Tensor, "*b t v"],
-    w: Float[Tensor, "*b t k"],
-    u: Float[Tensor, "*b k"],
-) -> Float[Tensor, "*b t v"]:
-    r"""All steps of `matrix_step` at once, from an empty state, as an attention without softmax.
-
-    The score of step i at step t > i is $\sum_j r_{tj} k_{ij} \prod_{i<n<t} w_{nj}$ (equation
-    `rwkv-matrix-parallel`). Products of decays are taken as differences of sums of logarithms,
-    none of which is positive, so that nothing overflows. For lengths of a few hundred: it holds
-    t² numbers a key channel.
-
-    Args:
-        r: receptances.
-        k: keys.
-        v: values.
-        w: how much of each row is kept at each step, in (0, 1].
-        u: bonus of the current token.
-    """
-    _check_head(r, k, v, w=w)
-    checks.tensor("u", u, shape=(*k.shape[:-2], k.shape[-1]), floating=True)
-    if checks.readable(w) and not bool(((w > 0) & (w <= 1)).all()):
-        raise ValueError(
-            f"w must lie in (0, 1], got {float(w.min()):g} … {float(w.max()):g}"
-        )
-    total = w.log().cumsum(-2)
-    before = total - w.log()  # the decays up to the step, without its own
-    t = w.shape[-2]
-    fade = before[..., :, None, :] - total[..., None, :, :]
-    past = torch.ones(t, t, dtype=torch.bool, device=w.device).tril(-1)
-    fade = fade.masked_fill(~past[..., None], -math.inf).exp()
-    scores = torch.einsum("...tk,...sk,...tsk->...ts", r, k, fade)
-    now = (r * u[..., None, :] * k).sum(-1)
-    return scores @ v + now[..., None] * v  # eq. rwkv-matrix-parallel
-
-
-def delta_step(
-    r: Float[Tensor, "*b k"],
-    k: Float[Tensor, "*b k"],
-    v: Float[Tensor, "*b v"],
-    w: Float[Tensor, "*b k"],
-    removal: Float[Tensor, "*b k"],
-    a: Float[Tensor, "*b k"],
-    state: Float[Tensor, "*b v k"],
-) -> tuple[Float[Tensor, "*b v"], Float[Tensor, "*b v k"]]:
-    r"""One step of RWKV-7, the generalised delta rule: what is stored at a key can be replaced.
-
-    $S_t = S_{t-1}(\mathrm{diag}(w_t) - \hat\kappa_t (a_t \odot \hat\kappa_t)^\top) + v_t
-    k_t^\top$ and $y_t = S_t r_t$ (equation `rwkv-delta`), with $\hat\kappa$ of length 1.
-
-    Args:
-        r: receptance, which asks.
-        k: key, at which is written.
-        v: value, which is written.
-        w: how much of each column is kept, 0 … 1.
-        removal: key κ at which is removed; it is scaled to length 1.
-        a: in-context learning rate, how much of what stands there goes: 0 … 1 in the paper; 2
-            reflects.
-        state: S before the step.
-
-    Example:
-        >>> key, store = torch.tensor([1.0, 0.0]), torch.tensor([[5.0, 7.0]])
-        >>> one = torch.ones(2)
-        >>> y, state = delta_step(key, key, torch.tensor([9.0]), one, key, one, store)
-        >>> state.tolist()  # at this key 9 stands in place of 5; the other is untouched
-        [[9.0, 7.0]]
-
-    Source: Peng et al. 2025 (Goose); the delta rule in fast weights: Schlag et al. 2021.
-    """
-    _check_head(r, k, v, w=w, removal=removal, a=a)
-    checks.tensor(
-        "state", state, shape=(*k.shape[:-1], v.shape[-1], k.shape[-1]), floating=True
-    )
-    state = state @ transition(w, removal, a) + v[..., None] * k[..., None, :]
-    return torch.einsum("...vk,...k->...v", state, r), state  # eq. rwkv-delta
-
-
-def transition(
-    w: Float[Tensor, "*b k"], removal: Float[Tensor, "*b k"], a: Float[Tensor, "*b k"]
-) -> Float[Tensor, "*b k k"]:
-    r"""Return $\mathrm{diag}(w) - \hat\kappa (a \odot \hat\kappa)^\top$, which acts on a state.
-
-    Args:
-        w: how much of each column is kept.
-        removal: key κ, scaled to length 1 here.
-        a: in-context learning rate.
-
-    Example:
-        >>> swap = transition(torch.ones(2), torch.tensor([1.0, -1.0]), torch.full((2,), 2.0))
-        >>> swap.round().abs().tolist()  # a reflection that exchanges two entries
-        [[0.0, 1.0], [1.0, 0.0]]
-    """
-    for name, value in (("w", w), ("removal", removal), ("a", a)):
-        checks.tensor(name, value, shape=tuple(w.shape), floating=True)
-    unit = F.normalize(removal, dim=-1)
-    return torch.diag_embed(w) - unit[..., None] * (a * unit)[..., None, :]
-
-
-def delta_wkv(
-    r: Float[Tensor, "*b t k"],
-    k: Float[Tensor, "*b t k"],
-    v: Float[Tensor, "*b t v"],
-    w: Float[Tensor, "*b t k"],
-    removal: Float[Tensor, "*b t k"],
-    a: Float[Tensor, "*b t k"],
-) -> Float[Tensor, "*b t v"]:
-    r"""All steps of `delta_step` at once, from an empty state.
-
-    A step maps S to $S G + U$; two of them in a row map it to $S G_1 G_2 + (U_1 G_2 + U_2)$,
-    which is a step again (equation `rwkv-compose`). So all prefixes are found by doubling, in
-    log₂ t rounds of matrix products: clear, and more work than the chunked form of the paper.
-
-    Args:
-        r: receptances.
-        k: keys.
-        v: values.
-        w: how much of each column is kept.
-        removal: keys κ at which is removed.
-        a: in-context learning rates.
-    """
-    _check_head(r, k, v, w=w, removal=removal, a=a)
-    turn, state = transition(w, removal, a), v[..., None] * k[..., None, :]
-    shift = 1
-    while shift < turn.shape[-3]:
-        early, late = turn[..., :-shift, :, :], turn[..., shift:, :, :]
-        state = torch.cat(
-            [
-                state[..., :shift, :, :],
-                state[..., :-shift, :, :] @ late + state[..., shift:, :, :],
-            ],
-            -3,
-        )
-        turn = torch.cat(
-            [turn[..., :shift, :, :], early @ late], -3
-        )  # eq. rwkv-compose
-        shift *= 2
-    return torch.einsum("...vk,...k->...v", state, r)
-
-
-def _check_head(r: Tensor, k: Tensor, v: Tensor, **others: Tensor) -> None:
-    """Refuse vectors of a head that do not fit each other; values may have a width of their own."""
-    checks.tensor("r", r, floating=True)
-    for name, value in {"k": k, **others}.items():
-        checks.tensor(name, value, shape=tuple(r.shape), floating=True)
-    checks.tensor("v", v, shape=(*r.shape[:-1], "v"), floating=True)

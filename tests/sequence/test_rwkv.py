@@ -276,12 +276,13 @@ def test_a_model_of_half_precision_begins_like_one_of_full_precision():
 
 def test_training_walks_over_time_in_no_python_loop(monkeypatch):
     """One call of the scan for each layer, however long the sequence."""
-    from nnlib.sequence import rwkv
+    from nnlib.sequence import _rwkv_wkv, rwkv
 
     calls = []
-    scan = rwkv.linear_scan
-    monkeypatch.setattr(rwkv, "linear_scan", lambda *a: calls.append(1) or scan(*a))
-    monkeypatch.setattr(rwkv, "_one_step", None)
+    scan = _rwkv_wkv.linear_scan
+    monkeypatch.setattr(_rwkv_wkv, "linear_scan", lambda *a: calls.append(1) or scan(*a))
+    monkeypatch.setattr(_rwkv_wkv, "one_step", None)
+    monkeypatch.setattr(rwkv, "one_step", None)
     RWKV(5, 8, 3)(torch.randint(5, (2, 50)))
     assert len(calls) == 3
 
