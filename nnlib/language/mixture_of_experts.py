@@ -10,10 +10,10 @@ each token, r what the router reads, c places of an expert.
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -21,8 +21,16 @@ from nnlib import checks
 from nnlib.blocks.activations import ACTIVATIONS
 from nnlib.kernels.swiglu import swiglu
 from nnlib.language import _hugging_face_experts as theirs
+from nnlib.language._expert_counts import Weights, moe_parameters
 from nnlib.language._grouped import grouped_linear
-from nnlib.language.llm import llm_parameters
+from nnlib.language._routing import (
+    Routing,
+    at_most_all,
+    balance_loss,
+    checked_routing,
+    expert_choice,
+    router_z_loss,
+)
 
 __all__ = [
     "MixtureOfExperts",
@@ -37,30 +45,6 @@ __all__ = [
 ]
 
 SWIGLU = "swiglu"
-
-
-class Routing(NamedTuple):
-    """Which experts each token goes to, and why.
-
-    Args:
-        logits: the router's score for each expert, before softmax or sigmoid.
-        probabilities: what it makes of them, divided by their sum.
-        experts: the k chosen, the best first.
-        weights: what their outputs are multiplied by; 0 where an expert had no place left.
-        kept: whether the expert had a place.
-    """
-
-    logits: Float[Tensor, "n m"]
-    probabilities: Float[Tensor, "n m"]
-    experts: Int[Tensor, "n k"]
-    weights: Float[Tensor, "n k"]
-    kept: Bool[Tensor, "n k"]
-
-    def load(self) -> Float[Tensor, " m"]:
-        """Return the share of all choices that fell on each expert, dropped ones included."""
-        ones = torch.ones_like(self.weights).flatten()
-        chosen = ones.new_zeros(self.logits.shape[1])
-        return chosen.scatter_add(0, self.experts.flatten(), ones) / max(1, len(ones))
 
 
 class MixtureOfExperts(nn.Module):
@@ -123,7 +107,7 @@ class MixtureOfExperts(nn.Module):
         e = checks.count("embed_dim", embed_dim)
         f = checks.count("dim_feedforward", dim_feedforward)
         self.num_experts = m = checks.count("num_experts", num_experts)
-        self.top_k = _at_most_all(top_k, m)
+        self.top_k = at_most_all(top_k, m)
         self.score = checks.one_of("score", score, ("softmax", "sigmoid"))
         self.renormalize = checks.flag("renormalize", renormalize)
         self.scale = checks.number("scale", scale, above=0)
@@ -282,7 +266,7 @@ class MixtureOfExperts(nn.Module):
         Source: Wang et al. 2024; DeepSeek-V3 has γ = 0.001.
         """
         rate = checks.number("rate", rate, least=0)
-        _a_routing(routing, self.num_experts)
+        checked_routing(routing, self.num_experts)
         if self.choice_bias is None:
             raise RuntimeError(
                 "there is no bias to adjust: make it with balance_bias=True"
@@ -360,63 +344,6 @@ class MixtureOfExperts(nn.Module):
         return f"{e}, {f}, num_experts={self.num_experts}, top_k={self.top_k}"
 
 
-def balance_loss(
-    routing: Routing, key_mask: Bool[Tensor, " n"] | None = None
-) -> Float[Tensor, ""]:
-    r"""Return Switch's loss, $m \sum_i f_i P_i$: equation `mixture-of-experts-balance`.
-
-    $f_i$ is how many of the k choices of a token fall on expert i, on average, so that they add up
-    to k; $P_i$ is the mean probability. It is k where all experts get the same. Only P has a slope.
-
-    Args:
-        routing: of one layer. Layers are balanced one by one: add their losses.
-        key_mask: True at real tokens, False at padding, which counts for nothing.
-
-    Example:
-        >>> moe = MixtureOfExperts(8, 16, num_experts=4, top_k=2)
-        >>> balance_loss(moe.routed(torch.randn(100, 8))[1]).shape
-        torch.Size([])
-
-    Source: Fedus et al. 2021, for k = 1; for more as in `transformers`.
-    """
-    n, m = _a_routing(routing)
-    real = torch.ones(n, device=routing.logits.device, dtype=routing.logits.dtype)
-    if key_mask is not None:
-        real = checks.key_mask("key_mask", key_mask, (n,)).to(real)
-    total = real.sum().clamp(min=1)
-    chosen = torch.zeros_like(routing.logits).scatter_add(
-        1, routing.experts, torch.ones_like(routing.weights, dtype=real.dtype)
-    )
-    share = (real @ chosen) / total
-    return m * share @ (real @ routing.probabilities / total)
-
-
-def router_z_loss(
-    routing: Routing, key_mask: Bool[Tensor, " n"] | None = None
-) -> Float[Tensor, ""]:
-    r"""Return the mean of $\bigl(\log \sum_i e^{z_i}\bigr)^2$: equation `mixture-of-experts-z`.
-
-    It keeps the router's logits small, where rounding does little harm.
-
-    Args:
-        routing: of one layer.
-        key_mask: True at real tokens, False at padding.
-
-    Example:
-        >>> moe = MixtureOfExperts(8, 16, num_experts=4)
-        >>> router_z_loss(moe.routed(torch.zeros(100, 8))[1]).sqrt().exp().round().item()
-        4.0
-
-    Source: Zoph et al. 2022, who multiply it by 0.001.
-    """
-    n, _ = _a_routing(routing)
-    squares = routing.logits.logsumexp(-1).square()
-    if key_mask is None:
-        return squares.mean()
-    real = checks.key_mask("key_mask", key_mask, (n,)).to(squares)
-    return real @ squares / real.sum().clamp(min=1)
-
-
 @contextmanager
 def recorded(model: nn.Module) -> Iterator[list[Routing]]:
     """Collect the routings of all layers of experts in a model while it computes.
@@ -445,90 +372,6 @@ def recorded(model: nn.Module) -> Iterator[list[Routing]]:
             layer._heard = earlier
 
 
-def expert_choice(
-    logits: Float[Tensor, "n m"], places: int
-) -> tuple[Int[Tensor, "m c"], Float[Tensor, "m c"]]:
-    """Let each expert choose its tokens: equation `mixture-of-experts-expert-choice`.
-
-    All experts get the same number of tokens, so that there is nothing to balance; a token may be
-    taken by many experts or by none. A token's fate depends on those after it, which a model that
-    writes from left to right cannot know.
-
-    Args:
-        logits: a score for each token and expert.
-        places: tokens for each expert c, 1 … n.
-
-    Returns:
-        The tokens of each expert, and what the expert's output is multiplied by.
-
-    Example:
-        >>> tokens, weights = expert_choice(torch.eye(4)[:, :2], places=1)
-        >>> tokens.tolist()
-        [[0], [1]]
-
-    Source: Zhou et al. 2022.
-    """
-    checks.tensor("logits", logits, shape=("n", "m"), floating=True, empty=False)
-    if checks.count("places", places) > len(logits):
-        raise ValueError(
-            f"places={places} is more than the {len(logits)} tokens there are"
-        )
-    weights, tokens = logits.softmax(-1).T.topk(places)
-    return tokens, weights
-
-
-class Weights(NamedTuple):
-    """How many numbers a model with experts holds, and how many of them a token meets."""
-
-    total: int
-    active: int
-
-
-def moe_parameters(
-    vocab_size: int,
-    embed_dim: int,
-    num_layers: int,
-    num_heads: int,
-    num_kv_heads: int,
-    head_dim: int,
-    dim_feedforward: int,
-    num_experts: int,
-    top_k: int,
-    num_shared_experts: int = 0,
-    tied: bool = False,
-) -> Weights:
-    """Return the weights of an LLM with experts in every block: `mixture-of-experts-parameters`.
-
-    Args:
-        vocab_size: tokens v, ≥ 1.
-        embed_dim: width e, ≥ 1.
-        num_layers: blocks L, ≥ 0.
-        num_heads: heads h, ≥ 1.
-        num_kv_heads: heads of keys and values g, ≥ 1.
-        head_dim: head width d, ≥ 1.
-        dim_feedforward: width f of an expert, ≥ 1.
-        num_experts: experts m, ≥ 1.
-        top_k: experts for each token k, 1 … m.
-        num_shared_experts: experts that every token visits, ≥ 0.
-        tied: whether one table of token vectors serves at both ends.
-
-    Example:
-        >>> moe_parameters(32000, 4096, 32, 32, 8, 128, 14336, 8, 2)  # Mixtral 8x7B
-        Weights(total=46702792704, active=12879925248)
-    """
-    m = checks.count("num_experts", num_experts)
-    k = _at_most_all(top_k, m)
-    f = checks.count("dim_feedforward", dim_feedforward)
-    shared = checks.count("num_shared_experts", num_shared_experts, least=0)
-    shape = (vocab_size, embed_dim, num_layers, num_heads, num_kv_heads, head_dim)
-    total, active = (
-        llm_parameters(*shape, f * (visited + shared), tied)
-        + num_layers * embed_dim * m
-        for visited in (m, k)
-    )
-    return Weights(total, active)
-
-
 def _rank(experts: Tensor, num_experts: int) -> Tensor:
     """Return how many choices stand before each in its expert's queue.
 
@@ -551,19 +394,3 @@ def _vectors(name: str, value: Tensor, width: int) -> Tensor:
             f"{name} must have shape (…, {width}), got {tuple(value.shape)}"
         )
     return value
-
-
-def _at_most_all(top_k: int, num_experts: int) -> int:
-    if checks.count("top_k", top_k) > num_experts:
-        raise ValueError(f"top_k={top_k} is more than num_experts={num_experts}")
-    return top_k
-
-
-def _a_routing(value: Any, num_experts: int | None = None) -> tuple[int, int]:
-    """Return the tokens and the experts of a routing."""
-    if not isinstance(value, Routing):
-        raise TypeError(f"routing must be a Routing, got {type(value).__name__}")
-    n, m = checks.tensor("routing.logits", value.logits, shape=("n", "m")).shape
-    if num_experts is not None and m != num_experts:
-        raise ValueError(f"routing must be of {num_experts} experts, got {m}")
-    return n, m
