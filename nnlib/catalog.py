@@ -499,7 +499,14 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         idea="Fewer bits, fewer weights, or a smaller pupil of a large teacher.",
         year=1989, people="LeCun, Denker and Solla; distillation: Hinton et al. 2015",
         ancestors=("mlp",), source="lecun1989optimal",
-        requires=("gpt",),
+        module="nnlib.language.compression", cls="fake_quantize",
+        parameters="b + 16/g bits a weight in groups of g; a share of the weights; those of a "
+        "student",
+        train_cost="none for rounding; GPTQ: one pass over some hundred texts, and o d² for a "
+        "layer; distillation: a training",
+        use_cost="as many bytes as are kept; fewer operations only where kernels for the format "
+        "are",
+        requires=("llm",),
     ),
     Architecture(
         "retrieval", "language", "Retrieval",

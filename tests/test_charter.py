@@ -328,6 +328,7 @@ LOSSES_WITHOUT_A_MODEL = {
     "generative.gan.relativistic_loss": "likewise",
     "language.mixture_of_experts.balance_loss": "of one layer's routing; a model has many layers",
     "language.mixture_of_experts.router_z_loss": "likewise",
+    "language.compression.distillation_loss": "of two models' scores, whatever gave them",
 }
 
 
