@@ -52,13 +52,15 @@ def distillation_loss(
     )
     tau = checks.number("temperature", temperature, above=0)
     share = checks.number("soft_share", soft_share, least=0, most=1)
-    q = (student_logits.flatten(0, -2) / tau).log_softmax(-1)
-    p = (teacher_logits.detach().flatten(0, -2) / tau).log_softmax(-1)
+    q = (student_logits.reshape(-1, shape[-1]) / tau).log_softmax(-1)
+    p = (teacher_logits.detach().reshape(-1, shape[-1]) / tau).log_softmax(-1)
     first, second = (q, p) if checks.flag("reverse", reverse) else (p, q)
     soft = tau**2 * (first.exp() * (first - second)).sum(-1).mean()
     if labels is None:
         return soft
     checks.tensor("labels", labels, shape=shape[:-1])
     checks.labels("labels", labels.flatten(), shape[-1])
-    hard = F.cross_entropy(student_logits.flatten(0, -2), labels.flatten().long())
+    hard = F.cross_entropy(
+        student_logits.reshape(-1, shape[-1]), labels.flatten().long()
+    )
     return share * soft + (1 - share) * hard

@@ -198,9 +198,7 @@ def test_smoothing_leaves_the_layer_and_evens_out_the_largest():
         scales = smoothing_scales(x.abs().amax(0), weight, strength)
         torch.testing.assert_close((x / scales) @ (weight * scales).T, x @ weight.T)
     largest, columns = x.abs().amax(0), weight.abs().amax(0)
-    torch.testing.assert_close(
-        smoothing_scales(largest, weight, 0.8), largest**0.8 * columns**-0.2
-    )
+    torch.testing.assert_close(smoothing_scales(largest, weight, 0.8), largest**0.8 * columns**-0.2)
     half = smoothing_scales(largest, weight)
     torch.testing.assert_close((x / half).abs().amax(0), (weight * half).abs().amax(0))
 
@@ -473,6 +471,8 @@ def test_the_loss_of_a_student_is_torchs_two(tau):
     torch.testing.assert_close(distillation_loss(student, teacher, temperature=tau), soft)
     apart = distillation_loss(student.view(7, 1, 5), teacher.view(7, 1, 5), labels.view(7, 1))
     torch.testing.assert_close(apart, distillation_loss(student, teacher, labels))
+    single = distillation_loss(student[0], teacher[0], labels[0])
+    torch.testing.assert_close(single, distillation_loss(student[:1], teacher[:1], labels[:1]))
 
 
 @pytest.mark.equation("compression-soft-gradient")
