@@ -83,6 +83,11 @@ def fake_quantize(
     """
     checks.tensor("x", x, floating=True, finite=True)
     checks.tensor("scale", scale, floating=True, finite=True)
+    sizes = zip(scale.shape[::-1], x.shape[::-1], strict=False)
+    if scale.ndim > x.ndim or any(got not in (1, want) for got, want in sizes):
+        raise ValueError(
+            f"scale must broadcast to x, {tuple(x.shape)}, got {tuple(scale.shape)}"
+        )
     if checks.readable(scale) and bool((scale <= 0).any()):
         raise ValueError(f"scale must be > 0, got {float(scale.min()):g}")
     if not 2 <= checks.count("bits", bits) <= 8:

@@ -587,6 +587,7 @@ BOOLS = torch.ones(2, 3, dtype=torch.bool)
     ("call", "error", "told"),
     [
         (lambda: fake_quantize(W, torch.zeros(1, 1)), ValueError, "scale must be > 0"),
+        (lambda: fake_quantize(W, torch.ones(3, 1)), ValueError, "scale must broadcast to x"),
         (lambda: fake_quantize(W, torch.ones(1, 1), 9), ValueError, "bits=9"),
         (lambda: fake_quantize(W * math.nan, torch.ones(1, 1)), ValueError, "x must be finite"),
         (lambda: quantize(W, 1), ValueError, "bits=1"),
