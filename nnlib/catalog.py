@@ -496,7 +496,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     ),
     Architecture(
         "compression", "language", "Compression",
-        idea="Fewer bits, fewer weights, or a smaller pupil of a large teacher.",
+        idea="Fewer bits, fewer weights, or a small student of a large teacher.",
         year=1989, people="LeCun, Denker and Solla; distillation: Hinton et al. 2015",
         ancestors=("mlp",), source="lecun1989optimal",
         module="nnlib.language.compression", cls="fake_quantize",
