@@ -513,6 +513,12 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         idea="Look the passage up first, then answer with it in view.",
         year=2020, people="Lewis et al.", ancestors=("bert", "word2vec"),
         source="lewis2020retrieval",
+        module="nnlib.language.retrieval", cls="BiEncoder", trained_by="gradient",
+        parameters="BM25: two numbers; a bi-encoder here: v (d + 1), and in use a transformer's",
+        train_cost="BM25: one pass to count; a bi-encoder: a batch of b texts and b² products of "
+        "their vectors a step",
+        use_cost="BM25: the lists of the query's words; vectors: 2nd FLOPs exactly, or a few per "
+        "cent of that with an approximate index; then the reader's k passages",
         requires=("bert", "gpt"),
     ),
     # ------------------------------------------------------------------ Part VI: generative models
