@@ -111,9 +111,8 @@ def lsa(x: Float[Tensor, "n v"], embed_dim: int) -> Float[Tensor, "v d"]:
             f"embed_dim={d} must be at most {min(x.shape)} for x of {tuple(x.shape)}"
         )
     wide = x.double()
-    if (
-        len(x) < x.shape[1]
-    ):  # the smaller of the two square matrices has all that is needed
+    # The smaller of the two square matrices has all that is needed.
+    if len(x) < x.shape[1]:
         values, left = torch.linalg.eigh(wide @ wide.T)
         kept = values[-d:].flip(0).clamp(min=1e-12).sqrt()
         right = wide.T @ left[:, -d:].flip(1) / kept
