@@ -15,7 +15,7 @@ QUICK = {"device": "cpu", "quick": True, "budget": 0.01}
 PICTURES = ("resnet", "efficientnet", "vgg", "vit", "swin")
 FLOWS = ("couplings",)
 WALKS = ("recurrent", "lengths", "bidirectional", "min_gru", "seq2seq", "echo_state", "s4")
-WALKS += ("rwkv", "rwkv_writing", "wkv", "wavenet", "tokenizer")
+WALKS += ("rwkv", "rwkv_writing", "wkv", "wavenet", "tokenizer", "bm25", "nearest")
 
 
 @pytest.mark.parametrize("name", CASES)
