@@ -32,9 +32,9 @@ class Found(NamedTuple):
             was not counted.
     """
 
-    ids: Int[Tensor, "*q k"]
-    scores: Float[Tensor, "*q k"]
-    compared: Int[Tensor, "*q"] | None = None
+    ids: Int[Tensor, "... k"]
+    scores: Float[Tensor, "... k"]
+    compared: Int[Tensor, "..."] | None = None
 
 
 def words(text: str) -> list[str]:
