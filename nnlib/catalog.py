@@ -481,7 +481,12 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         idea="Train a few new numbers beside a frozen model.",
         year=2019, people="Houlsby et al.; LoRA: Hu et al. 2021", ancestors=("bert",),
         source="houlsby2019parameter", short="LoRA, adapters",
-        requires=("transformer",),
+        module="nnlib.language.adapters", cls="LoRALinear", trained_by="gradient",
+        parameters="r (d_in + d_out) for each adapted matrix; 0.01 to 1 percent of a large model",
+        train_cost="16 bytes a trained weight, 2 a frozen one, half a byte in four bits; about two "
+        "thirds of the FLOPs of full fine-tuning",
+        use_cost="none once merged; otherwise 2r (d_in + d_out) FLOPs a matrix and token",
+        requires=("transformer", "llm"),
     ),
     Architecture(
         "long_context", "language", "Long context",

@@ -9,7 +9,7 @@ Axes: b batch, t positions, s positions with those so far or those written, e mo
 v vocabulary.
 """
 
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -25,6 +25,20 @@ from nnlib.kernels.linear_cross_entropy import linear_cross_entropy
 
 State = TypeVar("State")
 """What a recurrent model keeps of the tokens that it has read."""
+
+
+@runtime_checkable
+class Reading(Protocol):
+    """What gives a vector at each position of a text, and has one for each token to hold it to."""
+
+    vocab_size: int
+
+    @property
+    def output_weight(self) -> Tensor:
+        """One vector for each token."""
+
+    def hidden(self, ids: Tensor, key_mask: Tensor | None = None) -> Tensor:
+        """Return the vector of each position after the last norm."""
 
 
 class DecoderLanguageModel(nn.Module):
@@ -153,7 +167,7 @@ class DecoderLanguageModel(nn.Module):
 
 
 def next_token_loss(
-    model: DecoderLanguageModel,
+    model: Reading,
     ids: Int[Tensor, "b t"],
     key_mask: Bool[Tensor, "b t"] | None = None,
 ) -> Float[Tensor, ""]:
@@ -163,7 +177,7 @@ def next_token_loss(
     `next_token_loss_of_logits`, beside GPT, is the readable twin.
 
     Args:
-        model: a GPT, or an LLM.
+        model: a GPT, an LLM, or one of them with a past that is learned.
         ids: sequences of two tokens or more.
         key_mask: True at real tokens; padding is neither read nor guessed.
 
