@@ -66,6 +66,9 @@ def tiny(seed=0, **options):
     model = LLM(
         11, 8, 2, 2, 24, qkv_bias=True, out_bias=True, mlp_bias=True, init_std=0.4, **options
     )
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):  # which begin with zeros
+            nn.init.normal_(parameter, std=0.3)
     return model.eval()
 
 
