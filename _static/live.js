@@ -27,7 +27,7 @@
   self.nnLoad = load;
 
   // A finger that only scrolls past touches nothing; a pen on a drawing counts from its first dot.
-  const DRAWN = "canvas, .nn-damage, .nn-plane";
+  const DRAWN = "canvas, .nn-damage, .nn-plane, .nn-cart";
   const TOUCHED = `button, input, select, label, ${DRAWN}`;
   const touches = (event) => {
     if (event.type.startsWith("pointer")) return event.target.closest(DRAWN);

@@ -746,6 +746,10 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         idea="Make the actions that went well more likely.",
         year=1992, people="Williams; PPO: Schulman et al. 2017", ancestors=("mlp",),
         source="williams1992simple",
+        module="nnlib.reinforcement.policy_gradient", cls="ActorCritic", trained_by="gradient",
+        parameters="those of an actor and of a critic; two networks of 64 tanh units: about 9000",
+        train_cost="a pass of both a step of experience; PPO: K epochs over each batch, once",
+        use_cost="one pass of the actor an action; no critic",
         requires=("optimizers",),
     ),
     # ------------------------------------------------------------------ Part XV: kernels

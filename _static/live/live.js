@@ -386,6 +386,48 @@ self.nnLive ??= (() => {
       };
     },
 
+    cart(root, config, changed) {
+      const box = root.querySelector(".nn-cart");
+      const [body, pole] = ["g", "line"].map((name) => box.querySelector(name));
+      let state = [0, 0, 0, 0], late = 0; // late: pushes since the model was last asked
+      const draw = () => {
+        const [x, , angle] = state;
+        body.setAttribute("transform", `translate(${x.toFixed(3)} 0)`);
+        pole.setAttribute("x2", Math.sin(angle).toFixed(3));
+        pole.setAttribute("y2", (-Math.cos(angle)).toFixed(3));
+      };
+      const push = (way) => {
+        late += way * config.push;
+        state[3] += way * config.push;
+        changed();
+      };
+      const handle = drawing(box, (across, _, first) => {
+        if (first) push(5.4 * across - 2.7 < state[0] + Math.sin(state[2]) ? 1 : -1);
+      });
+      box.addEventListener("keydown", (event) => {
+        const way = STEPS[event.key]?.[0];
+        if (!way) return;
+        event.preventDefault();
+        push(way);
+      });
+      ["left", "right"].forEach((name, at) => root.querySelector(`[data-do=${name}]`)
+        .addEventListener("click", () => push(2 * at - 1)));
+      return {
+        set(value) { state = Array.from(value); draw(); },
+        put(values) {
+          state = Array.from(values, Number);
+          state[3] += late;
+          draw();
+        },
+        replay: handle,
+        runs: true,
+        read() {
+          late = 0;
+          return { feed: [floats(state, [1, 4])] };
+        },
+      };
+    },
+
     text(root, config, changed) {
       const field = root.querySelector("input[type=text]");
       const choice = root.querySelector("select");
@@ -809,6 +851,9 @@ self.nnLive ??= (() => {
       const halt = () => { run.stop(); pressed(go, false, "Run"); };
       go.addEventListener("click", () => (go.hasAttribute("data-running") ? halt() : run.go()));
       one.addEventListener("click", () => { halt(); step(); });
+      // Some things move by themselves, once they are touched; a picture waits for Run.
+      const alive = () => { if (!go.hasAttribute("data-running")) run.go(); };
+      if (form.given.runs) return { changed: alive, begin: alive };
       return { changed() {}, begin() { form.say("The model is here: damage the picture, press Run."); } };
     },
 
@@ -1031,12 +1076,12 @@ self.nnLive ??= (() => {
     const drew = touched.some((event) => event.type === "pointerdown" && form.given.replay);
     const typed = touched.some((event) => event.type === "input" || event.type === "change");
     if (!typed && !drew) form.given.set(config.example);
-    else if (["plane", "point", "damage"].includes(config.given.kind))
+    else if (["plane", "point", "damage", "cart"].includes(config.given.kind))
       form.given.set(config.example);
     if (drew) touched.filter((event) => event.type.startsWith("pointer")).forEach(form.given.replay);
     else form.given.redraw?.();
     const drawn = document.activeElement;
-    if (drawn.matches("canvas, .nn-damage, .nn-point") && root.contains(drawn))
+    if (drawn.matches("canvas, .nn-damage, .nn-point, .nn-cart") && root.contains(drawn))
       for (const { key, shiftKey } of touched.filter((event) => event.type === "keydown"))
         drawn.dispatchEvent(new KeyboardEvent("keydown", { key, shiftKey, bubbles: true, cancelable: true }));
     if (letter >= 0) button = root.querySelector(".nn-letters").children[letter];

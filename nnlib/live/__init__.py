@@ -3,7 +3,7 @@
 `live(model, given, *shown, …)` puts a small module between an input and an output:
 
 * inputs: `DrawingPad`, `TextField`, `Sliders`, `Plane`, `Point`,
-  `Damage`;
+  `Damage`, `Cart`;
 * outputs: `Bars`, `Text`, `Picture`, `HeatMap`, `Curve`, `Pieces`;
 * how the model is run: `Once`, `Writes` (one letter after the other), `Translates`, `Repeats` (its
   answer is its next input), `Corrects` (a learning rule) and `Cuts` (tokenizers), which run in the
@@ -12,6 +12,7 @@
 In a notebook the same call shows a form of ipywidgets around the module itself.
 """
 
+from nnlib.live.inputs.cart import Cart
 from nnlib.live.inputs.damage import Damage
 from nnlib.live.inputs.drawing_pad import DrawingPad
 from nnlib.live.inputs.plane import Plane
@@ -24,6 +25,7 @@ from nnlib.live.show import live
 
 __all__ = [
     "Bars",
+    "Cart",
     "Corrects",
     "Curve",
     "Cuts",

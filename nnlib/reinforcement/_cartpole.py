@@ -42,7 +42,7 @@ def cartpole_step(
     """
     checks.tensor("states", states, floating=True)
     checks.tensor("actions", actions, shape=tuple(states.shape[:-1]), floating=False)
-    position, speed, angle, turning = states.unbind(-1)
+    _, speed, angle, turning = states.unbind(-1)
     force = FORCE * (2 * actions - 1)
     sine, cosine, total = angle.sin(), angle.cos(), CART + POLE
     pushed = (force + POLE * HALF * turning.square() * sine) / total
@@ -50,15 +50,7 @@ def cartpole_step(
         HALF * (4 / 3 - POLE * cosine.square() / total)
     )
     gain = pushed - POLE * HALF * spin * cosine / total
-    return torch.stack(
-        [
-            position + TICK * speed,
-            speed + TICK * gain,
-            angle + TICK * turning,
-            turning + TICK * spin,
-        ],
-        -1,
-    )
+    return states + TICK * torch.stack([speed, gain, turning, spin], -1)
 
 
 def fallen(states: Float[Tensor, "*b 4"]) -> Bool[Tensor, "*b"]:
@@ -119,13 +111,14 @@ class CartPole:
         terminated = fallen(after)
         truncated = (self._steps >= self.max_steps) & ~terminated
         done = terminated | truncated
-        self._exact = after
+        self._exact, final = after, after.float()
+        states = final
         if bool(done.any()):
             self._exact = torch.where(done[:, None], self._drawn(), after)
             self._steps = self._steps.masked_fill(done, 0)
-        return Transition(
-            self.states, torch.ones(self.num_envs), terminated, truncated, after.float()
-        )
+            states = self.states
+        rewards = torch.ones(self.num_envs)
+        return Transition(states, rewards, terminated, truncated, final)
 
     def _drawn(self) -> Tensor:
         shape = (self.num_envs, 4)

@@ -198,11 +198,11 @@ def reinforce_loss(
             f"states must have {shape} as their first axes, got {tuple(states.shape)}"
         )
     log_probs = _log_probs(model(states), actions, shape)
-    counted = weights.detach()
     if mask is not None:
-        checks.key_mask("mask", mask, shape)
-        counted, log_probs = counted * mask, log_probs.masked_fill(~mask, 0.0)
-    return -(counted * log_probs).sum() / shape[1]  # eq. policy-gradient-reinforce
+        log_probs = log_probs.masked_fill(~checks.key_mask("mask", mask, shape), 0.0)
+    return (
+        -(weights.detach() * log_probs).sum() / shape[1]
+    )  # eq. policy-gradient-reinforce
 
 
 def _log_probs(logits: Tensor, actions: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -556,6 +556,12 @@ def test_a_rollout_goes_on_and_adds_the_value_of_what_was_cut_off():
     torch.testing.assert_close(second.log_probs, by_torch)
 
 
+def test_nothing_is_added_where_an_episode_ended_for_good():
+    seen = rollout(ActorCritic(4, 2), CartPole(5, generator=dice()), 90, 0.9, dice(1))
+    assert seen.dones.any()
+    assert (seen.rewards == 1).all()
+
+
 def test_actions_are_drawn_from_their_probabilities():
     p = torch.tensor([0.1, 0.6, 0.3])
     drawn = sample_actions(p.log().expand(20_000, 3), dice())

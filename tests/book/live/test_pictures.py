@@ -109,3 +109,27 @@ def test_a_damaged_picture_heals_step_by_step(opened):
     form.get_by_role("button", name="Stop").click()
     assert tab.page.locator(whole).get_attribute("d").count("M") == 16
     form.get_by_role("button", name="One step").click()
+
+
+POLE = "document.querySelector('#live-rolls .nn-pole').getAttribute('x2')"
+
+
+def test_a_pole_is_pushed_by_buttons_keys_and_from_either_side(opened):
+    tab = opened()
+    form = tab.form("rolls")
+    form.get_by_role("button", name="Push →").click()
+    tab.page.wait_for_function(f"{POLE} > 0.02")  # it runs by itself, and leans to the right
+    form.get_by_role("button", name="Stop").click()
+    form.get_by_role("button", name="upright").click()  # which begins anew
+    tab.page.wait_for_function(f"Math.abs({POLE}) < 0.005")
+    form.locator(".nn-cart").focus()
+    tab.page.keyboard.press("ArrowLeft")
+    tab.page.wait_for_function(f"{POLE} < -0.02")
+    form.get_by_role("button", name="upright").click()
+    box = form.locator(".nn-cart").bounding_box()
+    tab.page.mouse.click(box["x"] + 0.7 * box["width"], box["y"] + 0.4 * box["height"])
+    tab.page.wait_for_function(f"{POLE} < -0.02")  # from the right, so it leans to the left
+    form.get_by_role("button", name="upright").click()
+    tab.page.mouse.click(box["x"] + 0.3 * box["width"], box["y"] + 0.4 * box["height"])
+    tab.page.wait_for_function(f"{POLE} > 0.02")
+    form.get_by_role("button", name="Stop").click()

@@ -5,6 +5,7 @@ from torch import nn
 
 from nnlib.live import (
     Bars,
+    Cart,
     Corrects,
     Curve,
     Cuts,
@@ -71,6 +72,14 @@ class Heals(nn.Module):
 
     def forward(self, x):
         return x + 0.1 * (1 - x)
+
+
+class Rolls(nn.Module):
+    """A cart on ice, with no weight on its pole: both go on as they were pushed."""
+
+    def forward(self, state):
+        drift = torch.stack([state[:, 1], 0 * state[:, 1], state[:, 3], 0 * state[:, 3]], 1)
+        return state + 0.01 * drift, state[:, 2:] * torch.tensor([-1.0, 0.0])
 
 
 class Spot(nn.Module):
@@ -155,6 +164,7 @@ read = TextField(label="To copy", letters=LETTERS, length=6, pad=0)
 gaps = TextField(label="A word with a gap", letters=["", *"abc", "_"], length=5, pad=0, blank="_")
 passage = TextField(label="A text", letters=None, length=12)
 photo = Damage(label="A picture", shape=(4, 4))
+rolling = Cart(label="A pole", push=1.0, examples={"upright": [0.0, 0.0, 0.0, 0.0]})
 wind = Sliders(label="Weather", ranges={"wind": (0, 2, 0.5)})
 spot = Point(
     label="A code", reach=2.0, cloud=[(1.0, 1.0, "a"), (-1.5, 0.5, "b"), (5.0, 0.0, "c")],
@@ -179,6 +189,9 @@ FORMS = {
     ),
     "gap": (Gap(), gaps, [Text(fill=gaps.letters), Bars(names=gaps.letters)], Once(), "b_"),
     "heals": (Heals(), photo, [Picture(shape=(4, 4))], Repeats(), torch.ones(4, 4)),
+    "rolls": (
+        Rolls(), rolling, [Bars(names=["left", "right"], of=1)], Repeats(steps=1), [0.2, 0, 0.0, 0],
+    ),
     "wave": (Wave(), wind, [Curve(label="wave")], Once(), [0.5]),
     "spot": (Spot(), spot, [Picture(shape=(4, 4))], Once(), (0.5, 0.0)),
     "cuts": (None, passage, [Pieces(label="some"), Pieces(label="none", of=1)],
@@ -197,6 +210,7 @@ def values(name):
         "nucleus": ["a", "b", "c", "ab", "ba", "aa", "bb", "ca", "ac", "abab"],
         "gap": ["a_", "b_", "c_", "_a", "_", "ab_", "a_b", "cc_", "_cc", "bc_a"],
         "heals": [torch.rand(4, 4) for _ in range(10)],
+        "rolls": [[at / 5, 0.1, -at / 9, 0.3] for at in range(10)],
         "wave": [[at / 5] for at in range(10)],
         "spot": [(at / 5, -at / 10) for at in range(10)],
     }.get(name, [])
