@@ -36,6 +36,7 @@ def as_a_double_sum(rewards, values, last, dones, gamma, lam):
     return out
 
 
+@pytest.mark.equation("policy-gradient-gae")
 @given(st.integers(0, 10**6), st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
 @settings(max_examples=25, deadline=None)
 def test_gae_is_the_sum_of_discounted_errors(seed, gamma, lam, ends):
@@ -128,6 +129,7 @@ def actions(n=4000, spread=1.0, seed=0):
     return then + spread * now, then, advantages
 
 
+@pytest.mark.equation("policy-gradient-clip")
 @pytest.mark.parametrize("clip", [0.1, 0.2, 0.9])
 def test_the_objective_is_the_smaller_of_two(clip):
     now, then, advantages = actions()
