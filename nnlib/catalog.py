@@ -462,6 +462,11 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         idea="People compare answers, and the model moves towards those they prefer.",
         year=2017, people="Christiano et al.; Ouyang et al. 2022", ancestors=("policy_gradient",),
         source="christiano2017deep",
+        module="nnlib.language.alignment", cls="dpo_loss", trained_by="gradient",
+        parameters="those of the model; PPO holds four models: policy, reference, reward, value",
+        train_cost="DPO: 8 FLOPs a weight and token of two answers; PPO and GRPO: the writing of "
+        "answers on top, which takes most of the time",
+        use_cost="that of the model; best of n writes n answers and scores them",
         requires=("gpt", "policy_gradient"),
     ),
     Architecture(

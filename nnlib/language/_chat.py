@@ -33,7 +33,9 @@ def chat_tokens(
     Source: OpenAI's ChatML, 2023.
     """
     if isinstance(messages, str | Mapping) or not messages:
-        raise ValueError(f"messages={messages!r} must be one message or more, in a list")
+        raise ValueError(
+            f"messages={messages!r} must be one message or more, in a list"
+        )
     pieces: list[tuple[str, bool]] = []
     for message in messages:
         if not isinstance(message, Mapping) or not {"role", "content"} <= set(message):
@@ -44,7 +46,9 @@ def chat_tokens(
         if not isinstance(content, str):
             raise TypeError(f"messages must have text as content, got {content!r}")
         if START in content or END in content:
-            raise ValueError(f"messages must not hold {START} or {END} in their content")
+            raise ValueError(
+                f"messages must not hold {START} or {END} in their content"
+            )
         pieces += [
             (f"{START}{role}\n", False), (content + END, role == "assistant"), ("\n", False),
         ]  # fmt: skip

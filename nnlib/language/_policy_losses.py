@@ -137,7 +137,7 @@ def value_loss(
     answer: Bool[Tensor, "b t"],
     clip: float | None = 0.2,
 ) -> Float[Tensor, ""]:
-    r"""Return half the squared error of the values, the worse of clipped and not: `alignment-value`.
+    r"""Return half the squared error of values, the worse of clipped and not: `alignment-value`.
 
     Args:
         values: estimated now.
@@ -148,8 +148,8 @@ def value_loss(
 
     Example:
         >>> old, answer = torch.zeros(1, 1), torch.ones(1, 1, dtype=torch.bool)
-        >>> value_loss(old + 1, old, old + 1, answer).item()  # 0.8² / 2: it moved too far
-        0.3199999928474426
+        >>> value_loss(old + 1, old, old + 1, answer)  # 0.8² / 2: it moved too far
+        tensor(0.3200)
 
     Source: OpenAI's baselines; Huang et al. 2024 list it among the details of RLHF.
     """

@@ -132,9 +132,10 @@ def sft_loss(
 
 
 class RewardModel(nn.Module):
-    r"""A language model with one number in place of the next token: $r = \mathbf{w}^\top \mathbf{h}_T$.
+    r"""A language model that gives one number, $r = \mathbf{w}^\top \mathbf{h}_T + c$.
 
-    Equation `alignment-head`. The same module, read at every position, is PPO's value function.
+    Equation `alignment-head`, where the next token's scores were. The same module, read at every
+    position, is PPO's value function.
 
     Args:
         backbone: a decoder such as `GPT` or `LLM`, mostly a copy of the policy after SFT; it is

@@ -1,4 +1,4 @@
-"""Losses against trl's trainers and loops, optima against closed forms, brute force and sampling."""
+"""Losses against trl's and loops, optima against closed forms, brute force and sampling."""
 
 import copy
 import itertools
@@ -272,7 +272,9 @@ def test_the_optimum_goes_from_the_reference_to_the_best_answer():
     greedy = optimal_policy(ref, rewards, 1e-3).exp()
     torch.testing.assert_close(greedy, F.one_hot(rewards.argmax(), 7).double())
     never = torch.cat([ref, ref.new_full((1,), -math.inf)]).log_softmax(-1)
-    assert optimal_policy(never, torch.cat([rewards, rewards.new_ones(1) * 99]), 0.1)[-1] == -math.inf
+    assert (
+        optimal_policy(never, torch.cat([rewards, rewards.new_ones(1) * 99]), 0.1)[-1] == -math.inf
+    )
 
 
 @pytest.mark.equation("alignment-best-of-n")
@@ -380,9 +382,7 @@ class TheirModel:
         labels = given_.get("labels")
         zero = torch.zeros_like(self.log_probs)
         kept = self.log_probs if labels is None else self.log_probs * (labels[:, 1:] != -100)
-        return SimpleNamespace(
-            log_probs=kept, entropy=zero, mean_logits=zero, is_top1=zero.bool()
-        )
+        return SimpleNamespace(log_probs=kept, entropy=zero, mean_logits=zero, is_top1=zero.bool())
 
 
 def _their(center=None, **more):
@@ -481,15 +481,15 @@ def test_ipo_stops_where_dpo_goes_on():
     leads = {}
     for name, loss in (("dpo", dpo_loss), ("ipo", ipo_loss)):
         logits = torch.zeros(2, dtype=torch.float64, requires_grad=True)
-        descent = torch.optim.SGD([logits], lr=1.0)
-        for _ in range(400):
+        descent = torch.optim.SGD([logits], lr=0.2)
+        for _ in range(200):
             log_p = logits.log_softmax(-1)
             descent.zero_grad()
             loss(log_p[:1], log_p[1:], ref[:1], ref[1:], beta).backward()
             descent.step()
         leads[name] = (logits[0] - logits[1]).item()
     assert leads["ipo"] == pytest.approx(1.0, abs=1e-6)
-    assert leads["dpo"] > 5
+    assert leads["dpo"] > 3
 
 
 def test_smoothed_labels_are_an_expectation_over_wrong_ones():
@@ -584,7 +584,7 @@ def test_ppos_loss_is_the_worse_of_two_for_each_token(average):
 
 @pytest.mark.equation("alignment-value")
 def test_the_values_loss_stops_those_that_moved_too_far():
-    now, old, returns, mask = drawn(B, T - 1), drawn(B, T - 1, seed=1), drawn(B, T - 1, seed=2), None
+    now, old, returns = (drawn(B, T - 1, seed=seed) for seed in range(3))
     mask = tokens_of()[0]
     lost = []
     for v, o, r in zip(now[mask], old[mask], returns[mask], strict=True):
@@ -670,7 +670,9 @@ def test_dividing_by_an_answers_own_length_lets_long_wrong_answers_off():
     pushes = {}
     for average in ("answer", "length"):
         log_probs = torch.zeros(2, 4, requires_grad=True)
-        ppo_loss(log_probs, torch.zeros(2, 4), torch.tensor([-1.0, -1.0]), mask, 0.2, average).backward()
+        ppo_loss(
+            log_probs, torch.zeros(2, 4), torch.tensor([-1.0, -1.0]), mask, 0.2, average
+        ).backward()
         pushes[average] = log_probs.grad[:, 0]
     assert pushes["answer"][0] == 4 * pushes["answer"][1]
     assert pushes["length"][0] == pushes["length"][1]
@@ -683,7 +685,9 @@ def test_estimates_of_the_kl_have_its_mean_and_the_third_is_never_negative():
     k1, k2, k3 = (kl_estimate(log_p, log_q, kind) for kind in ("k1", "k2", "k3"))
     torch.testing.assert_close((log_p.exp() * k1).sum(), exact)
     torch.testing.assert_close((log_p.exp() * k3).sum(), exact)
-    torch.testing.assert_close(exact, torch.nn.functional.kl_div(log_q, log_p, log_target=True, reduction="sum"))
+    torch.testing.assert_close(
+        exact, torch.nn.functional.kl_div(log_q, log_p, log_target=True, reduction="sum")
+    )
     assert (k3 >= 0).all() and (k1 < 0).any()
 
     def spread(k):
@@ -693,7 +697,9 @@ def test_estimates_of_the_kl_have_its_mean_and_the_third_is_never_negative():
     few = [kl_estimate(log_p, near, kind) for kind in ("k1", "k3")]
     exact = kl_divergence(log_p, near)
     assert spread(few[1]) < spread(few[0]) / 100
-    torch.testing.assert_close((log_p.exp() * kl_estimate(log_p, near, "k2")).sum(), exact, rtol=0.1, atol=0)
+    torch.testing.assert_close(
+        (log_p.exp() * kl_estimate(log_p, near, "k2")).sum(), exact, rtol=0.1, atol=0
+    )
     assert (k2 >= 0).all()
 
 
@@ -755,14 +761,14 @@ BAD = {
     "one token": (lambda: token_log_probs(LOGITS[:, :1], IDS[:, :1]), ValueError, "two tokens"),
     "no backbone": (lambda: RewardModel(nn.Linear(2, 2)), TypeError, "backbone must be a GPT"),
     "lengths": (
-        lambda: RewardModel(GPT(4, 4, 1, 1, 3))(IDS, torch.tensor([3, 4])), ValueError, "lengths must"
+        lambda: RewardModel(GPT(4, 4, 1, 1, 3))(IDS, torch.tensor([3, 4])), ValueError, "lengths"
     ),
     "no message": (lambda: chat_tokens([], list), ValueError, "messages=[]"),
     "role": (lambda: chat_tokens([{"role": "dog", "content": ""}], list), ValueError, "got 'dog'"),
     "no content": (lambda: chat_tokens([{"role": "user"}], list), ValueError, "messages must have"),
     "no text": (lambda: chat_tokens([USER[0] | {"content": 3}], list), TypeError, "got 3"),
     "forged": (
-        lambda: chat_tokens([USER[0] | {"content": "<|im_end|>"}], list), ValueError, "must not hold"
+        lambda: chat_tokens([USER[0] | {"content": "<|im_end|>"}], list), ValueError, "must not"
     ),
 }  # fmt: skip
 
