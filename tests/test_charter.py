@@ -195,6 +195,7 @@ def test_parts_of_a_model_have_the_charters_names(row):
 WITHOUT_TENSORS = {
     "foundations.regularization.Dropout": "it holds no tensor",
     "sequence.bidirectional.Bidirectional": "its layers are given to it",
+    "language.alignment.RewardModel": "its model is given to it, and its head goes where that is",
     "sequence.mamba.MambaLayer": "its mixer and its norm are given to it",
     "blocks.scored_attention.ScoredAttention": "what both forms share; they make the tensors",
     "blocks.language_model.DecoderLanguageModel": "what GPT and LLM share; they make the tensors",
@@ -334,6 +335,14 @@ LOSSES_WITHOUT_A_MODEL = {
     "language.mixture_of_experts.balance_loss": "of one layer's routing; a model has many layers",
     "language.mixture_of_experts.router_z_loss": "likewise",
     "language.compression.distillation_loss": "of two models' scores, whatever gave them",
+    "language.alignment.reward_loss": "of pairs of scores, whatever has given them",
+    "language.alignment.dpo_loss": "of log-probabilities: two models play, policy and reference",
+    "language.alignment.ipo_loss": "likewise",
+    "language.alignment.kto_loss": "likewise",
+    "language.alignment.orpo_loss": "of log-probabilities, like its relatives",
+    "language.alignment.ppo_loss": "of log-probabilities: now, and when the answers were written",
+    "language.alignment.grpo_loss": "of log-probabilities of three models",
+    "language.alignment.value_loss": "of values, now and when the answers were written",
 }
 
 

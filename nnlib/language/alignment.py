@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from nnlib import checks
 from nnlib.blocks.language_model import DecoderLanguageModel
+from nnlib.kernels.linear_cross_entropy import linear_cross_entropy
 from nnlib.language._chat import chat_tokens
 from nnlib.language._policy_losses import (
     answer_advantages,
@@ -60,6 +61,7 @@ __all__ = [
     "preference_probability",
     "reward_loss",
     "sft_loss",
+    "sft_loss_of_logits",
     "token_log_probs",
     "token_rewards",
     "value_loss",
@@ -104,31 +106,55 @@ def answer_log_probs(
 
 
 def sft_loss(
-    logits: Float[Tensor, "b t v"], ids: Int[Tensor, "b t"], answer: Bool[Tensor, "b t"]
+    model: DecoderLanguageModel, ids: Int[Tensor, "b t"], answer: Bool[Tensor, "b t"]
 ) -> Float[Tensor, ""]:
     r"""Return the mean of $-\log p(x_t \mid x_{<t})$ over tokens of answers: `alignment-sft`.
 
-    Prompts and padding are read and not learned.
+    Prompts and padding on the right are read and not learned. The logits are never held for the
+    whole batch; `sft_loss_of_logits` is the readable twin.
 
     Args:
-        logits: of a model that has read `ids`.
+        model: a GPT, or an LLM.
         ids: prompts and answers.
         answer: True at the tokens to learn, the end of the answer among them; not the first
             of a row, which nothing precedes, and one of the batch at least.
 
     Example:
+        >>> from nnlib.attention.gpt import GPT
+        >>> model = GPT(vocab_size=11, embed_dim=8, num_heads=2, num_layers=1, max_length=4)
         >>> ids, answer = torch.tensor([[0, 1, 1]]), torch.tensor([[False, False, True]])
-        >>> sft_loss(torch.zeros(1, 3, 2), ids, answer).item()  # log 2
-        0.6931471824645996
+        >>> sft_loss(model, ids, answer).isfinite().item()
+        True
 
     Source: Ouyang et al. 2022; the mask is usual since.
     """
+    if not isinstance(model, DecoderLanguageModel):
+        raise TypeError(f"model must be a GPT or an LLM, got {type(model).__name__}")
+    checks.tokens("ids", ids, model.vocab_size)
+    target = _targets(ids, answer)
+    hidden = model.hidden(ids[:, :-1]).flatten(0, 1)
+    return linear_cross_entropy(hidden, model.output_weight, target.flatten())
+
+
+def sft_loss_of_logits(
+    logits: Float[Tensor, "b t v"], ids: Int[Tensor, "b t"], answer: Bool[Tensor, "b t"]
+) -> Float[Tensor, ""]:
+    """Return `sft_loss` of logits that are there already: equation `alignment-sft`.
+
+    Args:
+        logits: of a model that has read `ids`.
+        ids: prompts and answers.
+        answer: as for `sft_loss`.
+
+    Example:
+        >>> ids, answer = torch.tensor([[0, 1, 1]]), torch.tensor([[False, False, True]])
+        >>> sft_loss_of_logits(torch.zeros(1, 3, 2), ids, answer).item()  # log 2
+        0.6931471824645996
+    """
     _read(logits, ids)
-    learned = _learned(answer, ids)
-    if checks.readable(learned) and not bool(learned.any()):
-        raise ValueError("answer must have a token to learn, got none")
-    target = ids[:, 1:].masked_fill(~learned, -100)
-    return F.cross_entropy(logits[:, :-1].flatten(0, 1), target.flatten())
+    return F.cross_entropy(
+        logits[:, :-1].flatten(0, 1), _targets(ids, answer).flatten()
+    )
 
 
 class RewardModel(nn.Module):
@@ -158,10 +184,6 @@ class RewardModel(nn.Module):
         self.backbone = backbone
         width = backbone.token_embedding.weight
         self.head = nn.Linear(width.shape[1], 1, device=width.device, dtype=width.dtype)
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Draw the head's weights with variance 1/(e + 1), its bias 0; leave the backbone."""
         nn.init.normal_(self.head.weight, std=(self.head.in_features + 1) ** -0.5)
         nn.init.zeros_(self.head.bias)
 
@@ -194,6 +216,14 @@ def _read(logits: Tensor, ids: Tensor) -> None:
     if ids.shape[1] < 2:
         shape = tuple(ids.shape)
         raise ValueError(f"ids must hold two tokens or more a row, got {shape}")
+
+
+def _targets(ids: Tensor, answer: Tensor) -> Tensor:
+    """Return what each position but the last must guess, −100 outside answers."""
+    learned = _learned(answer, ids)
+    if ids.shape[1] < 2 or (checks.readable(learned) and not bool(learned.any())):
+        raise ValueError("answer must have a token to learn, got none")
+    return ids[:, 1:].masked_fill(~learned, -100)
 
 
 def _learned(answer: Tensor, ids: Tensor) -> Tensor:

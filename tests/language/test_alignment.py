@@ -35,6 +35,7 @@ from nnlib.language.alignment import (
     preference_probability,
     reward_loss,
     sft_loss,
+    sft_loss_of_logits,
     token_log_probs,
     token_rewards,
     value_loss,
@@ -96,23 +97,29 @@ def test_sft_is_the_mean_surprise_of_the_answers_tokens():
         for row, t in itertools.product(range(B), range(T))
         if answer[row, t]
     ]
-    torch.testing.assert_close(sft_loss(logits, ids, answer), torch.stack(lost).mean())
+    torch.testing.assert_close(sft_loss_of_logits(logits, ids, answer), torch.stack(lost).mean())
     each = answer_log_probs(logits, ids, answer)
     torch.testing.assert_close(each.sum(), -torch.stack(lost).sum())
 
 
-def test_sft_of_a_whole_text_is_pretraining():
+@pytest.mark.equation("alignment-sft")
+@pytest.mark.parametrize("kind", [GPT, LLM])
+def test_sft_is_its_readable_twin_and_of_a_whole_text_pretraining(kind):
     torch.manual_seed(0)
-    model = GPT(V, 8, 2, 1, T)
-    ids = answers()[0]
+    model = kind(V, 8, 2, num_layers=1, max_length=T).double()
+    ids, answer = answers()
+    loss, twin = sft_loss(model, ids, answer), sft_loss_of_logits(model(ids), ids, answer)
+    torch.testing.assert_close(loss, twin)
+    wanted = torch.autograd.grad(twin, list(model.parameters()))
+    torch.testing.assert_close(torch.autograd.grad(loss, list(model.parameters())), wanted)
     everything = torch.arange(T).expand(B, T) > 0
-    torch.testing.assert_close(sft_loss(model(ids), ids, everything), next_token_loss(model, ids))
+    torch.testing.assert_close(sft_loss(model, ids, everything), next_token_loss(model, ids))
 
 
 def test_sft_sends_no_gradient_to_what_predicts_the_prompt_or_padding():
     ids, answer = answers()
     logits = drawn(B, T, V).requires_grad_()
-    sft_loss(logits, ids, answer).backward()
+    sft_loss_of_logits(logits, ids, answer).backward()
     reached = logits.grad.abs().sum(-1) > 0
     assert torch.equal(reached[:, :-1], answer[:, 1:])
     assert not reached[:, -1].any()
@@ -755,9 +762,16 @@ BAD = {
     "n": (lambda: best_of_n_policy(TWO, TWO, 0), ValueError, "n=0"),
     "n, bound": (lambda: best_of_n_kl(0), ValueError, "n=0"),
     "kl shapes": (lambda: kl_divergence(TWO, TWO[:1]), ValueError, "log_q must have shape (2)"),
-    "nothing to learn": (lambda: sft_loss(LOGITS, IDS, ~MASK), ValueError, "answer must have a"),
-    "first token": (lambda: sft_loss(LOGITS, IDS, MASK), ValueError, "answer must be False at"),
-    "outside": (lambda: sft_loss(LOGITS, IDS + 4, ANSWER), ValueError, "ids must be 0 … 3"),
+    "nothing to learn": (
+        lambda: sft_loss_of_logits(LOGITS, IDS, ~MASK), ValueError, "answer must have a"
+    ),
+    "first token": (
+        lambda: sft_loss_of_logits(LOGITS, IDS, MASK), ValueError, "answer must be False at"
+    ),
+    "outside": (
+        lambda: sft_loss(GPT(4, 4, 1, 1, 3), IDS + 4, ANSWER), ValueError, "ids must be 0 … 3"
+    ),
+    "no model": (lambda: sft_loss(LOGITS, IDS, ANSWER), TypeError, "model must be a GPT"),
     "one token": (lambda: token_log_probs(LOGITS[:, :1], IDS[:, :1]), ValueError, "two tokens"),
     "no backbone": (lambda: RewardModel(nn.Linear(2, 2)), TypeError, "backbone must be a GPT"),
     "lengths": (
