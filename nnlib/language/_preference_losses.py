@@ -1,4 +1,4 @@
-r"""Learning from which of two answers is better: a reward model's loss, DPO, and their relatives.
+r"""Learning from which of two answers is better: a reward model's loss, and DPO's relatives.
 
 Log-probabilities are those of whole answers, sums over their tokens, unless a function asks for
 means. Axes: b pairs, or single answers.
@@ -60,43 +60,7 @@ def reward_loss(
     Source: Ouyang et al. 2022, equation 1; the margin is that of Touvron et al. 2023.
     """
     lead = _difference("chosen", chosen, "rejected", rejected)
-    return _logistic(lead - checks.number("margin", margin), label_smoothing, reduction)
-
-
-def dpo_loss(
-    chosen: Float[Tensor, "*b"],
-    rejected: Float[Tensor, "*b"],
-    ref_chosen: Float[Tensor, "*b"],
-    ref_rejected: Float[Tensor, "*b"],
-    beta: float = 0.1,
-    label_smoothing: float = 0.0,
-    reduction: str = "mean",
-) -> Float[Tensor, "..."]:
-    r"""Return `reward_loss` of the rewards that a policy implies: equation `alignment-dpo`.
-
-    $-\log \sigma\bigl(\beta \log \frac{\pi(y_w)}{\pi_{ref}(y_w)} -
-    \beta \log \frac{\pi(y_l)}{\pi_{ref}(y_l)}\bigr)$, all given the same prompt.
-
-    Args:
-        chosen: log π(y_w | x), of the answers that were preferred.
-        rejected: log π(y_l | x).
-        ref_chosen: log π_ref(y_w | x); no gradient flows into the reference.
-        ref_rejected: log π_ref(y_l | x).
-        beta: β > 0, the weight of the KL divergence in the objective that is solved; a larger one
-            keeps the policy nearer to the reference.
-        label_smoothing: the share of labels that is taken to be wrong, in [0, ½).
-        reduction: "mean", "sum" or "none" over the pairs.
-
-    Example:
-        >>> start = torch.tensor([-3.0]), torch.tensor([-5.0])
-        >>> dpo_loss(*start, *start).item()  # log 2, where the policy is the reference
-        0.6931471824645996
-
-    Source: Rafailov et al. 2023, equation 7; label_smoothing as in Mitchell 2023.
-    """
-    lead = _lead(chosen, rejected, ref_chosen, ref_rejected)  # eq. alignment-implied
-    beta = checks.number("beta", beta, above=0)
-    return _logistic(beta * lead, label_smoothing, reduction)  # eq. alignment-dpo
+    return logistic(lead - checks.number("margin", margin), label_smoothing, reduction)
 
 
 def ipo_loss(
@@ -126,7 +90,7 @@ def ipo_loss(
 
     Source: Azar et al. 2023, equation 17.
     """
-    lead = _lead(chosen, rejected, ref_chosen, ref_rejected)
+    lead = lead_of(chosen, rejected, ref_chosen, ref_rejected)
     goal = 1 / (2 * checks.number("beta", beta, above=0))
     return _reduced((lead - goal).square(), reduction)
 
@@ -219,7 +183,7 @@ def _difference(name: str, first: Tensor, other: str, second: Tensor) -> Tensor:
     return first - second
 
 
-def _lead(
+def lead_of(
     chosen: Tensor, rejected: Tensor, ref_chosen: Tensor, ref_rejected: Tensor
 ) -> Tensor:
     """Return by how much the policy prefers the chosen answer more than the reference does."""
@@ -230,7 +194,7 @@ def _lead(
     return policy - (ref_chosen - ref_rejected).detach()
 
 
-def _logistic(lead: Tensor, label_smoothing: float, reduction: str) -> Tensor:
+def logistic(lead: Tensor, label_smoothing: float, reduction: str) -> Tensor:
     """Return −log σ(lead), or its expectation where a share of the labels is wrong."""
     wrong = checks.number("label_smoothing", label_smoothing, least=0, below=0.5)
     lost = F.softplus(-lead)

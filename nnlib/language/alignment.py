@@ -27,9 +27,10 @@ from nnlib.language._policy_losses import (
     value_loss,
 )
 from nnlib.language._preference_losses import (
-    dpo_loss,
     ipo_loss,
     kto_loss,
+    lead_of,
+    logistic,
     orpo_loss,
     preference_probability,
     reward_loss,
@@ -155,6 +156,42 @@ def sft_loss_of_logits(
     return F.cross_entropy(
         logits[:, :-1].flatten(0, 1), _targets(ids, answer).flatten()
     )
+
+
+def dpo_loss(
+    chosen: Float[Tensor, "*b"],
+    rejected: Float[Tensor, "*b"],
+    ref_chosen: Float[Tensor, "*b"],
+    ref_rejected: Float[Tensor, "*b"],
+    beta: float = 0.1,
+    label_smoothing: float = 0.0,
+    reduction: str = "mean",
+) -> Float[Tensor, "..."]:
+    r"""Return `reward_loss` of the rewards that a policy implies: equation `alignment-dpo`.
+
+    $-\log \sigma\bigl(\beta \log \frac{\pi(y_w)}{\pi_{ref}(y_w)} -
+    \beta \log \frac{\pi(y_l)}{\pi_{ref}(y_l)}\bigr)$, all given the same prompt.
+
+    Args:
+        chosen: log π(y_w | x), of the answers that were preferred.
+        rejected: log π(y_l | x).
+        ref_chosen: log π_ref(y_w | x); no gradient flows into the reference.
+        ref_rejected: log π_ref(y_l | x).
+        beta: β > 0, the weight of the KL divergence in the objective that is solved; a larger one
+            keeps the policy nearer to the reference.
+        label_smoothing: the share of labels that is taken to be wrong, in [0, ½).
+        reduction: "mean", "sum" or "none" over the pairs.
+
+    Example:
+        >>> start = torch.tensor([-3.0]), torch.tensor([-5.0])
+        >>> dpo_loss(*start, *start).item()  # log 2, where the policy is the reference
+        0.6931471824645996
+
+    Source: Rafailov et al. 2023, equation 7; label_smoothing as in Mitchell 2023.
+    """
+    lead = lead_of(chosen, rejected, ref_chosen, ref_rejected)  # eq. alignment-implied
+    beta = checks.number("beta", beta, above=0)
+    return logistic(beta * lead, label_smoothing, reduction)  # eq. alignment-dpo
 
 
 class RewardModel(nn.Module):
