@@ -676,6 +676,14 @@ def test_an_answer_cites_the_passage_that_says_so():
     assert "abs" in PASSAGES[answer.cited]
 
 
+@pytest.mark.parametrize(("scores", "source"), [([1.0, 5.0], 1), ([5.0, 1.0], 0), ([2.0, 2.0], 0)])
+def test_the_cited_passage_is_the_one_that_voted_most(scores, source):
+    """Of two with equal votes, the one that was found first."""
+    reader = VotingReader(NAMES, PASSAGES, damped=False)
+    reading = reader("?", [PASSAGES[0], PASSAGES[3]], scores)
+    assert (reading.text, reading.source) == ("len", source)
+
+
 def test_no_answer_is_an_answer():
     index, reader = BM25(PASSAGES), VotingReader(NAMES, PASSAGES)
     assert rag_answer("", index.search, reader, PASSAGES) == Answer("", [], None, 0.0)
