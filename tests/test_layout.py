@@ -93,6 +93,7 @@ ACROSS = {
         "registration": "all operations, as torch has them registered",
         "flash_attention": "the chapter about nnlib/kernels/attention.py",
         "parallel_scan": "the chapter about nnlib/kernels/linear_scan.py and linear_attention.py",
+        "quantized_matmul": "the chapter about nnlib/kernels/int8_matmul.py and nf4_matmul.py",
     },
     "train": {
         "processes": "a run on two processes",

@@ -4,6 +4,7 @@
 """
 
 import os
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -80,3 +81,11 @@ def alike(**tensors: Tensor | None) -> None:
             raise ValueError(
                 f"{name} must be on {x.device} like {first}, got {t.device}"
             )
+
+
+@cache
+def processors(device: torch.device) -> int:
+    """Return how many multiprocessors a GPU has, which as many programs keep busy."""
+    if device.type == "cuda" and torch.cuda.is_available():
+        return torch.cuda.get_device_properties(device).multi_processor_count
+    return 132  # of an H100; asked for where kernels are traced or compiled without one

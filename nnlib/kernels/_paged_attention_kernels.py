@@ -9,7 +9,6 @@ their maxima, sums and mixtures together. The h/g queries that share a head of k
 one product, which reads each key once for all of them.
 """
 
-from functools import cache as cached
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from nnlib.kernels import _triton
 from nnlib.kernels._attention_tiles import LOG2_E, load_tile
+from nnlib.kernels._dispatch import processors
 from nnlib.kernels._triton import jit, tl
 
 
@@ -165,15 +165,8 @@ def pieces_of(programs: int, context: int, device: torch.device) -> int:
     """
     if _triton.interpreting():  # enough to have some
         return max(1, min(3, context // 64))
-    wanted = -(-2 * _processors(device) // programs)
+    wanted = -(-2 * processors(device) // programs)
     return max(1, min(wanted, -(-context // LEAST_KEYS), MOST_PIECES))
-
-
-@cached
-def _processors(device: torch.device) -> int:
-    if device.type == "cuda" and torch.cuda.is_available():
-        return torch.cuda.get_device_properties(device).multi_processor_count
-    return 132  # of an H100; asked for where kernels are traced or compiled without one
 
 
 def launch(

@@ -313,13 +313,13 @@ def nf4_dequantize(q: NF4) -> Float[Tensor, "..."]:
     return nf4_values(q).to(q.dtype)
 
 
-def nf4_values(q: NF4) -> Float[Tensor, "..."]:
+def nf4_values(q: NF4, levels: Tensor | None = None) -> Float[Tensor, "..."]:
     """Return what `nf4_dequantize` does, in float32, before it is rounded to the weight's dtype."""
     count = math.prod(q.shape)
     codes = torch.stack([q.codes >> 4, q.codes & 15], -1).flatten()[:count].int()
-    levels = nf4_levels().to(codes.device)[codes]
-    levels = torch.nn.functional.pad(levels, (0, -count % q.block_size))
-    blocks = levels.view(-1, q.block_size) * nf4_absmax(q)[:, None]
+    levels = nf4_levels().to(codes.device) if levels is None else levels
+    row = torch.nn.functional.pad(levels[codes], (0, -count % q.block_size))
+    blocks = row.view(-1, q.block_size) * nf4_absmax(q)[:, None]
     return blocks.flatten()[:count].view(q.shape)
 
 

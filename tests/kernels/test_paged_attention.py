@@ -280,7 +280,7 @@ def test_a_context_may_be_cut_into_any_number_of_pieces(pieces, kernel_device, m
 
 def test_pieces_keep_a_gpu_busy_and_are_not_too_short(monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    monkeypatch.setattr(kernels, "_processors", lambda device: 132)
+    monkeypatch.setattr(kernels, "processors", lambda device: 132)
     device = torch.device("cuda")
     assert kernels.pieces_of(8, 65536, device) == 33  # 264 programs, two a processor
     assert kernels.pieces_of(1, 10**6, device) == kernels.MOST_PIECES
