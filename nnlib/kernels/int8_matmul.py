@@ -30,6 +30,9 @@ from nnlib.kernels.cost import Cost
 from nnlib.kernels.quantization import Quantized, dequantize
 
 TOP = 127  # the largest code
+INTEGERS = (
+    torch.backends.cpu.get_cpu_capability() == "AVX512"
+)  # elsewhere they are slower
 EXACT = 1024  # products of codes whose sum float32 holds exactly: 1024 · 127² < 2²⁴
 
 
@@ -45,8 +48,8 @@ def int8_matmul_reference(
     apart = outlier_columns(rows, threshold)
     codes, scale = row_codes(rows, apart)
     near = dequantize(weight).to(x.dtype)
-    product = codes.long() @ weight.values.long().T
-    y = (product * scale * weight.scale.T).to(x.dtype)
+    product = codes.double() @ weight.values.double().T  # exact up to 2⁵³
+    y = (product.to(scale.dtype) * scale * weight.scale.T).to(x.dtype)
     y = y + torch.where(apart, rows, 0) @ near.T
     straight = rows @ near.T
     y = y.detach() + (
@@ -94,7 +97,11 @@ def _plain(
 
 
 def _integers(q: Tensor, p: Tensor) -> Tensor:
-    """Return q times p transposed, exactly: in float32, so many columns at a time."""
+    """Return q times p transposed, exactly: as integers, or as floats that hold them."""
+    if (
+        q.device.type == "cpu" and INTEGERS and q.shape[1] > 1
+    ):  # of one, torch's is wrong
+        return torch._int_mm(q, p.T)
     total = torch.zeros((), device=q.device)
     for at in range(0, q.shape[1], EXACT):
         part = q[:, at : at + EXACT].float() @ p[:, at : at + EXACT].float().T

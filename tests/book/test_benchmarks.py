@@ -242,7 +242,7 @@ def test_a_name_becomes_a_file_name():
 def test_every_operation_of_the_library_has_a_benchmark():
     library = {file.stem for file in (ROOT / "nnlib" / "kernels").glob("[a-z]*.py")}
     # no operations, or, as the scans over any operator, to be read and not to be fast
-    others = {"amdahl", "cost", "placed", "roofline", "scans", "trace", "traffic"}
+    others = {"amdahl", "cost", "placed", "quantization", "roofline", "scans", "trace", "traffic"}
     assert set(OPERATIONS) == library - others
 
 

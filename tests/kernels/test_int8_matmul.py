@@ -60,7 +60,9 @@ def test_kernel_equals_reference_with_gradients(shape, threshold, kernel_device)
 
 @shapes
 @pytest.mark.parametrize("threshold", [6.0, None], ids=str)
-def test_plain_torch_equals_reference_with_gradients(shape, threshold):
+@pytest.mark.parametrize("integers", [True, False], ids=["integers", "floats"])
+def test_plain_torch_equals_reference_with_gradients(shape, threshold, integers, monkeypatch):
+    monkeypatch.setattr(module, "INTEGERS", integers)
     hold(int8_matmul, *inputs(*shape), threshold=threshold)
     hold(int8_matmul, *inputs(*shape, dtype=torch.float64), threshold=threshold)
 
@@ -288,6 +290,7 @@ PLAIN_BUGS = {
 @pytest.mark.parametrize("bug", PLAIN_BUGS)
 def test_a_planted_bug_in_plain_torch_is_caught(bug, tmp_path):
     bugged = plant(module, *PLAIN_BUGS[bug], tmp_path)
+    bugged.INTEGERS = False
     torch.manual_seed(0)
     with pytest.raises(AssertionError, match="allowed"):
         hold(bugged.int8_matmul, *inputs(9, 1100, 30, outliers=3))
