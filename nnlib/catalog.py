@@ -455,6 +455,10 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         idea="Loss falls as a power of parameters, data and compute.",
         year=2020, people="Kaplan et al.; Hoffmann et al. 2022", ancestors=("gpt",),
         source="kaplan2020scaling",
+        module="nnlib.language.scaling_laws", cls="compute_optimal",
+        parameters="none of its own; the parametric law has five constants",
+        train_cost="a grid of small runs, about 6ND FLOPs each; the fit takes a second",
+        use_cost="a closed formula",
         requires=("gpt",),
     ),
     Architecture(
