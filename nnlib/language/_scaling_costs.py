@@ -35,7 +35,11 @@ def training_flops(
     """
     v, e = checks.count("vocab_size", vocab_size), checks.count("embed_dim", embed_dim)
     depth, t = checks.count("num_layers", num_layers), checks.count("length", length)
-    return 3 * (depth * (24 * e * e + 4 * e * t) + 2 * v * e) * checks.count("tokens", tokens)
+    return (
+        3
+        * (depth * (24 * e * e + 4 * e * t) + 2 * v * e)
+        * checks.count("tokens", tokens)
+    )
 
 
 def tokens_to_reach(
@@ -98,7 +102,9 @@ def serving_optimum(
     for _ in range(200):
         middle = (low + high) / 2
         d = _tokens(loss, middle, law)
-        falls = law.alpha * law.size * math.exp(-law.alpha * middle) * d ** (law.beta + 1)
+        falls = (
+            law.alpha * law.size * math.exp(-law.alpha * middle) * d ** (law.beta + 1)
+        )
         if falls > law.beta * law.data * (d + served / 3):
             low = middle
         else:

@@ -51,7 +51,9 @@ def fit_power_law(
     line = torch.linalg.lstsq(torch.stack([ones, log_x], 1), log_y[:, None]).solution
     intercept, slope = line[:, 0].tolist()
     if not floor:
-        return PowerLaw(float(torch.tensor(intercept, dtype=torch.float64).exp()), slope)
+        return PowerLaw(
+            float(torch.tensor(intercept, dtype=torch.float64).exp()), slope
+        )
     zeros = torch.zeros_like(x)
     terms = torch.stack(
         [torch.stack([ones, log_x, zeros], 1), torch.stack([zeros, zeros, ones], 1)]
@@ -60,7 +62,9 @@ def fit_power_law(
     for share in (0.02, 0.2, 0.5, 0.8, 0.95):
         floor_at = share * y.min()
         rest = (y - floor_at).log()
-        begin = torch.linalg.lstsq(torch.stack([ones, log_x], 1), rest[:, None]).solution
+        begin = torch.linalg.lstsq(
+            torch.stack([ones, log_x], 1), rest[:, None]
+        ).solution
         starts.append(torch.cat([begin[:, 0], floor_at.log()[None]]))
     best = _solve(terms, log_y, torch.stack(starts), delta=None)
     a, p, e = best.tolist()
@@ -104,7 +108,9 @@ def fit_parametric(
     terms, log_l = _parametric_terms(n, d), losses.log()
     theta = _solve(terms, log_l, _parametric_starts(n, d, losses), delta, _FALLING)
     if theta[1] <= LEAST or theta[3] <= LEAST:
-        raise ValueError("losses must fall with parameters and with tokens, and they do not")
+        raise ValueError(
+            "losses must fall with parameters and with tokens, and they do not"
+        )
     return _law(theta)
 
 
@@ -223,7 +229,9 @@ def isoflop_minimum(
     design = torch.stack([torch.ones_like(x), x, x * x], 1)
     c, b, a = torch.linalg.lstsq(design, losses[:, None]).solution[:, 0].tolist()
     if a <= 0:
-        raise ValueError("losses must curve upwards in log N: there is no minimum between them")
+        raise ValueError(
+            "losses must curve upwards in log N: there is no minimum between them"
+        )
     vertex = _exp(-b / (2 * a) + float(middle))
     inside = bool(n.min() < vertex < n.max())
     return IsoflopMinimum(round(vertex, 6), c - b * b / (4 * a), inside)
@@ -270,7 +278,9 @@ def _descend(
     value = (counts * _huber(residual, delta)).sum(1)
     eye = torch.eye(theta.shape[1], dtype=theta.dtype)
     for _ in range(ROUNDS):
-        weight = counts if delta is None else counts * (delta / residual.abs()).clamp(max=1)
+        weight = (
+            counts if delta is None else counts * (delta / residual.abs()).clamp(max=1)
+        )
         jacobian = torch.einsum("skn,knm->snm", parts, terms)
         weighted = jacobian * weight[..., None]
         gradient = torch.einsum("snm,sn->sm", weighted, residual)
@@ -288,7 +298,9 @@ def _descend(
         parts = torch.where(better[:, None, None], new_parts, parts)
         residual = torch.where(better[:, None], new_residual, residual)
         value = torch.where(better, new_value, value)
-        damping = torch.where(better[:, None], damping / 4, damping * 4).clamp(1e-12, 1e8)
+        damping = torch.where(better[:, None], damping / 4, damping * 4).clamp(
+            1e-12, 1e8
+        )
         if bool((done & (damping[:, 0] >= 1e6)).all()) or bool((value <= 0).all()):
             break
     return theta, value
@@ -309,7 +321,9 @@ def _huber(residual: Tensor, delta: float | None) -> Tensor:
 
 
 # ------------------------------------------------------------------------------ the parametric law
-_FALLING = torch.tensor([-torch.inf, LEAST, -torch.inf, LEAST, -torch.inf], dtype=torch.float64)
+_FALLING = torch.tensor(
+    [-torch.inf, LEAST, -torch.inf, LEAST, -torch.inf], dtype=torch.float64
+)
 """Bounds of a, α, b, β and e."""
 
 
@@ -348,7 +362,9 @@ def _exp(value: float) -> float:
     return float(torch.tensor(value, dtype=torch.float64).clamp(-700, 700).exp())
 
 
-def _runs(parameters: Tensor, tokens: Tensor, losses: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _runs(
+    parameters: Tensor, tokens: Tensor, losses: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return the three columns in float64 when they determine five constants."""
     n, d, losses = _columns(parameters=parameters, tokens=tokens, losses=losses)
     _enough("parameters", n, 5, 3)
@@ -360,7 +376,9 @@ def _columns(**given: Tensor) -> list[Tensor]:
     """Return columns of equal length and of positive numbers, in float64."""
     length = None
     for name, column in given.items():
-        checks.tensor(name, column, shape=("n" if length is None else length,), floating=True)
+        checks.tensor(
+            name, column, shape=("n" if length is None else length,), floating=True
+        )
         length = len(column)
         positive(name, column)
     return [column.detach().cpu().double() for column in given.values()]
@@ -369,7 +387,9 @@ def _columns(**given: Tensor) -> list[Tensor]:
 def _enough(name: str, column: Tensor, points: int, different: int) -> None:
     """Refuse fewer points, or fewer different ones, than there are constants to fit."""
     if len(column) < points:
-        raise ValueError(f"{name} holds {len(column)} points, fewer than {points} constants need")
+        raise ValueError(
+            f"{name} holds {len(column)} points, fewer than {points} constants need"
+        )
     found = len(column.unique())
     if found < different:
         raise ValueError(

@@ -126,7 +126,7 @@ KAPLAN_SIZE = PowerLaw(1.3e9 / PF_DAY**0.73, 0.73)
 
 
 def kaplan(parameters: Number, tokens: Number) -> Float[Tensor, "*b"]:
-    r"""Return $\big[(N_c/N)^{\alpha_N/\alpha_D} + D_c/D\big]^{\alpha_D}$, with the fitted constants.
+    r"""Return $\big[(N_c/N)^{\alpha_N/\alpha_D} + D_c/D\big]^{\alpha_D}$, as fitted jointly.
 
     Equation `scaling-laws-kaplan-both`: a model of N parameters without embeddings, stopped early
     on D tokens of text.

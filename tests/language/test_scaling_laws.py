@@ -70,7 +70,9 @@ def test_the_allocation_is_the_lowest_point_of_an_isoflop_curve(name, budget):
         n = math.exp(log_n)
         return law.floor + law.size * n**-law.alpha + law.data * (budget / 6 / n) ** -law.beta
 
-    found = optimize.minimize_scalar(loss, bounds=(1, 40), method="bounded", options={"xatol": 1e-9})
+    found = optimize.minimize_scalar(
+        loss, bounds=(1, 40), method="bounded", options={"xatol": 1e-9}
+    )
     best = compute_optimal(budget, law)
     assert best.parameters.item() == pytest.approx(math.exp(found.x), rel=1e-4)
     assert best.loss.item() == pytest.approx(found.fun, rel=1e-9)
@@ -118,7 +120,7 @@ def test_kaplans_sizes_and_chinchillas_part_ways():
     grown = KAPLAN_SIZE(1000 * PF_DAY) / KAPLAN_SIZE(PF_DAY)
     assert KAPLAN_SIZE(PF_DAY).item() == pytest.approx(1.3e9)
     assert grown.item() == pytest.approx(155, abs=1)
-    assert 1000**0.5 == pytest.approx(32, abs=0.5)
+    assert grown.item() / 1000**0.5 == pytest.approx(4.9, abs=0.1)
 
 
 # -------------------------------------------------------------------------------------------- FLOPs
@@ -187,9 +189,7 @@ def test_the_fit_is_as_good_as_that_of_scipy(grid):
 
     def difference(theta):
         a, alpha, b, beta, e = theta
-        terms = np.stack(
-            [a - alpha * np.log(n), b - beta * np.log(d), np.full(len(n), e)]
-        )
+        terms = np.stack([a - alpha * np.log(n), b - beta * np.log(d), np.full(len(n), e)])
         return np.logaddexp.reduce(terms) - np.log(losses)
 
     t = BESIROGLU
@@ -251,9 +251,7 @@ def test_the_frontier_is_that_of_a_loop():
     draw = random.Random(1)
     c = torch.tensor([draw.uniform(1, 9) for _ in range(40)])
     losses = torch.tensor([draw.uniform(1, 9) for _ in range(40)])
-    slow = [
-        all(not (c[j] <= c[i] and losses[j] < losses[i]) for j in range(40)) for i in range(40)
-    ]
+    slow = [all(not (c[j] <= c[i] and losses[j] < losses[i]) for j in range(40)) for i in range(40)]
     assert frontier(c, losses).tolist() == slow
     assert 1 <= sum(slow) < 40
 
@@ -348,9 +346,9 @@ def test_a_broken_law_has_a_slope_on_either_side():
         y = (broken_power_law(x, law, breaks) - 0.5).log()
         assert ((y[1] - y[0]) / math.log(1.01)).item() == pytest.approx(slope, abs=2e-3)
     x = 700.0
-    by_hand = 0.5 + 2 * x**-0.1 * (1 + (x / 1e3) ** 5) ** (-0.3 * 0.2) * (
-        1 + (x / 1e6) ** 5
-    ) ** (0.25 * 0.2)
+    by_hand = 0.5 + 2 * x**-0.1 * (1 + (x / 1e3) ** 5) ** (-0.3 * 0.2) * (1 + (x / 1e6) ** 5) ** (
+        0.25 * 0.2
+    )
     assert broken_power_law(x, law, breaks).item() == pytest.approx(by_hand)
     assert broken_power_law(x, law, []).item() == pytest.approx(law(x).item())
 
