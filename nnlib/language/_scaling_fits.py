@@ -1,7 +1,6 @@
 r"""Fitting the laws: regression on logarithms, a robust fit of sums of powers, three ways to a*.
 
-Part of `nnlib.language.scaling_laws`, with its axes. A sum of powers is a log-sum-exp of terms that
-are linear in the constants, $\log L = \log \sum_k \exp(T_k \theta)$, so one solver serves all.
+Part of `nnlib.language.scaling_laws`, with its axes.
 """
 
 from typing import NamedTuple
@@ -12,9 +11,8 @@ from torch import Tensor
 
 from nnlib import checks
 from nnlib.language._scaling_forms import ParametricLaw, PowerLaw, positive
+from nnlib.language._scaling_solver import descend, huber, solve
 
-ROUNDS = 300
-"""Steps of the solver, at most."""
 LEAST = 1e-6
 """An exponent that small is none: the losses do not fall."""
 
@@ -66,7 +64,7 @@ def fit_power_law(
             torch.stack([ones, log_x], 1), rest[:, None]
         ).solution
         starts.append(torch.cat([begin[:, 0], floor_at.log()[None]]))
-    best = _solve(terms, log_y, torch.stack(starts), delta=None)
+    best = solve(terms, log_y, torch.stack(starts), delta=None)
     a, p, e = best.tolist()
     return PowerLaw(_exp(a), p, _exp(e))
 
@@ -106,7 +104,7 @@ def fit_parametric(
     n, d, losses = _runs(parameters, tokens, losses)
     delta = checks.number("delta", delta, above=0)
     terms, log_l = _parametric_terms(n, d), losses.log()
-    theta = _solve(terms, log_l, _parametric_starts(n, d, losses), delta, _FALLING)
+    theta = solve(terms, log_l, _parametric_starts(n, d, losses), delta, _FALLING)
     if theta[1] <= LEAST or theta[3] <= LEAST:
         raise ValueError(
             "losses must fall with parameters and with tokens, and they do not"
@@ -143,9 +141,9 @@ def resample_parametric(
     counts = torch.zeros(resamples, len(n), dtype=n.dtype)
     counts.scatter_add_(1, drawn, torch.ones_like(counts))
     terms, log_l = _parametric_terms(n, d), losses.log()
-    whole = _solve(terms, log_l, _parametric_starts(n, d, losses), delta, _FALLING)
+    whole = solve(terms, log_l, _parametric_starts(n, d, losses), delta, _FALLING)
     starts = whole.expand(resamples, -1)
-    found, _ = _descend(terms, log_l, starts, delta, counts, _FALLING)
+    found, _ = descend(terms, log_l, starts, delta, counts, _FALLING)
     return [_law(theta) for theta in found]
 
 
@@ -170,7 +168,7 @@ def huber_objective(
         raise TypeError(f"law must be a ParametricLaw, got {type(law).__name__}")
     n, d, losses = _runs(parameters, tokens, losses)
     delta = checks.number("delta", delta, above=0)
-    return _huber(law(n, d).log() - losses.log(), delta).sum()
+    return huber(law(n, d).log() - losses.log(), delta).sum()
 
 
 def frontier(
@@ -235,89 +233,6 @@ def isoflop_minimum(
     vertex = _exp(-b / (2 * a) + float(middle))
     inside = bool(n.min() < vertex < n.max())
     return IsoflopMinimum(round(vertex, 6), c - b * b / (4 * a), inside)
-
-
-# ------------------------------------------------------------------------------------------ solver
-def _solve(
-    terms: Tensor,
-    log_y: Tensor,
-    starts: Tensor,
-    delta: float | None,
-    least: Tensor | None = None,
-) -> Tensor:
-    """Return the best constants reached from any of the starts."""
-    counts = torch.ones(len(starts), len(log_y), dtype=log_y.dtype)
-    found, values = _descend(terms, log_y, starts, delta, counts, least)
-    return found[values.argmin()]
-
-
-def _descend(
-    terms: Tensor,
-    log_y: Tensor,
-    starts: Tensor,
-    delta: float | None,
-    counts: Tensor,
-    least: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Run Levenberg and Marquardt's method from all starts at once, with Huber's weights.
-
-    Args:
-        terms: k terms by n points by m constants.
-        log_y: n.
-        starts: s by m.
-        delta: of Huber's loss; None: squares.
-        counts: s by n, how often each point counts.
-        least: m, what the constants may not fall below.
-
-    Returns:
-        The constants, s by m, and what is left of the objective, s.
-    """
-    theta = starts.clone()
-    damping = torch.full((len(theta), 1), 1e-2, dtype=theta.dtype)
-    parts, residual = _residual(terms, log_y, theta)
-    value = (counts * _huber(residual, delta)).sum(1)
-    eye = torch.eye(theta.shape[1], dtype=theta.dtype)
-    for _ in range(ROUNDS):
-        weight = (
-            counts if delta is None else counts * (delta / residual.abs()).clamp(max=1)
-        )
-        jacobian = torch.einsum("skn,knm->snm", parts, terms)
-        weighted = jacobian * weight[..., None]
-        gradient = torch.einsum("snm,sn->sm", weighted, residual)
-        hessian = torch.einsum("snm,snl->sml", weighted, jacobian)
-        scale = hessian.diagonal(dim1=1, dim2=2).clamp(min=1e-12)
-        lifted = hessian + (damping * scale)[..., None] * eye
-        step = torch.linalg.solve(lifted, gradient[..., None])[..., 0]
-        tried = theta - step.clamp(-5, 5)
-        tried = tried if least is None else tried.maximum(least)
-        new_parts, new_residual = _residual(terms, log_y, tried)
-        new_value = (counts * _huber(new_residual, delta)).sum(1)
-        better = new_value < value
-        done = ~better | (value - new_value <= 1e-13 * value)
-        theta = torch.where(better[:, None], tried, theta)
-        parts = torch.where(better[:, None, None], new_parts, parts)
-        residual = torch.where(better[:, None], new_residual, residual)
-        value = torch.where(better, new_value, value)
-        damping = torch.where(better[:, None], damping / 4, damping * 4).clamp(
-            1e-12, 1e8
-        )
-        if bool((done & (damping[:, 0] >= 1e6)).all()) or bool((value <= 0).all()):
-            break
-    return theta, value
-
-
-def _residual(terms: Tensor, log_y: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the share of each term in the sum, s by k by n, and log ŷ − log y, s by n."""
-    each = torch.einsum("knm,sm->skn", terms, theta)
-    return each.softmax(1), each.logsumexp(1) - log_y
-
-
-def _huber(residual: Tensor, delta: float | None) -> Tensor:
-    """Return half the square up to δ, and a line beyond."""
-    if delta is None:
-        return residual * residual / 2
-    size = residual.abs()
-    return torch.where(size <= delta, size * size / 2, delta * (size - delta / 2))
 
 
 # ------------------------------------------------------------------------------ the parametric law
