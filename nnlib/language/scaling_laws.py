@@ -2,7 +2,7 @@ r"""Scaling laws: how loss falls with parameters and data, and what to buy with 
 
 Chapter: chapters/language/scaling_laws.md     Papers: Kaplan et al. 2020; Hoffmann et al. 2022
 (Chinchilla) and its refit, Besiroglu et al. 2024; Yang et al. 2022 (μP)
-Axes: n runs, *b any.
+Axes: n runs, b any shape.
 """
 
 from typing import NamedTuple
