@@ -850,7 +850,11 @@ self.nnLive ??= (() => {
       });
       const halt = () => { run.stop(); pressed(go, false, "Run"); };
       go.addEventListener("click", () => (go.hasAttribute("data-running") ? halt() : run.go()));
-      one.addEventListener("click", () => { halt(); step(); });
+      one.addEventListener("click", calm(async () => {
+        halt();
+        await step();
+        form.say("One step further.");
+      }));
       // Some things move by themselves, once they are touched; a picture waits for Run.
       const alive = () => { if (!go.hasAttribute("data-running")) run.go(); };
       if (form.given.runs) return { changed: alive, begin: alive };
