@@ -748,6 +748,10 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         "dqn", "reinforcement", "Deep Q-network",
         idea="Learn what each action is worth, from a memory of what happened.",
         year=2013, people="Mnih et al.", ancestors=("cnn",), source="mnih2013playing", short="DQN",
+        module="nnlib.reinforcement.dqn", cls="DQN", trained_by="gradient",
+        parameters="those of its network; 1.7 million for 18 actions from four pictures",
+        train_cost="an update: two passes forward and one back a remembered step",
+        use_cost="one pass a step gives the values of all actions",
         requires=("cnn", "optimizers"),
     ),
     Architecture(

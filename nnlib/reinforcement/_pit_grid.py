@@ -42,7 +42,10 @@ class Played(NamedTuple):
 
 
 def draw_boards(
-    num_boards: int, size: int = 5, num_pits: int = 3, generator: torch.Generator | None = None
+    num_boards: int,
+    size: int = 5,
+    num_pits: int = 3,
+    generator: torch.Generator | None = None,
 ) -> Boards:
     """Return boards with agent, goal and pits in cells of their own, all equally probable.
 
@@ -51,7 +54,10 @@ def draw_boards(
         >>> sorted([*board.agents.tolist(), *board.goals.tolist(), *board.pits[0].tolist()])
         [0, 1, 2, 3]
     """
-    num_boards, size = checks.count("num_boards", num_boards), checks.count("size", size, least=2)
+    num_boards, size = (
+        checks.count("num_boards", num_boards),
+        checks.count("size", size, least=2),
+    )
     num_pits = checks.count("num_pits", num_pits, least=0)
     if num_pits > size**2 - 2:
         raise ValueError(f"num_pits={num_pits} must leave two of {size**2} cells free")
@@ -59,7 +65,9 @@ def draw_boards(
     return Boards(order[:, 0], order[:, 1], order[:, 2 : 2 + num_pits])
 
 
-def move(cells: Int[Tensor, "*b"], actions: Int[Tensor, "*b"], size: int) -> Int[Tensor, "*b"]:
+def move(
+    cells: Int[Tensor, "*b"], actions: Int[Tensor, "*b"], size: int
+) -> Int[Tensor, "*b"]:
     """Return the cells that actions lead to: up, right, down or left; a wall holds.
 
     Example:
@@ -83,7 +91,9 @@ def _neighbours(size: int) -> Int[Tensor, "w n"]:
     return torch.stack(ways)
 
 
-def view(boards: Boards, size: int = 5, egocentric: bool = True) -> Float[Tensor, "b d"]:
+def view(
+    boards: Boards, size: int = 5, egocentric: bool = True
+) -> Float[Tensor, "b d"]:
     """Return what the agent sees: three planes of zeros and ones, flattened.
 
     Seen from the agent, who stands in the middle, they are goal, pits and what lies outside, of
@@ -174,7 +184,9 @@ class PitGrid:
     def reset(self) -> Float[Tensor, "b d"]:
         """Begin on new boards, and return what is seen."""
         self._used = STOCK  # so that new ones are drawn
-        self.boards = draw_boards(self.num_envs, self.size, self.num_pits, self.generator)
+        self.boards = draw_boards(
+            self.num_envs, self.size, self.num_pits, self.generator
+        )
         self._canvas, self._window = _canvas(self.boards, self.size, self.egocentric)
         self._steps = torch.zeros(self.num_envs, dtype=torch.long)
         self.states = self._seen()
@@ -182,7 +194,9 @@ class PitGrid:
 
     def step(self, actions: Int[Tensor, " b"]) -> Transition:
         """Move each agent: 0 up, 1 right, 2 down, 3 left."""
-        checks.tokens("actions", actions, 4, shape=(self.num_envs,), of="up, right, down, left")
+        checks.tokens(
+            "actions", actions, 4, shape=(self.num_envs,), of="up, right, down, left"
+        )
         agents, goals, pits = self.boards
         agents = move(agents, actions, self.size)
         won, lost = agents == goals, (pits == agents[:, None]).any(1)
@@ -195,7 +209,9 @@ class PitGrid:
         if bool(done.any()):
             self._renew(done)
             self.states = self._seen()
-        return Transition(self.states, won.float() - lost.float(), terminated, truncated, final)
+        return Transition(
+            self.states, won.float() - lost.float(), terminated, truncated, final
+        )
 
     def _renew(self, done: Tensor) -> None:
         """Begin anew in these rows, on boards from a stock that is drawn many at a time."""
@@ -214,12 +230,19 @@ class PitGrid:
 
     def _seen(self) -> Tensor:
         if not self.egocentric:
-            return self._canvas.scatter(1, 2 * self.size**2 + self.boards.agents[:, None], 1.0)
-        return self._canvas.gather(1, self._window + _corner(self.boards.agents, self.size))
+            return self._canvas.scatter(
+                1, 2 * self.size**2 + self.boards.agents[:, None], 1.0
+            )
+        return self._canvas.gather(
+            1, self._window + _corner(self.boards.agents, self.size)
+        )
 
 
 def walk(
-    policy: Callable[[Boards], Tensor], boards: Boards, size: int = 5, max_steps: int = 30
+    policy: Callable[[Boards], Tensor],
+    boards: Boards,
+    size: int = 5,
+    max_steps: int = 30,
 ) -> Played:
     """Let a policy play each board once.
 
@@ -235,9 +258,15 @@ def walk(
         [2]
     """
     done = torch.zeros(len(boards.agents), dtype=torch.bool)
-    reached, steps, cells = done.clone(), torch.zeros_like(boards.agents), [boards.agents]
+    reached, steps, cells = (
+        done.clone(),
+        torch.zeros_like(boards.agents),
+        [boards.agents],
+    )
     for _ in range(checks.count("max_steps", max_steps)):
-        agents = torch.where(done, boards.agents, move(boards.agents, policy(boards), size))
+        agents = torch.where(
+            done, boards.agents, move(boards.agents, policy(boards), size)
+        )
         boards = boards._replace(agents=agents)
         steps = steps + ~done
         reached = reached | (~done & (agents == boards.goals))

@@ -43,8 +43,12 @@ class SumTree:
 
     def set(self, rows: Int[Tensor, " b"], values: Float[Tensor, " b"]) -> None:
         """Give these leaves their values, and bring the sums above them up to date."""
-        checks.tokens("rows", rows, self.size, shape=("b",), empty=True, of="the leaves")
-        checks.tensor("values", values, shape=tuple(rows.shape), floating=True, finite=True)
+        checks.tokens(
+            "rows", rows, self.size, shape=("b",), empty=True, of="the leaves"
+        )
+        checks.tensor(
+            "values", values, shape=tuple(rows.shape), floating=True, finite=True
+        )
         if bool((values < 0).any()):
             raise ValueError("values must be ≥ 0")
         at = self._first + rows
@@ -114,7 +118,9 @@ class PrioritizedReplayBuffer(ReplayBuffer):
     @property
     def probabilities(self) -> Float[Tensor, " b"]:
         """How probable each transition that is held is to be drawn."""
-        return self._tree.get(torch.arange(len(self))) / self._tree.total  # eq. dqn-priority
+        return (
+            self._tree.get(torch.arange(len(self))) / self._tree.total
+        )  # eq. dqn-priority
 
     def sample(self, batch_size: int) -> Memories:
         """Draw one transition from each of `batch_size` equal stretches of the sum."""
@@ -128,7 +134,9 @@ class PrioritizedReplayBuffer(ReplayBuffer):
 
     def update(self, rows: Int[Tensor, " b"], errors: Float[Tensor, " b"]) -> None:
         """Give transitions that were just learned from their new errors."""
-        checks.tensor("errors", errors, shape=tuple(rows.shape), floating=True, finite=True)
+        checks.tensor(
+            "errors", errors, shape=tuple(rows.shape), floating=True, finite=True
+        )
         priorities = (errors.detach().abs().double() + 0.01) ** self.alpha
         self._tree.set(rows, priorities)
         self._largest = max(self._largest, priorities.max().item())

@@ -19,7 +19,12 @@ Rate = Callable[[int], float] | float
 
 
 def q_update(
-    value: float, reward: float, next_values: list[float], terminated: bool, lr: float, gamma: float
+    value: float,
+    reward: float,
+    next_values: list[float],
+    terminated: bool,
+    lr: float,
+    gamma: float,
 ) -> float:
     r"""Return $Q + \eta\,(r + \gamma \max_{a'} Q(s', a') - Q)$ (equation `dqn-q-learning`).
 
@@ -32,7 +37,12 @@ def q_update(
 
 
 def sarsa_update(
-    value: float, reward: float, next_value: float, terminated: bool, lr: float, gamma: float
+    value: float,
+    reward: float,
+    next_value: float,
+    terminated: bool,
+    lr: float,
+    gamma: float,
 ) -> float:
     r"""Return $Q + \eta\,(r + \gamma\, Q(s', a') - Q)$, $a'$ as taken (equation `dqn-sarsa`).
 
@@ -90,14 +100,19 @@ def sarsa(
 
 
 def _learned(
-    env: Any, steps: int, gamma: float, lr: Rate, exploration: float, seed: int, on_policy: bool
+    env: Any,
+    steps: int,
+    gamma: float,
+    lr: Rate,
+    exploration: float,
+    seed: int,
+    on_policy: bool,
 ) -> tuple[Tensor, list[float]]:
     steps = checks.count("steps", steps)
     gamma = checks.number("gamma", gamma, least=0, most=1)
     exploration = checks.number("exploration", exploration, least=0, most=1)
-    rate: Callable[[int], float] = (
-        lr if callable(lr) else lambda _, same=checks.number("lr", lr, above=0, most=1): same
-    )
+    if not callable(lr):
+        lr = checks.number("lr", lr, above=0, most=1)
     states, actions = int(env.observation_space.n), int(env.action_space.n)
     q = [[0.0] * actions for _ in range(states)]
     visits = [[0] * actions for _ in range(states)]
@@ -115,11 +130,13 @@ def _learned(
         after, reward, terminated, truncated, _ = env.step(action)
         reward = checks.number("reward", float(reward))
         visits[state][action] += 1
-        eta = rate(visits[state][action])
+        eta = lr(visits[state][action]) if callable(lr) else lr
         total, old, then = total + reward, q[state][action], None
         if on_policy:
             then = chosen(after)
-            q[state][action] = sarsa_update(old, reward, q[after][then], terminated, eta, gamma)
+            q[state][action] = sarsa_update(
+                old, reward, q[after][then], terminated, eta, gamma
+            )
         else:
             q[state][action] = q_update(old, reward, q[after], terminated, eta, gamma)
         if terminated or truncated:

@@ -82,7 +82,9 @@ class ReplayBuffer:
         checks.tensor("rewards", rewards, shape=("b",), floating=True, finite=True)
         count = len(rewards)
         if isinstance(discounts, Tensor):
-            checks.tensor("discounts", discounts, shape=(count,), floating=True, finite=True)
+            checks.tensor(
+                "discounts", discounts, shape=(count,), floating=True, finite=True
+            )
         else:
             gamma = checks.number("discounts", discounts, least=0, most=1)
             discounts = torch.full_like(rewards, gamma)
@@ -91,23 +93,36 @@ class ReplayBuffer:
             checks.tensor(name, column)
             if column.ndim == 0 or len(column) != count:
                 got = tuple(column.shape)
-                raise ValueError(f"{name} must have {count} rows as rewards have, got {got}")
+                raise ValueError(
+                    f"{name} must have {count} rows as rewards have, got {got}"
+                )
         checks.key_mask("terminated", terminated, (count,))
         given = [states, actions, rewards, next_states, terminated, discounts]
         if not self._columns:
-            self._columns = [part.new_zeros(self.capacity, *part.shape[1:]) for part in given]
+            self._columns = [
+                part.new_zeros(self.capacity, *part.shape[1:]) for part in given
+            ]
         self._check_like_before(given)
         rows = (self._added + torch.arange(count))[-self.capacity :] % self.capacity
+        begin = self._added % self.capacity
+        whole = (
+            begin + count <= self.capacity
+        )  # then one stretch of the ring, copied at once
+        at = slice(begin, begin + count) if whole else rows
         for kept, part in zip(self._columns, given, strict=True):
-            kept[rows] = part[-self.capacity :].to(kept.dtype)
+            kept[at] = part[-self.capacity :].to(kept.dtype)
         self._added += count
         self._arrived(rows)
 
     def _check_like_before(self, given: list[Tensor]) -> None:
-        for name, kept, part in zip(Memories._fields, self._columns, given, strict=False):
+        for name, kept, part in zip(
+            Memories._fields, self._columns, given, strict=False
+        ):
             if kept.shape[1:] != part.shape[1:]:
                 got, wanted = tuple(part.shape[1:]), tuple(kept.shape[1:])
-                raise ValueError(f"{name} must have rows of shape {wanted} as before, got {got}")
+                raise ValueError(
+                    f"{name} must have rows of shape {wanted} as before, got {got}"
+                )
 
     def _arrived(self, rows: Tensor) -> None:
         """Take note of new transitions; for those that weigh them."""
@@ -131,7 +146,8 @@ class ReplayBuffer:
         return batch_size
 
     def _at(self, rows: Tensor, weights: Tensor) -> Memories:
-        return Memories(*(column[rows] for column in self._columns), weights, rows)
+        drawn = (column[rows] for column in self._columns)
+        return Memories._make([*drawn, weights, rows])
 
 
 class SeveralSteps:

@@ -384,7 +384,8 @@ def test_where_episodes_end_at_once_values_are_the_rewards(kind):
     model = table(1)
     history = train_dqn(model, leaving(), steps=150, memory=memory, batch_size=16, lr=0.05,
                         exploration=lambda step: 0.5, generator=dice(),
-                        measures={"left": lambda m: m.weight[0, 0].item()}, measure_every=50)  # fmt: skip
+                        measures={"left": lambda m: m.weight[0, 0].item()},
+                        measure_every=50)  # fmt: skip
     torch.testing.assert_close(model.weight.detach(), torch.tensor([[1.0, -0.5]]), rtol=0,
                                atol=0.02)  # fmt: skip
     assert history.at == [50, 100, 150] and len(history.measures["left"]) == 3
@@ -392,7 +393,7 @@ def test_where_episodes_end_at_once_values_are_the_rewards(kind):
 
 @pytest.mark.parametrize("num_steps", [1, 3])
 def test_a_walk_is_learned_and_cut_off_episodes_are_no_ends(num_steps):
-    """Three cells in a row, 1 at the end; episodes of two steps are cut off and go on for values."""
+    """Three cells in a row, 1 at the end; episodes of two steps are cut off, and have values."""
     going = torch.zeros(3, 2, 3)
     going[0, 1, 1] = going[1, 1, 2] = going[0, 0, 0] = going[1, 0, 0] = going[2, 0, 1] = 1.0
     paid = torch.tensor([[0.0, 0.0], [0.0, 0.0], [0.0, 1.0]])
