@@ -1,9 +1,10 @@
 """What is remembered, against plain lists; how it is drawn, against χ² and running sums."""
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pytest import approx, mark
+from pytest import approx
 from scipy.stats import chi2
 
 from nnlib.reinforcement.dqn import (
@@ -45,7 +46,7 @@ def test_a_ring_holds_the_last_ones(capacity, sizes):
             assert (drawn.terminated == (drawn.rewards % 3 == 0)).all()
 
 
-@mark.equation("dqn-replay")
+@pytest.mark.equation("dqn-replay")
 def test_each_is_drawn_with_the_same_probability():
     memory = ReplayBuffer(8, generator=dice())
     memory.add(*numbered(0, 13), 0.9)  # 5 … 12 are left
@@ -81,8 +82,8 @@ def test_what_does_not_fit_is_refused_by_name():
     assert len(memory) == 3, "nothing was kept of what was refused"
 
 
-@mark.equation("dqn-n-step")
-@mark.parametrize("n", [1, 2, 3, 5])
+@pytest.mark.equation("dqn-n-step")
+@pytest.mark.parametrize("n", [1, 2, 3, 5])
 def test_several_steps_are_summed_until_an_episode_ends(n):
     g, steps, gamma = dice(n), 40, 0.7
     rewards = torch.randn(steps, 3, generator=g, dtype=torch.float64)
@@ -131,7 +132,7 @@ def filled(count=6, **how):
     return memory
 
 
-@mark.equation("dqn-priority")
+@pytest.mark.equation("dqn-priority")
 def test_what_surprised_is_drawn_as_often_as_its_power():
     memory, errors = filled(alpha=0.7), torch.tensor([0.0, 1.0, -2.0, 0.5, 4.0, 0.1])
     memory.update(torch.arange(6), errors)
@@ -152,7 +153,7 @@ def test_a_batch_takes_one_of_each_equal_stretch():
         assert (rows[:3] == 0).all() and (rows[3:] > 0).all()
 
 
-@mark.equation("dqn-importance")
+@pytest.mark.equation("dqn-importance")
 def test_with_full_weights_the_mean_is_that_of_an_even_draw():
     memory = filled(alpha=0.9, beta=1.0)
     memory.update(torch.arange(6), torch.tensor([0.1, 1.0, 2.0, 0.5, 4.0, 0.1]))
