@@ -18,7 +18,6 @@ from torch.types import Device
 
 from nnlib import checks
 from nnlib.reinforcement._dqn_training import epsilon_greedy, falling, train_dqn
-from nnlib.reinforcement._environment import Environment, Transition
 from nnlib.reinforcement._pit_grid import (
     Boards,
     PitGrid,
@@ -33,12 +32,6 @@ from nnlib.reinforcement._prioritized import PrioritizedReplayBuffer, SumTree
 from nnlib.reinforcement._q_table import q_learning, q_update, sarsa, sarsa_update
 from nnlib.reinforcement._rainbow import NoisyLinear, categorical_target
 from nnlib.reinforcement._replay import Memories, ReplayBuffer, SeveralSteps
-from nnlib.reinforcement._tabular import (
-    TabularEnv,
-    policy_values,
-    tables,
-    value_iteration,
-)
 from nnlib.reinforcement._td import conservative_loss, td_errors, td_loss, td_target
 
 __all__ = [
@@ -46,7 +39,6 @@ __all__ = [
     "AtariDQN",
     "Boards",
     "DuelingDQN",
-    "Environment",
     "Memories",
     "NoisyLinear",
     "PitGrid",
@@ -55,8 +47,6 @@ __all__ = [
     "ReplayBuffer",
     "SeveralSteps",
     "SumTree",
-    "TabularEnv",
-    "Transition",
     "categorical_target",
     "conservative_loss",
     "distances",
@@ -64,17 +54,14 @@ __all__ = [
     "epsilon_greedy",
     "falling",
     "move",
-    "policy_values",
     "q_learning",
     "q_update",
     "sarsa",
     "sarsa_update",
-    "tables",
     "td_errors",
     "td_loss",
     "td_target",
     "train_dqn",
-    "value_iteration",
     "view",
     "walk",
 ]

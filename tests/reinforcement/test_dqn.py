@@ -19,18 +19,21 @@ from nnlib.reinforcement.dqn import (
     ReplayBuffer,
     SeveralSteps,
     SumTree,
-    TabularEnv,
     categorical_target,
     conservative_loss,
     epsilon_greedy,
     falling,
-    policy_values,
     q_learning,
     sarsa,
     td_errors,
     td_loss,
     td_target,
     train_dqn,
+)
+from nnlib.reinforcement.policy_gradient import (
+    TabularEnv,
+    policy_values,
+    tables,
     value_iteration,
 )
 from tests.support import Example, refuses
