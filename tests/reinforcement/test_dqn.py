@@ -33,7 +33,6 @@ from nnlib.reinforcement.dqn import (
 from nnlib.reinforcement.policy_gradient import (
     TabularEnv,
     policy_values,
-    tables,
     value_iteration,
 )
 from tests.support import Example, refuses
