@@ -3,8 +3,11 @@
 import math
 import random
 
+import networkx
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.stats import chi2, norm
 from torch import nn
@@ -13,22 +16,29 @@ from torch.nn import functional as F
 from nnlib.reinforcement.dqn import (
     DQN,
     AtariDQN,
+    Boards,
     DuelingDQN,
     NoisyLinear,
+    PitGrid,
     PrioritizedReplayBuffer,
     ReplayBuffer,
     SeveralSteps,
     SumTree,
     categorical_target,
     conservative_loss,
+    distances,
+    draw_boards,
     epsilon_greedy,
     falling,
+    move,
     q_learning,
     sarsa,
     td_errors,
     td_loss,
     td_target,
     train_dqn,
+    view,
+    walk,
 )
 from nnlib.reinforcement.policy_gradient import (
     TabularEnv,
@@ -480,3 +490,279 @@ def test_a_tree_is_needed_for_priorities():
     assert SumTree(1).total == 0
     with refuses(ValueError, "places need a leaf above 0"):
         SumTree(3).find(torch.tensor([0.0]))
+
+
+# ---------------------------------------------------------------------------------------- memories
+def numbered(first, count):
+    """Transitions that are told apart by their states and rewards."""
+    number = torch.arange(first, first + count)
+    ended = number % 3 == 0
+    return number[:, None].float(), number % 2, number.float(), number[:, None] + 1.0, ended
+
+
+@given(capacity=st.integers(1, 9), sizes=st.lists(st.integers(0, 12), max_size=8))
+@settings(max_examples=60, deadline=None)
+def test_a_ring_holds_the_last_ones(capacity, sizes):
+    memory, told = ReplayBuffer(capacity, generator=dice()), []
+    for size in sizes:
+        memory.add(*numbered(len(told), size), 0.9)
+        told += range(len(told), len(told) + size)
+        assert len(memory) == min(len(told), capacity)
+        if len(memory):
+            drawn = memory.sample(len(memory))
+            assert set(drawn.rewards.tolist()) <= set(map(float, told[-capacity:]))
+            assert (drawn.states[:, 0] == drawn.rewards).all()
+            assert (drawn.next_states[:, 0] == drawn.rewards + 1).all()
+            assert (drawn.terminated == (drawn.rewards % 3 == 0)).all()
+
+
+@pytest.mark.equation("dqn-replay")
+def test_each_is_drawn_with_the_same_probability():
+    memory = ReplayBuffer(8, generator=dice())
+    memory.add(*numbered(0, 13), 0.9)  # 5 … 12 are left
+    drawn = torch.cat([memory.sample(8).rewards for _ in range(500)]).long()
+    counts = torch.bincount(drawn, minlength=13)
+    assert not counts[:5].any()
+    distance = ((counts[5:] - 500.0) ** 2 / 500).sum().item()
+    assert distance < chi2.isf(FAR, 7)
+
+
+def test_more_than_there_is_cannot_be_drawn():
+    memory = ReplayBuffer(5)
+    with refuses(ValueError, "batch_size=1 must be at most 0, the transitions held"):
+        memory.sample(1)
+    memory.add(*numbered(0, 3), 0.9)
+    with refuses(ValueError, "batch_size=4 must be at most 3"):
+        memory.sample(4)
+    with refuses(ValueError, "capacity"):
+        ReplayBuffer(0)
+
+
+def test_what_does_not_fit_is_refused_by_name():
+    memory, good = ReplayBuffer(5), list(numbered(0, 3))
+    memory.add(*good, 0.9)
+    with refuses(ValueError, "rewards must be finite"):
+        memory.add(good[0], good[1], torch.tensor([1.0, torch.nan, 0.0]), *good[3:], 0.9)
+    with refuses(ValueError, "states must have rows of shape (1,) as before, got (2,)"):
+        memory.add(torch.zeros(3, 2), *good[1:], 0.9)
+    with refuses(ValueError, "actions must have 3 rows"):
+        memory.add(good[0], good[1][:2], *good[2:], 0.9)
+    with refuses(ValueError, "discounts=1.5"):
+        memory.add(*good, 1.5)
+    assert len(memory) == 3, "nothing was kept of what was refused"
+
+
+@pytest.mark.equation("dqn-n-step")
+@pytest.mark.parametrize("n", [1, 2, 3, 5])
+def test_several_steps_are_summed_until_an_episode_ends(n):
+    g, steps, gamma = dice(n), 40, 0.7
+    rewards = torch.randn(steps, 3, generator=g, dtype=torch.float64)
+    terminated = torch.rand(steps, 3, generator=g) < 0.15
+    truncated = (torch.rand(steps, 3, generator=g) < 0.15) & ~terminated
+    several = SeveralSteps(n, gamma)
+    for t in range(steps):
+        at = torch.full((3, 1), float(t))
+        made = several.add(at, torch.full((3,), t), rewards[t], at + 1, terminated[t],
+                           truncated[t])  # fmt: skip
+        assert bool(made) == (t >= n - 1)
+        for b in range(3) if made else ():
+            total, k = 0.0, t - n + 1
+            while True:
+                total += gamma ** (k - (t - n + 1)) * rewards[k, b].item()
+                if terminated[k, b] or truncated[k, b] or k == t:
+                    break
+                k += 1
+            began, acted, paid, last, over, discount = (part[b] for part in made)
+            assert began.item() == acted.item() == t - n + 1
+            assert paid.item() == pytest.approx(total) and last.item() == k + 1
+            assert bool(over) == bool(terminated[k, b])
+            assert discount.item() == pytest.approx(gamma ** (k - (t - n + 1) + 1))
+
+
+# ------------------------------------------------------------------------------------- priorities
+@given(st.lists(st.floats(0, 5), min_size=1, max_size=20), st.integers(0, 2**31))
+@settings(max_examples=80, deadline=None)
+def test_a_tree_finds_what_running_sums_find(numbers, seed):
+    tree, leaves = SumTree(len(numbers)), torch.tensor(numbers, dtype=torch.float64)
+    order = torch.randperm(len(numbers), generator=dice(seed))
+    tree.set(order, leaves[order])
+    assert tree.total == pytest.approx(sum(numbers), abs=1e-9)
+    if sum(numbers) < 1e-3:
+        return
+    places = torch.rand(50, generator=dice(seed), dtype=torch.float64) * sum(numbers)
+    found, ends = tree.find(places), leaves.cumsum(0)
+    assert (places <= ends[found] + 1e-9).all()
+    assert (places >= ends[found] - leaves[found] - 1e-9).all()
+    assert (leaves[found] > 0).all()
+
+
+def filled(count=6, **how):
+    memory = PrioritizedReplayBuffer(8, generator=dice(), **how)
+    memory.add(*numbered(0, count), 0.9)
+    return memory
+
+
+@pytest.mark.equation("dqn-priority")
+def test_what_surprised_is_drawn_as_often_as_its_power():
+    memory, errors = filled(alpha=0.7), torch.tensor([0.0, 1.0, -2.0, 0.5, 4.0, 0.1])
+    memory.update(torch.arange(6), errors)
+    wanted = (errors.abs().double() + 0.01) ** 0.7
+    wanted = wanted / wanted.sum()
+    torch.testing.assert_close(memory.probabilities, wanted)
+    drawn = torch.cat([memory.sample(1).rows for _ in range(2000)])
+    counts = torch.bincount(drawn, minlength=6)
+    distance = ((counts - 2000 * wanted) ** 2 / (2000 * wanted)).sum().item()
+    assert distance < chi2.isf(FAR, 5)
+
+
+def test_a_batch_takes_one_of_each_equal_stretch():
+    memory = filled(alpha=1.0)
+    memory.update(torch.arange(6), torch.tensor([2.99] + [0.59] * 5))  # 3, and five times 0.6
+    for _ in range(20):
+        rows = memory.sample(6).rows
+        assert (rows[:3] == 0).all() and (rows[3:] > 0).all()
+
+
+@pytest.mark.equation("dqn-importance")
+def test_with_full_weights_the_mean_is_that_of_an_even_draw():
+    memory = filled(alpha=0.9, beta=1.0)
+    memory.update(torch.arange(6), torch.tensor([0.1, 1.0, 2.0, 0.5, 4.0, 0.1]))
+    share = memory.probabilities
+    batch = memory.sample(6)
+    raw = 1 / (6 * share[batch.rows])
+    torch.testing.assert_close(batch.weights, (raw / raw.max()).float())
+    assert batch.weights.max() == 1
+    assert (share * (1 / (6 * share)) * torch.arange(6)).sum() == pytest.approx(2.5)
+    half = filled(alpha=0.9, beta=0.5)
+    half.update(torch.arange(6), torch.tensor([0.1, 1.0, 2.0, 0.5, 4.0, 0.1]))
+    batch = half.sample(6)
+    raw = (6 * half.probabilities[batch.rows]) ** -0.5
+    torch.testing.assert_close(batch.weights, (raw / raw.max()).float())
+
+
+def test_a_new_one_has_the_largest_priority_so_far():
+    memory = filled(5, alpha=1.0)
+    memory.update(torch.arange(5), torch.tensor([9.0, 1.0, 0.0, 0.0, 0.0]))
+    memory.add(*numbered(5, 1), 0.9)
+    shares = memory.probabilities
+    assert shares[5] == shares.max() == shares[0]
+
+
+def test_what_is_overwritten_is_never_drawn_by_its_old_priority():
+    memory = PrioritizedReplayBuffer(3, generator=dice(), alpha=1.0)
+    memory.add(*numbered(0, 3), 0.9)
+    memory.update(torch.arange(3), torch.tensor([50.0, 1.0, 1.0]))
+    memory.add(*numbered(3, 4), 0.9)  # 4, 5, 6 are left, all new
+    assert memory.probabilities.tolist() == pytest.approx([1 / 3] * 3)
+
+
+# ------------------------------------------------------------------------------------------ boards
+WAYS = [(-1, 0), (0, 1), (1, 0), (0, -1)]
+
+
+def test_boards_have_everything_in_a_cell_of_its_own():
+    boards = draw_boards(4000, 4, 3, dice())
+    cells = torch.cat([boards.agents[:, None], boards.goals[:, None], boards.pits], 1)
+    assert all(len(set(row)) == 5 for row in cells.tolist())
+    share = torch.bincount(boards.agents, minlength=16) / 4000
+    assert ((share - 1 / 16).abs() < 4 * (15 / 256 / 4000) ** 0.5).all()
+    with refuses(ValueError, "num_pits=15 must leave two of 16 cells free"):
+        draw_boards(1, 4, 15)
+
+
+def test_a_wall_holds():
+    for cell in range(9):
+        for action, (down, right) in enumerate(WAYS):
+            row, column = cell // 3 + down, cell % 3 + right
+            inside = 0 <= row < 3 and 0 <= column < 3
+            wanted = row * 3 + column if inside else cell
+            assert move(torch.tensor(cell), torch.tensor(action), 3) == wanted
+
+
+@pytest.mark.parametrize("size", [3, 5])
+def test_a_view_is_what_stands_at_each_place_around_the_agent(size):
+    boards = draw_boards(20, size, 2, dice())
+    seen = view(boards, size).reshape(20, 3, 2 * size - 1, 2 * size - 1)
+    above = view(boards, size, egocentric=False).reshape(20, 3, size, size)
+    for b in range(20):
+        at, goal = int(boards.agents[b]), int(boards.goals[b])
+        pits = boards.pits[b].tolist()
+        for down in range(1 - size, size):
+            for right in range(1 - size, size):
+                row, column = at // size + down, at % size + right
+                inside = 0 <= row < size and 0 <= column < size
+                cell = row * size + column if inside else -1
+                wanted = [cell == goal, cell in pits, not inside]
+                assert seen[b, :, down + size - 1, right + size - 1].bool().tolist() == wanted
+        for cell in range(size**2):
+            wanted = [cell == goal, cell in pits, cell == at]
+            assert above[b, :, cell // size, cell % size].bool().tolist() == wanted
+
+
+def test_distances_are_networkxs():
+    boards = draw_boards(30, 5, 6, dice(1))
+    got = distances(boards)
+    for b in range(30):
+        grid = networkx.grid_2d_graph(5, 5)
+        pits = [(cell // 5, cell % 5) for cell in boards.pits[b].tolist()]
+        grid.remove_nodes_from(pits)
+        goal = int(boards.goals[b])
+        known = networkx.single_source_shortest_path_length(grid, (goal // 5, goal % 5))
+        assert got[b].tolist() == [known.get((cell // 5, cell % 5), -1) for cell in range(25)]
+
+
+def test_an_environment_pays_ends_and_begins_anew():
+    env = PitGrid(64, max_steps=6, generator=dice())
+    g, ends = dice(2), torch.zeros(3)
+    for _ in range(60):
+        before, steps = env.boards, env._steps.clone()
+        torch.testing.assert_close(env.states, view(before))
+        agents, goals, pits = (part.clone() for part in before)
+        actions = torch.randint(4, (64,), generator=g)
+        happened = env.step(actions)
+        after = move(agents, actions, 5)
+        won, lost = after == goals, (pits == after[:, None]).any(1)
+        assert (happened.rewards == won.float() - lost.float()).all()
+        assert (happened.terminated == (won | lost)).all()
+        assert (happened.truncated == ((steps + 1 >= 6) & ~won & ~lost)).all()
+        torch.testing.assert_close(happened.final, view(Boards(after, goals, pits)))
+        torch.testing.assert_close(happened.states, view(env.boards))
+        assert (env._steps == torch.where(happened.dones, 0, steps + 1)).all()
+        assert (env.boards.agents[~happened.dones] == after[~happened.dones]).all()
+        ends += torch.stack([won.sum(), lost.sum(), happened.truncated.sum()])
+    assert (ends > 10).all(), "each way of ending was seen"
+
+
+def test_seen_from_above_it_is_the_same_game():
+    both = [PitGrid(8, egocentric=flag, generator=dice()) for flag in (True, False)]
+    for _ in range(20):
+        first, second = (env.step(torch.full((8,), 1)) for env in both)
+        assert (first.rewards == second.rewards).all() and (first.dones == second.dones).all()
+        torch.testing.assert_close(second.states, view(both[0].boards, egocentric=False))
+
+
+def test_a_walk_by_the_shortest_way_takes_as_many_steps():
+    boards = draw_boards(200, 5, 3, dice(3))
+    far = distances(boards)
+
+    def shortest(now):
+        around = torch.stack([far.gather(1, move(now.agents, torch.full_like(now.agents, way), 5)
+                                         [:, None])[:, 0] for way in range(4)], 1)  # fmt: skip
+        return torch.where(around < 0, 99, around).argmin(1)
+
+    played, begin = walk(shortest, boards), far.gather(1, boards.agents[:, None])[:, 0]
+    assert (played.reached == (begin >= 0)).all()
+    assert (played.steps == begin)[played.reached].all()
+    assert (played.cells[0] == boards.agents).all()
+    assert (played.cells[-1] == boards.goals)[played.reached].all()
+
+
+def test_bad_boards_are_refused_by_name():
+    with refuses(ValueError, "num_envs"):
+        PitGrid(0)
+    with refuses(ValueError, "size"):
+        PitGrid(2, size=1)
+    with refuses(ValueError, "actions must be 0 … 3"):
+        PitGrid(2).step(torch.tensor([0, 4]))
+    with refuses(ValueError, "max_steps"):
+        PitGrid(2, max_steps=0)
