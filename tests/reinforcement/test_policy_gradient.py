@@ -556,7 +556,19 @@ def test_a_rollout_goes_on_and_adds_the_value_of_what_was_cut_off():
     torch.testing.assert_close(second.log_probs, by_torch)
 
 
+class OneOfEach(EndsAtOnce):
+    """The first episode ends for good, the second is cut off."""
+
+    def step(self, actions):
+        first = torch.tensor([True, False])
+        return Transition(self.states, torch.ones(2), first, ~first, self.states)
+
+
 def test_nothing_is_added_where_an_episode_ended_for_good():
+    def five(states):
+        return torch.zeros(2, 4), torch.full((2,), 5.0)
+
+    assert rollout(five, OneOfEach(), 1, 0.9).rewards.tolist() == [[1.0, 5.5]]
     seen = rollout(ActorCritic(4, 2), CartPole(5, generator=dice()), 90, 0.9, dice(1))
     assert seen.dones.any()
     assert (seen.rewards == 1).all()
@@ -579,6 +591,16 @@ def test_a_table_env_walks_as_its_table_says_and_pays():
     assert ((share - odds).abs() < 4 * (odds * (1 - odds) / 30_000).sqrt()).all()
     assert (happened.states[happened.terminated] == 1).all()
     assert torch.equal(happened.rewards, rewards[1, 0].expand(30_000))
+
+
+def test_a_table_env_that_is_cut_off_begins_anew_and_tells_where_it_was():
+    on = torch.tensor([[[0.0, 1.0]], [[0.0, 1.0]]])  # from 0 to 1, and stay there
+    env = TabularEnv(on, torch.zeros(2, 1), 3, max_steps=2)
+    steps = [env.step(torch.zeros(3, dtype=torch.long)) for _ in range(3)]
+    assert [bool(step.truncated.all()) for step in steps] == [False, True, False]
+    assert [step.states[0].item() for step in steps] == [1, 0, 1]
+    assert [step.final[0].item() for step in steps] == [1, 1, 1]
+    assert not any(step.terminated.any() for step in steps)
 
 
 def test_ppo_learns_to_hold_the_pole_longer():
