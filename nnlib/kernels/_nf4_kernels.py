@@ -164,9 +164,9 @@ def sizes(m: int, k: int, dtype: torch.dtype, backward: bool = False) -> dict[st
     elif m <= 16:
         tokens, rows, depth, warps, stages = 16, 64, 64, 4, 3
     else:
-        tokens, rows, depth, warps, stages = most, 64, 64, 4, 2
+        tokens, rows, depth, warps, stages = most, 64, 64, 8, 2
     if k % 2 and not _triton.interpreting():
-        rows, stages = rows // 2, (2 if backward else 1)
+        rows, stages, warps = rows // 2, (2 if backward else 1), (4 if backward else 8)
     return {
         "PRECISION": "tf32x3" if wide else "tf32", "BLOCK_M": tokens, "BLOCK_N": rows,
         "BLOCK_K": depth, "num_warps": warps, "num_stages": stages,
