@@ -761,7 +761,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         source="williams1992simple",
         module="nnlib.reinforcement.policy_gradient", cls="ActorCritic", trained_by="gradient",
         parameters="those of an actor and of a critic; two networks of 64 tanh units: about 9000",
-        train_cost="a pass of both networks a step of experience; PPO: then K epochs over the batch",
+        train_cost="a pass of both networks a step of experience; PPO: K epochs over the batch",
         use_cost="one pass of the actor an action; no critic",
         requires=("optimizers",),
     ),

@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from collections import Counter
 from functools import partial
 from itertools import pairwise
 
@@ -177,9 +178,9 @@ def test_compared_functions_take_turns_and_the_median_counts(monkeypatch):
     rounds = ["".join(timed[at : at + 3]) for at in range(0, len(timed), 3)]
     assert len(rounds) >= measure.ROUNDS
     assert all(sorted(turn) == ["a", "b", "c"] for turn in rounds)
-    # nobody always comes after the same one, which may leave caches cold
-    before = {name: {x for x, y in pairwise(timed) if y == name} - {name} for name in "abc"}
-    assert before == {"a": {"b", "c"}, "b": {"a", "c"}, "c": {"a", "b"}}
+    # who came before leaves its mark on caches, so nobody comes after the same one most times
+    before = Counter((x, y) for x, y in pairwise(timed) if x != y)
+    assert len(before) == 6 and max(before.values()) < 0.6 * len(rounds)
 
 
 def test_a_slower_function_takes_longer(monkeypatch):
