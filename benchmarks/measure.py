@@ -78,7 +78,8 @@ def compare(
         order.shuffle(names)  # who comes before leaves its mark on caches: nobody always does
         for name in names:
             clock.time(name, functions[name], repeats[name])
-    return {name: statistics.median(samples) for name, samples in clock.samples().items()}
+    samples = clock.samples()
+    return {name: statistics.median(samples[name]) for name in functions}
 
 
 class _WallClock:

@@ -35,6 +35,7 @@ def distillation_loss(
             (`compression-reverse`), which avoids what the teacher finds improbable.
 
     Example:
+        >>> import torch
         >>> logits = torch.tensor([[2.0, 0.0, -1.0]])
         >>> distillation_loss(logits, logits + 5, temperature=2.0).abs() < 1e-6
         tensor(True)
