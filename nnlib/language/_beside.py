@@ -29,6 +29,7 @@ def features(layer: Any) -> tuple[int, int] | None:
 
 def matrix(layer: nn.Module) -> Float[Tensor, "o i"]:
     """Return a linear layer's weight as outputs by inputs; a view where it is stored as such."""
+    # torch types every attribute of a module as a tensor or a module; a linear layer's is a tensor
     weight: Tensor = layer.weight  # type: ignore[assignment]
     return weight.mT if type(layer).__name__ == "Conv1D" else weight
 

@@ -182,6 +182,7 @@ class PrefixTuning(_Past):
         """Return the keys and values that the model makes of a text."""
         caches = self._empty()
         self.model.hidden(ids, None, caches)
+        # a cache's keys and values are None until something was read, and now they are not
         return torch.stack([torch.stack([c.keys[0], c.values[0]]) for c in caches])  # type: ignore[index]
 
     def learned(self) -> Float[Tensor, "l 2 g m d"]:
