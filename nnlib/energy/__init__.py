@@ -1,0 +1,1 @@
+"""Networks that give a low energy to what is plausible."""
