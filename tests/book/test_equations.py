@@ -115,6 +115,17 @@ def test_full_coverage_ends_with_the_total(scratch):
     }
 
 
+def test_nothing_left_to_run_is_no_failure(scratch):
+    _write(scratch, PAGE, GREEN)
+    assert _run(scratch, "pipeline.checks.equations").returncode == 0
+    uncollected = GREEN.replace("test_both", "both")
+    (scratch / "tests" / "test_none.py").write_text(f"import pytest\n\n\n{uncollected}\n")
+    ran = _run(scratch, "pipeline.checks.equations")
+    assert "no tests ran" in ran.stdout or "deselected" in ran.stdout, ran.stdout
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert ran.stdout.splitlines()[-1] == "2 of 2 labelled equations tested (100 %)"
+
+
 def test_a_red_or_skipped_test_fails_the_table_but_not_the_report_for_the_book(scratch):
     skipped = '@pytest.mark.equation("name-e")\ndef test_e():\n    pytest.skip("no")\n'
     _write(scratch, PAGE + "\n$$e$$ (name-e)\n", f"{GREEN}\n\n{RED}\n\n{skipped}")
