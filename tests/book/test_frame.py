@@ -38,9 +38,9 @@ def _look(visit, page):
     instrument(tab)
     seen = tab.evaluate(Path(__file__).with_name("frame.js").read_text("utf8"))
     seen["stops"] = tab.evaluate("nnMeasure.stops()")
-    # What depends on colours, tests/book/test_site.py measures at every word, and the style sheet is
-    # one for all pages: how links look within text is asked on a few of them, on a phone, below.
-    # That rule alone takes half of the time.
+    # What depends on colours, tests/book/test_site.py measures at every word. How links look within
+    # text, which alone takes half of the time, is asked on a few pages below: one style sheet
+    # serves them all.
     seen["barriers"] = axe.grave(tab, without=["color-contrast", "link-in-text-block"])
     return seen
 
