@@ -19,7 +19,8 @@ class Case(NamedTuple):
 
     Sizes go by letter: b batch, t tokens or steps, e width, h heads, L layers, v vocabulary; of
     what walks through time: d features of the input, e width of an embedding, h units of the
-    state; of what sees pictures: s pixels of a side; of flows: d features, h hidden units.
+    state; of what sees pictures: s pixels of a side; of flows: d features, h hidden units;
+    of graphs: n nodes, e edges, d features.
     """
 
     build: Callable[[Size, torch.device, torch.dtype], list["Contest"]]
@@ -52,9 +53,12 @@ class Contest:
 class Pair:
     """Two modules that map the same input to the same output, forwards and backwards."""
 
-    def __init__(self, x: Tensor, mine, peer, my_module: nn.Module, peer_module: nn.Module):
+    def __init__(
+        self, x: Tensor, mine, peer, my_module: nn.Module, peer_module: nn.Module,
+        name: str = "torch.nn",
+    ):  # fmt: skip
         self.x, self.weight = x, torch.randn_like(x)
-        self.calls = {"nnlib": (mine, my_module), "torch.nn": (peer, peer_module)}
+        self.calls = {"nnlib": (mine, my_module), name: (peer, peer_module)}
 
     def contest(self, what: str, size: dict[str, int]) -> Contest:
         def both_ways(call, module):

@@ -102,6 +102,8 @@ def degrees(index: Int[Tensor, " e"], num_nodes: int) -> Int[Tensor, " n"]:
         >>> degrees(torch.tensor([1, 1, 2]), num_nodes=4)
         tensor([0, 2, 1, 0])
     """
+    if checks.readable(index):
+        return index.bincount(minlength=num_nodes)
     counts = torch.zeros(num_nodes, dtype=torch.int64, device=index.device)
     return counts.index_add(0, index, torch.ones_like(index))
 
