@@ -648,6 +648,10 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         idea="Every node updates itself from what its neighbours send.",
         year=2009, people="Scarselli et al.; framework: Gilmer et al. 2017", ancestors=("rnn",),
         source="scarselli2009graph",
+        module="nnlib.graph.message_passing", cls="GIN", trained_by="gradient",
+        parameters="2d² + 2d a layer of GIN, 2d² + d of GraphSAGE, for graphs of any size",
+        train_cost="a layer: O(e d + n d²) for n nodes and e edges; keeps every layer's features",
+        use_cost="O(e d + n d²) a layer; with sampled neighbours, a node costs the same in any graph",
         requires=("backpropagation",),
     ),
     Architecture(
