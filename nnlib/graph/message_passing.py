@@ -158,7 +158,7 @@ class GIN(nn.Module):
         dtype: torch.dtype | None = None,
     ):
         super().__init__()
-        checks.count("in_features", in_features)
+        self.in_features = checks.count("in_features", in_features)
         checks.count("out_features", out_features)
         checks.count("hidden_size", hidden_size)
         checks.count("num_layers", num_layers)
@@ -178,7 +178,8 @@ class GIN(nn.Module):
         self, x: Float[Tensor, "n d"], edge_index: Int[Tensor, "2 e"]
     ) -> Float[Tensor, "n all"]:
         """Return the features of each node after every layer, side by side."""
-        seen = [x]
+        shape = ("n", self.in_features)
+        seen = [checks.tensor("x", x, shape=shape, floating=True)]
         for conv in self.convs:
             seen.append(F.relu(conv(seen[-1], edge_index)))
         return torch.cat(seen, -1)

@@ -15,8 +15,9 @@ from nnlib.plot.style import MAGNITUDE, bare
 def layout(edge_index: Any, num_nodes: int, *, seed: int = 0) -> np.ndarray:
     """Return a place for each node, n × 2 within −1 … 1, where neighbours stand near each other.
 
-    Fruchterman and Reingold's springs, by networkx; the same seed gives the same places. Drawings
-    of one graph share them, so that nothing moves from one to the next.
+    Fruchterman and Reingold's springs, by networkx, turned so that the drawing is as wide as can
+    be; the same seed gives the same places. Drawings of one graph share them, so that nothing
+    moves from one to the next.
 
     Args:
         edge_index: 2 × e, sources above targets.
@@ -34,7 +35,12 @@ def layout(edge_index: Any, num_nodes: int, *, seed: int = 0) -> np.ndarray:
     graph.add_nodes_from(range(num_nodes))
     graph.add_edges_from(np.asarray(edge_index).T.tolist())
     places = networkx.spring_layout(graph, seed=seed, iterations=200)
-    return np.array([places[node] for node in range(num_nodes)]).reshape(-1, 2)
+    found = np.array([places[node] for node in range(num_nodes)]).reshape(-1, 2)
+    if num_nodes < 3:
+        return found
+    found -= found.mean(0)
+    found = found @ np.linalg.svd(found, full_matrices=False)[2].T
+    return found / np.abs(found).max()
 
 
 def circle(num_nodes: int) -> np.ndarray:
@@ -116,5 +122,5 @@ def draw_graph(
         ax.annotate(name, at, ha="center", va="center", fontsize=9, color="white")
     bare(ax)
     ax.margins(0.12)
-    ax.set_aspect("equal")
+    ax.set_aspect("equal", adjustable="datalim")
     return dots

@@ -105,6 +105,7 @@ def by_loop(layer, x, edges, edge_attr=None):
 
 
 # --------------------------------------------------------------------------------- the framework
+@pytest.mark.equation("message-passing-layer")
 @pytest.mark.equation("message-passing-message")
 @pytest.mark.equation("message-passing-update")
 @pytest.mark.equation("message-passing-mpnn")

@@ -52,3 +52,6 @@ def test_a_layout_repeats_itself_and_keeps_neighbours_near():
     apart = np.linalg.norm(places[:, None] - places, axis=-1)
     assert apart[0, 1] < apart[0, 2] and apart[2, 3] < apart[1, 3]
     assert np.abs(places).max() <= 1 + 1e-9
+    row = layout([[0, 1, 2, 3], [1, 2, 3, 4]], 5)
+    assert np.ptp(row[:, 0]) > 2 * np.ptp(row[:, 1])  # as wide as can be
+    assert layout(np.zeros((2, 0)), 1).shape == (1, 2) and len(layout(np.zeros((2, 0)), 0)) == 0
