@@ -27,6 +27,7 @@ UNNUMBERED: dict[str, set[str]] = {
     },
     "journal": {
         "jmlr.org",
+        "www.iti.zcu.cz",  # a meeting on a Soviet paper of 1968, with its translation
         "www.jstor.org",
         "gallica.bnf.fr",
         "mi.mathnet.ru",
