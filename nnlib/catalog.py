@@ -607,6 +607,10 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         idea="A noisy Hopfield network with hidden units that learns a distribution.",
         year=1985, people="Ackley, Hinton and Sejnowski", ancestors=("hopfield",),
         source="ackley1985learning", short="Boltzmann",
+        module="nnlib.energy.boltzmann", cls="BoltzmannMachine", trained_by="rule",
+        parameters="$n(n-1)/2$ couplings and $n$ biases, for $n$ visible and hidden units",
+        train_cost="all $2^n$ states a step, exactly; else sweeps of $n^2$ products for each chain",
+        use_cost="$n^2$ products a sweep, and many sweeps; probabilities: all $2^n$ states",
         requires=("hopfield",),
     ),
     Architecture(
