@@ -353,7 +353,7 @@ self.nnLive ??= (() => {
             `y="${cursor[1]}" width="1" height="1"/>`);
       };
       const wipe = (x, y) => {
-        const reach = Math.max(rows, columns) / 12;
+        const reach = Math.max(0.6, Math.max(rows, columns) / 12); // a pixel at least
         state = state.map((value, at) => {
           const away = Math.hypot((at % columns) + 0.5 - x * columns,
             Math.floor(at / columns) + 0.5 - y * rows);
