@@ -678,6 +678,10 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         idea="Stored patterns are valleys; a broken pattern rolls into the nearest.",
         year=1982, people="Hopfield; modern form: Ramsauer et al. 2020", ancestors=(),
         source="hopfield1982neural", short="Hopfield",
+        module="nnlib.memory.hopfield", cls="HopfieldNetwork", trained_by="rule",
+        parameters="N² symmetric weights, set by a formula; the modern form keeps its P patterns",
+        train_cost="P N² operations by Hebb's rule, one pass; P² N + P N² for the pseudo-inverse",
+        use_cost="N² operations a sweep of all units; P N an update of the modern form",
         requires=("perceptron",),
     ),
     Architecture(

@@ -25,6 +25,7 @@ EXEMPT: dict[str, dict[str, str]] = {
         "perceptron": "it learns by its own rule; its weights are buffers",
         "regularization": "dropout has nothing to learn",
         "echo_state": "only its read-out is learned, by one regression",
+        "hopfield": "patterns are stored by a rule; its weights are buffers",
     },
     "test_takes_a_dtype": {"regularization": "dropout holds no tensor"},
     "test_is_built_on_the_device_that_is_asked_for": {"regularization": "dropout holds no tensor"},

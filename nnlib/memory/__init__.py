@@ -1,0 +1,1 @@
+"""Networks with a store to write to and to read from."""
