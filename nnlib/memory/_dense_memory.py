@@ -55,7 +55,9 @@ def dense_memory(
         before, overlap = flat.clone(), flat @ rows.mT
         for i in range(n):
             rest = overlap - flat[:, i : i + 1] * rows[:, i]  # of the other units
-            up, down = (_total(rest + w * rows[:, i], interaction, degree) for w in (1, -1))
+            up, down = (
+                _total(rest + w * rows[:, i], interaction, degree) for w in (1, -1)
+            )
             near = ROUNDING * n * torch.finfo(up.dtype).eps * (up.abs() + down.abs())
             new = torch.where((up - down).abs() <= near, flat[:, i], (up - down).sign())
             overlap = rest + new[:, None] * rows[:, i]
@@ -71,7 +73,7 @@ def dense_memory_energy(
     interaction: str = "polynomial",
     degree: int = 3,
 ) -> Float[Tensor, "*b"]:
-    r"""Return $-\sum_\mu F(\boldsymbol{\xi}^\mu \cdot \mathbf{s})$ (equation `hopfield-dense-energy`).
+    r"""Return $-\sum_\mu F(\boldsymbol{\xi}^\mu \cdot \mathbf{s})$, eq. `hopfield-dense-energy`.
 
     Of the exponential it returns minus the logarithm of the sum, which falls where the energy
     does and does not overflow.

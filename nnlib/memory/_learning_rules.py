@@ -11,10 +11,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 KNOWN = 1e-8
-"""Squared share of a pattern outside the span of others, below which it is one of their mixtures."""
+"""Squared share outside the span of others, below which a pattern counts as within it."""
 
 
-def hebb(memory: Float[Tensor, "n n"], patterns: Float[Tensor, "p n"]) -> Float[Tensor, "n n"]:
+def hebb(
+    memory: Float[Tensor, "n n"], patterns: Float[Tensor, "p n"]
+) -> Float[Tensor, "n n"]:
     r"""Add $\frac1n \sum_\mu \boldsymbol{\xi}^\mu (\boldsymbol{\xi}^\mu)^\top$."""
     return memory + patterns.mT @ patterns / patterns.shape[1]  # eq. hopfield-hebb
 
@@ -22,9 +24,10 @@ def hebb(memory: Float[Tensor, "n n"], patterns: Float[Tensor, "p n"]) -> Float[
 def pseudo_inverse(
     memory: Float[Tensor, "n n"], patterns: Float[Tensor, "p n"]
 ) -> Float[Tensor, "n n"]:
-    r"""Widen the projection onto the patterns' span: add $\mathbf{r}\mathbf{r}^\top / \lVert
-    \mathbf{r} \rVert^2$ of what is left of each, $\mathbf{r} = \boldsymbol{\xi} - \mathbf{P}
-    \boldsymbol{\xi}$.
+    r"""Widen the projection onto the span of what is stored, by one pattern after the other.
+
+    Each adds $\mathbf{r}\mathbf{r}^\top / \lVert \mathbf{r} \rVert^2$ of what the projection
+    leaves of it, $\mathbf{r} = \boldsymbol{\xi} - \mathbf{P} \boldsymbol{\xi}$.
     """
     projection = memory.double()
     for pattern in patterns.double():
@@ -34,7 +37,9 @@ def pseudo_inverse(
         new = square > KNOWN * len(pattern)
         scale = torch.where(new, square, 1.0)
         grown = torch.outer(rest, rest) / scale
-        projection = projection + torch.where(new, grown, 0.0)  # eq. hopfield-pseudo-inverse
+        projection = projection + torch.where(
+            new, grown, 0.0
+        )  # eq. hopfield-pseudo-inverse
     return projection.to(memory.dtype)
 
 

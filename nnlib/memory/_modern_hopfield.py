@@ -114,9 +114,9 @@ def separation(patterns: Float[Tensor, "p d"]) -> Float[Tensor, " p"]:
 class HopfieldPooling(nn.Module):
     r"""A layer that learns what to ask a bag of instances for, and returns what it finds.
 
-    Keys are a linear map of the instances, the queries $\mathbf{Q}$ are learned, and the answer is
-    $\mathrm{softmax}(\beta\,\mathbf{Q}\mathbf{K}^\top)\,\mathbf{V}$, one update of a modern Hopfield
-    network in which the bag is what is stored (equation `hopfield-pooling`).
+    Keys and values are linear maps of the instances, the queries $\mathbf{Q}$ are learned, and
+    the answer is $\mathrm{softmax}(\beta\,\mathbf{Q}\mathbf{K}^\top)\,\mathbf{V}$, one update of
+    a modern Hopfield network in which the bag is what is stored (equation `hopfield-pooling`).
 
     Args:
         embed_dim: width of an instance, ≥ 1.

@@ -16,7 +16,9 @@ def signs(name: str, value: Any, n: int) -> Tensor:
     """Return `value` when it holds rows of `n` numbers, each -1 or 1, in floating point."""
     checks.tensor(name, value, floating=True)
     if value.ndim == 0 or value.shape[-1] != n:
-        raise ValueError(f"{name} must have rows of {n} units, got {tuple(value.shape)}")
+        raise ValueError(
+            f"{name} must have rows of {n} units, got {tuple(value.shape)}"
+        )
     if checks.readable(value) and not bool((value.abs() == 1).all()):
         odd = value[value.abs() != 1][0].item()
         raise ValueError(f"{name} must hold -1 and 1 alone, got {odd:g}")
@@ -39,4 +41,6 @@ def rows_of_signs(name: str, value: Any, n: int | None = None) -> Tensor:
 def no_patterns(name: str, value: Tensor) -> None:
     """Refuse a matrix without rows."""
     if not len(value):
-        raise ValueError(f"{name} must hold at least one pattern, got {tuple(value.shape)}")
+        raise ValueError(
+            f"{name} must hold at least one pattern, got {tuple(value.shape)}"
+        )

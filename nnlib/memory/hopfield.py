@@ -14,7 +14,10 @@ from torch import Tensor, nn
 from torch.types import Device
 
 from nnlib import checks
-from nnlib.memory._continuous_hopfield import continuous_hopfield, continuous_hopfield_energy
+from nnlib.memory._continuous_hopfield import (
+    continuous_hopfield,
+    continuous_hopfield_energy,
+)
 from nnlib.memory._dense_memory import dense_memory, dense_memory_energy
 from nnlib.memory._learning_rules import RULES
 from nnlib.memory._modern_hopfield import (
@@ -49,10 +52,10 @@ class HopfieldNetwork(nn.Module):
 
     Args:
         n: number of units, ≥ 1.
-        rule: how patterns become weights: `hebb`, the mean of their outer products (`hopfield-hebb`);
-            `pseudo_inverse`, the projection onto their span, for patterns that are alike
-            (`hopfield-pseudo-inverse`); `storkey`, local like Hebb's, with a larger capacity
-            (`hopfield-storkey`).
+        rule: how patterns become weights: `hebb`, the sum of their outer products over n
+            (`hopfield-hebb`); `pseudo_inverse`, the projection onto their span, for patterns that
+            are alike (`hopfield-pseudo-inverse`); `storkey`, local like Hebb's, with a larger
+            capacity (`hopfield-storkey`).
         device: of the weights.
         dtype: of the weights.
 
@@ -110,7 +113,7 @@ class HopfieldNetwork(nn.Module):
         return s @ self.weight + self.bias  # eq. hopfield-field
 
     def energy(self, state: Float[Tensor, "*b n"]) -> Float[Tensor, "*b"]:
-        r"""Return $-\tfrac12\mathbf{s}^\top\mathbf{W}\mathbf{s} - \boldsymbol{\theta}^\top\mathbf{s}$."""
+        r"""Return the energy of each state (equation `hopfield-energy`)."""
         s = signs("state", state, self.n).to(self.memory)
         quadratic = ((s @ self.weight) * s).sum(-1)
         return -quadratic / 2 - s @ self.bias  # eq. hopfield-energy
