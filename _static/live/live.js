@@ -181,12 +181,17 @@ self.nnLive ??= (() => {
         return `${config.label}: ${some(tokens.length, "token")}`;
       },
     }),
-    curve: (place, config) => ({
-      show(answers) {
-        place.innerHTML = curve(Array.from(answers[config.of].data, Number), config.label || "output");
-        return "";
-      },
-    }),
+    curve: (place, config) => {
+      let past = [];
+      return {
+        show(answers, context) {
+          const now = Array.from(answers[config.of].data, Number);
+          past = config.trail && !context.fresh ? [...past, ...now].slice(-config.trail) : now;
+          place.innerHTML = curve(past, config.label || "output");
+          return "";
+        },
+      };
+    },
   };
 
   // ---------------------------------------------------------------- inputs
@@ -345,7 +350,8 @@ self.nnLive ??= (() => {
     damage(root, config, changed) {
       const [rows, columns] = config.shape;
       const box = root.querySelector(".nn-damage");
-      let state = [], given = [], cursor = null;
+      const choice = root.querySelector("select");
+      let state = [], given = [], cursor = null, fresh = true;
       const draw = () => {
         box.innerHTML = pixels(state, rows, columns, config.label);
         if (cursor)
@@ -378,11 +384,25 @@ self.nnLive ??= (() => {
         draw();
         changed();
       });
+      choice?.addEventListener("change", () => { fresh = true; changed(); });
       return {
-        set(value) { state = given = Array.from(value); draw(); },
+        set(value) {
+          if (choice && !Array.isArray(value)) choice.value = value.choice;
+          state = given = Array.from(value.picture ?? value);
+          fresh = true;
+          draw();
+        },
         put(values) { state = Array.from(values, Number); draw(); },
         replay: handle,
-        read: () => ({ feed: [floats(state, config.feed)] }),
+        read() {
+          const feed = [floats(state, config.feed)];
+          if (choice)
+            feed.push(floats(Array.from({ length: config.choices }, (_, at) =>
+              Number(at === Number(choice.value))), [1, config.choices]));
+          const reading = { feed, fresh };
+          fresh = false;
+          return reading;
+        },
       };
     },
 
@@ -834,16 +854,25 @@ self.nnLive ??= (() => {
 
     repeats: (config, form) => {
       const [go, one] = ["run", "step"].map((name) => form.root.querySelector(`[data-do=${name}]`));
+      /** Go one step; return whether nothing is left that would move. */
       const step = async () => {
-        const answers = await form.ask(form.given.read().feed);
+        const { feed, fresh } = form.given.read();
+        const answers = await form.ask(feed);
         form.given.put(answers[0].data);
-        form.show(answers, {}, true);
+        form.show(answers, { fresh }, true);
+        return config.still && feed[0].data.every((x, at) => Math.abs(x - answers[0].data[at]) < 1e-4);
       };
       const run = latest(async (current) => {
         pressed(go, true, "Run");
         for (let steps = 1; current(); steps++) {
           const began = performance.now();
-          await step();
+          const rests = await step();
+          if (!current()) return;
+          if (rests) {
+            pressed(go, false, "Run");
+            form.say(`Settled after ${some(steps - 1, "step")}.`);
+            return;
+          }
           form.say(`Step ${steps}`);
           await pause(Math.max(0, 1000 / config.perSecond - (performance.now() - began)));
         }

@@ -37,6 +37,11 @@ CASES = {
     "both": string.ascii_uppercase + string.ascii_lowercase,
 }
 CANVAS, POINTS = 64, 48  # at 50 points, the widest W would not fit
+SQUARE, TOP, LEFT = (
+    48,
+    11,
+    8,
+)  # of the canvas, which capitals fill, the tail of a Q included
 
 
 def letters(
@@ -109,6 +114,28 @@ def glyphs(
     drawn = torch.cat([_drawn(font, CASES[case]) for font in fonts])
     which = torch.arange(len(CASES[case])) % 26
     return drawn[:, None], which.repeat(len(fonts))
+
+
+def sign_letters(
+    size: int = 16, font: str = "DejaVuSans"
+) -> Float[Tensor, "26 pixels"]:
+    """Return the 26 capitals as rows of -1, paper, and 1, ink.
+
+    Args:
+        size: rows and columns of a letter, 8 … 48.
+        font: one of those in `FONTS`.
+
+    Example:
+        >>> sign_letters().shape, sign_letters().unique()
+        (torch.Size([26, 256]), tensor([-1.,  1.]))
+    """
+    size = checks.count("size", size, least=8)
+    checks.number("size", size, most=SQUARE)
+    checks.one_of("font", font, [name for fonts in FONTS.values() for name in fonts])
+    drawn = _drawn(font, CASES["upper"])
+    square = drawn[:, None, TOP : TOP + SQUARE, LEFT : LEFT + SQUARE]
+    ink = F.adaptive_avg_pool2d(square, size) > 0.5
+    return (2.0 * ink - 1).flatten(1)
 
 
 @cache

@@ -201,20 +201,31 @@ class HeatMap(Shown):
 
 @dataclass(frozen=True, kw_only=True)
 class Curve(Shown):
-    """A line through the numbers of an output.
+    """A line through the numbers of an output, or through what they were in the last answers.
+
+    Attributes:
+        trail: how many answers the line goes back, where the output is a single number and the
+            module `Repeats`; 0 draws the numbers of one answer.
 
     Example:
         >>> "0 to 2" in Curve(label="y").body([torch.tensor([0.0, 2.0])], {})
         True
     """
 
+    trail: int = 0
     kind = "curve"
+
+    def config(self) -> dict[str, Any]:
+        """Return what the page's script needs to know."""
+        return super().config() | {"trail": self.trail}
 
     def body(self, outputs: Outputs, context: Context) -> str:
         """Return the line, with its least and its largest number."""
-        return drawing.curve(
-            outputs[self.of].flatten().tolist(), self.label or "output"
+        answers = (
+            context.get("past", [outputs])[-self.trail :] if self.trail else [outputs]
         )
+        numbers = [x for each in answers for x in each[self.of].flatten().tolist()]
+        return drawing.curve(numbers, self.label or "output")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -207,13 +207,17 @@ class Translates:
 class Repeats:
     """The module's first output is its next input: an automaton, or a memory that settles.
 
+    Other inputs, such as a choice, stay as they are.
+
     Attributes:
         per_second: steps of a second while it runs, at most 60.
         steps: of the recorded example.
+        still: whether it stops by itself where a step changes nothing.
     """
 
     per_second: int = 25
     steps: int = 20
+    still: bool = False
     kind = "repeats"
 
     def __post_init__(self) -> None:
@@ -221,16 +225,17 @@ class Repeats:
 
     def config(self) -> dict[str, Any]:
         """Return what the page's script needs to know."""
-        return {"kind": self.kind, "perSecond": self.per_second}
+        return {"kind": self.kind, "perSecond": self.per_second, "still": self.still}
 
     def answer(self, model: nn.Module, given: Given, value: Any, **_: Any) -> Answer:
         """Return what it comes to after so many steps."""
         feed, context = given.read(value)
-        first = feed
+        first, past = feed, []
         for _step in range(self.steps):
             outputs = answers(model, feed)
-            feed = (outputs[0],)
-        return Answer(outputs, context, first)
+            past.append(outputs)
+            feed = (outputs[0], *feed[1:])
+        return Answer(outputs, context | {"past": past}, first)
 
     def buttons(self) -> str:
         """Return the markup of its own controls."""

@@ -6,7 +6,7 @@ import pytest
 import torch
 from matplotlib import get_data_path
 
-from nnlib.data.letters import FONTS, glyphs, letters, warped
+from nnlib.data.letters import FONTS, glyphs, letters, sign_letters, warped
 from tests.support import refuses
 
 DRAWN = {case: glyphs("all", case) for case in ("upper", "both")}
@@ -92,6 +92,18 @@ def test_a_warp_keeps_ink_within_the_promised_scales():
     assert share.min() < 0.78 and share.max() > 1.25
 
 
+def test_letters_of_signs_fill_their_square_and_are_all_different():
+    for font in ("DejaVuSans", "DejaVuSans-Bold", "cmr10"):
+        signs = sign_letters(16, font)
+        assert signs.shape == (26, 256) and signs.abs().eq(1).all()
+        assert len(signs.unique(dim=0)) == 26
+    whole = glyphs("train")[0][:26, 0]  # DejaVuSans is the first of them
+    inside = whole[:, 11:59, 8:56]
+    assert inside.count_nonzero() == whole.count_nonzero(), "a letter is cut"
+    rows = sign_letters().view(26, 16, 16).gt(0).any(2).sum(1)
+    assert (rows >= 11).all()
+
+
 @pytest.mark.parametrize(
     ("call", "error", "told"),
     [
@@ -103,6 +115,8 @@ def test_a_warp_keeps_ink_within_the_promised_scales():
         (lambda: letters(warp=-1), ValueError, "warp=-1"),
         (lambda: letters(shift=0.6), ValueError, "shift=0.6"),
         (lambda: letters(seed=-1), ValueError, "seed=-1"),
+        (lambda: sign_letters(size=49), ValueError, "size=49 must be a finite number ≤ 48"),
+        (lambda: sign_letters(font="Arial"), ValueError, "font='Arial' must be one of"),
         (lambda: warped(torch.zeros(2, 3, 3), 4), ValueError, "x must have shape (n, c, y, x)"),
     ],
 )

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from nnlib.live import Bars, Plane, Sliders, TextField, runs
+from nnlib.live import Bars, Curve, Damage, Plane, Sliders, TextField, runs
 
 
 class Counts(nn.Module):
@@ -58,6 +58,18 @@ def test_what_repeats_is_fed_its_own_answer():
             return x / 2
 
     assert runs.Repeats(steps=3).answer(Halves(), sliders, [1.0]).outputs[0].item() == 1 / 8
+
+
+def test_other_inputs_of_what_repeats_stay_and_its_answers_are_kept():
+    class Adds(nn.Module):
+        def forward(self, x, choice):
+            return x + choice[:, 1:], x
+
+    damage = Damage(label="d", shape=(1, 1), choices=("none", "one"))
+    answer = runs.Repeats(steps=3).answer(Adds(), damage, ("one", torch.zeros(1, 1)))
+    assert answer.outputs[0].item() == 3
+    assert "0 to 2" in Curve(of=1, label="x", trail=9).body(answer.outputs, answer.context)
+    assert "1 to 2" in Curve(of=1, label="x", trail=2).body(answer.outputs, answer.context)
     with pytest.raises(ValueError, match="per_second"):
         runs.Repeats(per_second=0)
 

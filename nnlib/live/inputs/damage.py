@@ -1,9 +1,11 @@
 """A picture to wipe out."""
 
 import html
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from nnlib import checks
@@ -18,9 +20,12 @@ class Damage(Given):
     Attributes:
         shape: height and width.
         to: the value of what is wiped out.
+        choices: names of ways to go on, of which the reader takes one. The model then gets a second
+            tensor, 1 k, with a 1 at the one that is chosen, and a value may be a pair of a name and
+            a picture; a picture alone has the first, and on the page leaves what was chosen.
+        choice_label: names the choice.
 
     Example:
-        >>> import torch
         >>> Damage(label="A face", shape=(4, 4)).read(torch.ones(4, 4))[0][0].shape
         torch.Size([1, 16])
     """
@@ -28,6 +33,8 @@ class Damage(Given):
     shape: tuple[int, int]
     to: float = 0.0
     feed: tuple[int, ...] | None = None
+    choices: Sequence[str] = ()
+    choice_label: str = "Rule"
     kind = "damage"
 
     def config(self) -> dict[str, Any]:
@@ -36,41 +43,84 @@ class Damage(Given):
             "shape": self.shape,
             "to": self.to,
             "feed": self._feed,
+            "choices": len(self.choices),
         }
 
     @property
     def _feed(self) -> tuple[int, ...]:
         return self.feed or (1, self.shape[0] * self.shape[1])
 
-    def plain(self, value: Tensor) -> list[float]:
-        """Return the values in a row."""
-        return [round(grey, 4) for grey in value.flatten().tolist()]
+    def _parts(self, value: Any) -> tuple[str, Tensor]:
+        if isinstance(value, tuple):
+            name, picture = value
+            return checks.one_of("choice", name, self.choices), picture
+        return next(iter(self.choices), ""), value
 
-    def read(self, value: Tensor) -> tuple[Feed, Context]:
-        """Return the picture as the model takes it."""
-        checks.tensor("value", value, shape=self.shape)
-        return (value.float().reshape(self._feed),), {}
+    def plain(self, value: Any) -> Any:
+        """Return the values in a row; with the number of what was chosen, where a value says so."""
+        name, picture = self._parts(value)
+        row = [round(grey, 4) for grey in picture.flatten().tolist()]
+        if not isinstance(value, tuple):
+            return row
+        return {"choice": list(self.choices).index(name), "picture": row}
 
-    def body(self, value: Tensor) -> str:
-        """Return the picture."""
-        picture = drawing.pixels(value, self.label)
+    def read(self, value: Any) -> tuple[Feed, Context]:
+        """Return the picture as the model takes it, and what was chosen."""
+        name, picture = self._parts(value)
+        checks.tensor("value", picture, shape=self.shape)
+        feed = (picture.float().reshape(self._feed),)
+        if self.choices:
+            at = list(self.choices).index(name)
+            feed += (torch.eye(len(self.choices))[at : at + 1],)
+        return feed, {}
+
+    def body(self, value: Any) -> str:
+        """Return the picture, and the choice below it."""
+        name, shown = self._parts(value)
+        picture = drawing.pixels(shown, self.label)
         return (
             f'<div class="nn-damage" tabindex="0" role="group" aria-label="'
             f"{html.escape(self.label)}: wipe with a finger or the mouse; or with the arrow "
             f'keys, which move a cursor, and the space bar, which wipes">{picture}</div>'
             '<div class="nn-row"><button type="button" data-do="whole">Whole again</button></div>'
+            + self._choice(name)
         )
 
-    def widget(self, value: Tensor) -> Widget:
-        """Return the examples' pictures and the share of rows that are wiped out."""
+    def _choice(self, chosen: str) -> str:
+        if not self.choices:
+            return ""
+        options = "".join(
+            f'<option value="{at}"{" selected" * (name == chosen)}>{html.escape(name)}</option>'
+            for at, name in enumerate(self.choices)
+        )
+        return (
+            f'<label class="nn-choice"><span>{html.escape(self.choice_label)}</span> '
+            f'<select autocomplete="off">{options}</select></label>'
+        )
+
+    def widget(self, value: Any) -> Widget:
+        """Return the share of rows that are wiped out, and the choice."""
         import ipywidgets
 
-        kept = {"now": value}
+        name, picture = self._parts(value)
+        kept = {"now": picture}
         rows = ipywidgets.IntSlider(description="rows wiped", max=self.shape[0])
+        if not self.choices:
+            choice, box = None, rows
+        else:
+            choice = ipywidgets.Dropdown(
+                options=list(self.choices), value=name, description=self.choice_label
+            )
+            box = ipywidgets.VBox([rows, choice])
 
-        def read() -> Tensor:
+        def read() -> Any:
             wiped = kept["now"].clone()
             wiped[: rows.value] = self.to
-            return wiped
+            return wiped if choice is None else (choice.value, wiped)
 
-        return rows, read, lambda other: kept.update(now=other)
+        def put(other: Any) -> None:
+            kept.update(now=self._parts(other)[1])
+            if choice is not None and isinstance(other, tuple):
+                choice.value = other[0]
+
+        return box, read, put

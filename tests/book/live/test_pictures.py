@@ -111,6 +111,27 @@ def test_a_damaged_picture_heals_step_by_step(opened):
     form.get_by_role("button", name="One step").click()
 
 
+def test_what_is_chosen_goes_to_the_model_and_a_line_follows_its_answers(opened):
+    tab = opened()
+    form = tab.form("chosen")
+    form.get_by_role("button", name="Run").click()
+    tab.told("chosen", "Settled after")
+    picture = "#live-chosen .nn-damage path"
+    assert tab.page.locator(picture).get_attribute("d").count("M") == 16  # all ink
+    line = (
+        "document.querySelector('#live-chosen polyline').getAttribute('points').split(' ').length"
+    )
+    assert tab.page.evaluate(line) == 8  # no longer than its trail
+    form.get_by_label("Goes to").select_option("paper")
+    form.get_by_role("button", name="One step").click()
+    tab.page.wait_for_function(f"{line} === 1")  # a line of its own
+    assert tab.page.locator(picture).get_attribute("fill-opacity") == "0.5"
+    form.get_by_role("button", name="full").click()  # which leaves the choice
+    form.get_by_role("button", name="Run").click()
+    tab.told("chosen", "Settled after")
+    assert tab.page.locator(picture).count() == 0
+
+
 POLE = "document.querySelector('#live-rolls .nn-pole').getAttribute('x2')"
 
 

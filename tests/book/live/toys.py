@@ -74,6 +74,13 @@ class Heals(nn.Module):
         return x + 0.1 * (1 - x)
 
 
+class Chosen(nn.Module):
+    """Goes half of the way to ink or to paper, as is chosen, and says how much ink there was."""
+
+    def forward(self, x, choice):
+        return (x + choice @ torch.tensor([[1.0], [0.0]])) / 2, x.sum()[None]
+
+
 class Rolls(nn.Module):
     """A cart on ice, with no weight on its pole: both go on as they were pushed."""
 
@@ -164,6 +171,10 @@ read = TextField(label="To copy", letters=LETTERS, length=6, pad=0)
 gaps = TextField(label="A word with a gap", letters=["", *"abc", "_"], length=5, pad=0, blank="_")
 passage = TextField(label="A text", letters=None, length=12)
 photo = Damage(label="A picture", shape=(4, 4))
+either = Damage(
+    label="Another picture", shape=(4, 4), choices=("ink", "paper"), choice_label="Goes to",
+    examples={"full": torch.ones(4, 4)},
+)  # fmt: skip
 rolling = Cart(label="A pole", push=1.0, examples={"upright": [0.0, 0.0, 0.0, 0.0]})
 wind = Sliders(label="Weather", ranges={"wind": (0, 2, 0.5)})
 spot = Point(
@@ -189,6 +200,10 @@ FORMS = {
     ),
     "gap": (Gap(), gaps, [Text(fill=gaps.letters), Bars(names=gaps.letters)], Once(), "b_"),
     "heals": (Heals(), photo, [Picture(shape=(4, 4))], Repeats(), torch.ones(4, 4)),
+    "chosen": (
+        Chosen(), either, [Curve(label="Ink", of=1, trail=8)], Repeats(still=True, steps=2),
+        torch.zeros(4, 4),
+    ),
     "rolls": (
         Rolls(), rolling, [Bars(names=["left", "right"], of=1)], Repeats(steps=1), [0.2, 0, 0.0, 0],
     ),
@@ -210,6 +225,7 @@ def values(name):
         "nucleus": ["a", "b", "c", "ab", "ba", "aa", "bb", "ca", "ac", "abab"],
         "gap": ["a_", "b_", "c_", "_a", "_", "ab_", "a_b", "cc_", "_cc", "bc_a"],
         "heals": [torch.rand(4, 4) for _ in range(10)],
+        "chosen": [(name, torch.rand(4, 4)) for name in ("ink", "paper") for _ in range(5)],
         "rolls": [[at / 5, 0.1, -at / 9, 0.3] for at in range(10)],
         "wave": [[at / 5] for at in range(10)],
         "spot": [(at / 5, -at / 10) for at in range(10)],
