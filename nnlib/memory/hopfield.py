@@ -26,7 +26,11 @@ from nnlib.memory._modern_hopfield import (
     modern_hopfield_energy,
     separation,
 )
+from nnlib.memory._salesman import travelling_salesman
 from nnlib.memory._signs import ROUNDING, no_patterns, rows_of_signs, signs
+
+STRIDE = 64
+"""Units that are looked at together for one that changes."""
 
 __all__ = [
     "HopfieldNetwork",
@@ -38,6 +42,7 @@ __all__ = [
     "modern_hopfield",
     "modern_hopfield_energy",
     "separation",
+    "travelling_salesman",
 ]
 
 
@@ -192,18 +197,18 @@ class HopfieldNetwork(nn.Module):
         for _ in range(max_sweeps):
             before, field = s.clone(), s @ weight + self.bias
             if synchronous:
-                s = torch.where(field.abs() <= zero, s, field.sign())
+                s = _turned(s, field, zero)
             else:
-                for i in _order(self.n, generator):
-                    drive = field[:, i]
-                    new = torch.where(drive.abs() <= zero[i], s[:, i], drive.sign())
-                    change = new - s[:, i]
-                    if checks.readable(change) and not change.any():
-                        continue
+                order = _order(self.n, generator)
+                at = _next(s, field, zero, order, 0)
+                while at < self.n:
+                    i = order[at]
+                    new = _turned(s[:, i], field[:, i], zero[i])
+                    field = field + (new - s[:, i])[:, None] * weight[i]
                     s[:, i] = new  # eq. hopfield-update
-                    field = field + change[:, None] * weight[i]
                     if seen is not None:
                         seen.append(s.clone())
+                    at = _next(s, field, zero, order, at + 1)
             if checks.readable(s) and torch.equal(s, before):
                 break
         return s
@@ -218,7 +223,29 @@ class HopfieldNetwork(nn.Module):
         return f"{self.n}, rule={self.rule!r}"
 
 
+def _turned(s: Tensor, field: Tensor, zero: Tensor) -> Tensor:
+    """Return the sign of the field, and the unit as it was where that is zero."""
+    return torch.where(field.abs() <= zero, s, field.sign())
+
+
 def _order(n: int, generator: torch.Generator | None) -> list[int]:
     if generator is None:
         return list(range(n))
     return torch.randperm(n, generator=generator).tolist()
+
+
+def _next(s: Tensor, field: Tensor, zero: Tensor, order: list[int], at: int) -> int:
+    """Return the place in the order, from `at` on, of the first unit that changes in any state.
+
+    All others would keep their values, so nothing is lost by passing them over; where numbers
+    cannot be read, none is.
+    """
+    if not checks.readable(field):
+        return at
+    for start in range(at, len(order), STRIDE):
+        line = order[start : start + STRIDE]
+        now = s[:, line]
+        places = (_turned(now, field[:, line], zero[line]) != now).any(0).nonzero()
+        if len(places):
+            return start + int(places[0])
+    return len(order)

@@ -280,6 +280,15 @@ def test_mixtures_of_three_are_stable_agree_by_half_and_lie_higher():
     torch.testing.assert_close(network.energy(-patterns), network.energy(patterns))
 
 
+@pytest.mark.equation("hopfield-overlap")
+def test_the_overlap_is_one_less_twice_the_share_that_differs():
+    patterns, s = drawn(4, 30), drawn(30, seed=5)
+    overlaps = (patterns * s).mean(1)
+    for x, got in zip(patterns.tolist(), overlaps.tolist(), strict=True):
+        differs = sum(a != b for a, b in zip(x, s.tolist(), strict=True)) / 30
+        assert got == pytest.approx(1 - 2 * differs)
+
+
 @pytest.mark.equation("hopfield-overlap-energy")
 def test_the_energy_is_a_sum_of_squared_overlaps():
     patterns = drawn(4, 30)
