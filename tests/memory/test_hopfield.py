@@ -1,18 +1,33 @@
-"""The Hopfield network against loops, enumeration and the theory of its capacity."""
+"""The Hopfield network and its relatives against loops, enumeration, attention and theory."""
 
 import math
-from itertools import product
+from itertools import permutations, product
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.integrate import quad, solve_ivp
 from scipy.optimize import minimize_scalar
 from scipy.special import erf, erfc
 from scipy.stats import norm
+from torch.nn import functional as F
 
-from nnlib.memory.hopfield import HopfieldNetwork
+from nnlib.attention.attention import dot_product_attention, scaled_dot_product_attention
+from nnlib.kernels.attention import attention_reference
+from nnlib.memory.hopfield import (
+    HopfieldNetwork,
+    HopfieldPooling,
+    continuous_hopfield,
+    continuous_hopfield_energy,
+    dense_memory,
+    dense_memory_energy,
+    modern_hopfield,
+    modern_hopfield_energy,
+    separation,
+    travelling_salesman,
+)
 from tests.support import Example, refuses
 
 
@@ -355,3 +370,537 @@ def test_what_is_no_pattern_at_all_is_refused_by_name():
 def test_with_nothing_stored_every_state_stays():
     network, states = HopfieldNetwork(5, dtype=torch.float64), every_state(5)
     assert torch.equal(network.recall(states), states) and network.stable(states).all()
+
+
+# -------------------------------------------------------------------------------- rules of storage
+def stored(rule: str, *portions: torch.Tensor) -> HopfieldNetwork:
+    network = HopfieldNetwork(portions[0].shape[1], rule, dtype=portions[0].dtype)
+    for patterns in portions:
+        network.store(patterns)
+    return network
+
+
+@pytest.mark.equation("hopfield-pseudo-inverse")
+@pytest.mark.parametrize("p", [1, 7, 19, 30])
+def test_the_projection_is_that_of_the_pseudo_inverse(p):
+    patterns = drawn(p, 20)  # thirty of twenty units: more than can be independent
+    wanted = torch.linalg.pinv(patterns) @ patterns
+    network = stored("pseudo_inverse", patterns[: p // 2 + 1], patterns[p // 2 :])
+    torch.testing.assert_close(network.memory, wanted, atol=1e-10, rtol=0)
+    if p <= 19:  # the same through the patterns' overlaps
+        overlap = patterns @ patterns.mT / 20
+        by_overlaps = patterns.mT @ torch.linalg.inv(overlap) @ patterns / 20
+        torch.testing.assert_close(network.memory, by_overlaps, atol=1e-9, rtol=0)
+
+
+@given(seed=st.integers(0, 10**6), p=st.integers(1, 12))
+def test_the_pseudo_inverse_holds_any_patterns_that_are_independent(seed, p):
+    patterns = drawn(p, 24, seed=seed)
+    patterns[:, :16] = 1.0  # very much alike
+    network = stored("pseudo_inverse", patterns)
+    assert network.stable(patterns).all()  # the field is 1 − P_ii times the pattern, never against
+    assert network.memory.trace().item() == pytest.approx(int(torch.linalg.matrix_rank(patterns)))
+
+
+def test_what_is_stored_twice_changes_nothing_and_single_precision_will_do():
+    patterns = drawn(6, 50).float()
+    once = stored("pseudo_inverse", patterns)
+    again = stored("pseudo_inverse", patterns, patterns, -patterns[:2])
+    torch.testing.assert_close(again.memory, once.memory, rtol=0, atol=1e-6)
+    assert once.memory.trace().item() == pytest.approx(6, abs=1e-4)
+
+
+@pytest.mark.equation("hopfield-storkey")
+def test_storkeys_rule_is_that_of_four_loops():
+    patterns, n = drawn(4, 6), 6
+    w = torch.zeros(n, n, dtype=torch.float64)
+    for x in patterns:
+        h = torch.zeros(n, n, dtype=torch.float64)
+        for i, j in product(range(n), repeat=2):
+            h[i, j] = sum(w[i, k] * x[k] for k in range(n) if k not in (i, j))
+        new = w.clone()
+        for i, j in product(range(n), repeat=2):
+            if i != j:
+                new[i, j] += (x[i] * x[j] - x[i] * h[j, i] - h[i, j] * x[j]) / n
+        w = new
+    torch.testing.assert_close(stored("storkey", patterns).weight, w)
+    in_two = stored("storkey", patterns[:2], patterns[2:])
+    torch.testing.assert_close(in_two.weight, w)
+
+
+def test_on_orthogonal_patterns_hebb_projects():
+    rows = torch.ones(1, 1, dtype=torch.float64)
+    for _ in range(4):
+        rows = torch.cat([torch.cat([rows, rows], 1), torch.cat([rows, -rows], 1)])
+    hebb, projected = (stored(rule, rows[:5]) for rule in ("hebb", "pseudo_inverse"))
+    torch.testing.assert_close(hebb.memory, projected.memory)
+
+
+@pytest.mark.parametrize("rule", ["hebb", "pseudo_inverse", "storkey"])
+def test_weights_are_symmetric_and_have_no_diagonal(rule):
+    weight = stored(rule, drawn(5, 30)).weight
+    assert torch.equal(weight.diagonal(), torch.zeros(30, dtype=torch.float64))
+    torch.testing.assert_close(weight, weight.mT, rtol=0, atol=1e-12)
+
+
+def test_storkey_keeps_more_random_patterns_than_hebb():
+    kept = {}
+    for rule in ("hebb", "storkey"):
+        each = [stored(rule, x).stable(x) for x in (drawn(22, 100, seed=s) for s in range(4))]
+        kept[rule] = torch.cat(each).double().mean().item()
+    assert kept["storkey"] > 0.95 and kept["hebb"] < 0.5
+
+
+# --------------------------------------------------------------------------------- modern networks
+def normal(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).double()
+
+
+# ---------------------------------------------------------------------------------------- attention
+@pytest.mark.equation("hopfield-attention")
+@pytest.mark.parametrize("d", [5, 64, 256])  # the last is wider than the kernels' heads
+def test_an_update_is_attention_with_the_patterns_as_keys_and_values(d):
+    patterns, query, beta = normal(9, d), normal(4, d, seed=1), 0.7
+    got = modern_hopfield(patterns, query, beta)
+    q, k = query[None, None], patterns[None, None]
+    exact = {"rtol": 0, "atol": 1e-12}
+    written_out = (beta * query @ patterns.mT).softmax(-1) @ patterns
+    torch.testing.assert_close(got, written_out, **exact)
+    torch.testing.assert_close(got, attention_reference(q, k, k, scale=beta)[0, 0], **exact)
+    module = scaled_dot_product_attention(q, k, k, scale=beta)[0, 0]
+    torch.testing.assert_close(got, module, **exact)
+    chapter, weights = dot_product_attention(query[None], k[0], k[0], scale=beta)
+    torch.testing.assert_close(got, chapter[0], **exact)
+    torch.testing.assert_close(weights.sum(-1), torch.ones(1, 4).double(), **exact)
+    torchs = F.scaled_dot_product_attention(q, k, k, scale=beta)[0, 0]
+    torch.testing.assert_close(got, torchs, **exact)
+
+
+def test_single_precision_takes_the_kernel_and_agrees():
+    patterns, query = normal(9, 64), normal(4, 64, seed=1)
+    got = modern_hopfield(patterns.float(), query.float(), 0.7, num_steps=3)
+    torch.testing.assert_close(got.double(), modern_hopfield(patterns, query, 0.7, num_steps=3),
+                               rtol=1e-4, atol=1e-5)  # fmt: skip
+
+
+def test_steps_and_leading_axes():
+    patterns, query = normal(6, 4), normal(2, 3, 4, seed=1)
+    twice = modern_hopfield(patterns, modern_hopfield(patterns, query, 2.0), 2.0)
+    torch.testing.assert_close(modern_hopfield(patterns, query, 2.0, num_steps=2), twice)
+    alone = modern_hopfield(patterns, query[1, 2], 2.0, num_steps=2)
+    torch.testing.assert_close(alone, twice[1, 2])
+
+
+def test_gradients_reach_patterns_and_queries():
+    patterns, query = normal(3, 2).requires_grad_(), normal(2, 2, seed=1).requires_grad_()
+
+    def call(x, q):
+        return modern_hopfield(x, q, 1.5, num_steps=2)
+
+    assert torch.autograd.gradcheck(call, (patterns, query))
+
+
+# ------------------------------------------------------------------------------------------- energy
+@pytest.mark.equation("hopfield-modern-energy", "hopfield-lse")
+def test_the_energy_is_the_formula_written_out():
+    patterns, state, beta = normal(5, 3), normal(1, 3, seed=1)[0], 1.7
+    lse = math.log(sum(math.exp(beta * float(x @ state)) for x in patterns)) / beta
+    longest = max(float(x @ x) for x in patterns)
+    wanted = -lse + float(state @ state) / 2 + math.log(5) / beta + longest / 2
+    got = modern_hopfield_energy(patterns, state, beta).item()
+    assert got == pytest.approx(wanted, rel=1e-12)
+
+
+@pytest.mark.equation("hopfield-gradient")
+def test_an_update_is_a_step_of_one_down_the_gradient():
+    patterns, state = normal(5, 3), normal(2, 3, seed=1).requires_grad_()
+    (slope,) = torch.autograd.grad(modern_hopfield_energy(patterns, state, 1.7).sum(), state)
+    step = state - modern_hopfield(patterns, state, 1.7)
+    torch.testing.assert_close(slope, step, rtol=0, atol=1e-12)
+
+
+@given(seed=st.integers(0, 10**6), log_beta=st.floats(-4, 4), p=st.integers(1, 12))
+def test_no_update_raises_the_energy_and_it_is_never_negative(seed, log_beta, p):
+    patterns, state, beta = normal(p, 6, seed=seed), 3 * normal(8, 6, seed=seed + 1), 10**log_beta
+    energies = [modern_hopfield_energy(patterns, state, beta)]
+    for _ in range(5):
+        state = modern_hopfield(patterns, state, beta)
+        energies.append(modern_hopfield_energy(patterns, state, beta))
+    falls = torch.stack(energies).diff(dim=0)
+    assert (falls <= 1e-10).all()
+    # from the first update on the state is among the patterns, so the bound of twice M² holds
+    longest = patterns.square().sum(-1).amax()
+    assert (energies[-1] >= -1e-10).all() and (energies[-1] <= 2 * longest + 1e-10).all()
+
+
+def test_half_a_step_lowers_the_energy_too():
+    patterns, state = normal(9, 6), normal(50, 6, seed=1)
+    half = (state + modern_hopfield(patterns, state, 2.0)) / 2
+    before, after = (modern_hopfield_energy(patterns, x, 2.0) for x in (state, half))
+    assert (after < before).all()
+
+
+def test_without_the_temperature_before_the_logarithm_the_energy_can_rise():
+    """The formula as it is often printed: the update descends another one."""
+    patterns, state, beta = normal(6, 4), normal(500, 4, seed=1), 8.0
+
+    def printed(x):
+        return -(beta * x @ patterns.mT).logsumexp(-1) + x.square().sum(-1) / 2
+
+    after = modern_hopfield(patterns, state, beta)
+    rose = (printed(after) > printed(state) + 1e-9).sum()
+    right = [modern_hopfield_energy(patterns, x, beta) for x in (state, after)]
+    assert rose > 20 and not (right[1] > right[0] + 1e-12).any()
+
+
+# ---------------------------------------------------------------------------------------- retrieval
+@pytest.mark.equation("hopfield-separation")
+def test_the_separation_is_that_of_loops():
+    patterns = normal(6, 4)
+    for i, got in enumerate(separation(patterns)):
+        others = [float(patterns[i] @ patterns[j]) for j in range(6) if j != i]
+        assert got.item() == pytest.approx(float(patterns[i] @ patterns[i]) - max(others))
+
+
+@pytest.mark.equation("hopfield-retrieval")
+@given(seed=st.integers(0, 10**6), log_beta=st.floats(-2, 1))
+def test_an_update_from_a_pattern_stays_within_the_bound(seed, log_beta):
+    patterns, beta = normal(7, 12, seed=seed), 10**log_beta
+    error = (modern_hopfield(patterns, patterns, beta) - patterns).norm(dim=-1)
+    longest = patterns.norm(dim=-1).amax()
+    bound = 2 * longest * 6 * torch.exp(-beta * separation(patterns))
+    assert (error <= bound + 1e-12).all()
+
+
+def test_the_bound_is_reached_to_a_factor_of_the_number_of_patterns():
+    """Two patterns: the error is exactly twice the length, times the weight of the other one."""
+    patterns = torch.tensor([[3.0, 0.0], [-3.0, 0.0]], dtype=torch.float64)
+    error = (modern_hopfield(patterns, patterns, 0.9) - patterns).norm(dim=-1)
+    bound = 2 * 3 * torch.exp(-0.9 * separation(patterns))
+    torch.testing.assert_close(error, bound / (1 + (-0.9 * separation(patterns)).exp()))
+
+
+def test_a_small_beta_averages_and_a_large_one_picks_the_nearest():
+    patterns, query = normal(20, 8), normal(5, 8, seed=1)
+    cold, warm = modern_hopfield(patterns, query, 1e6), modern_hopfield(patterns, query, 1e-9)
+    torch.testing.assert_close(cold, patterns[(query @ patterns.mT).argmax(-1)])
+    torch.testing.assert_close(warm, patterns.mean(0).expand(5, 8), rtol=0, atol=1e-7)
+
+
+# -------------------------------------------------------------------------------------------- layer
+@pytest.mark.equation("hopfield-pooling")
+def test_pooling_is_a_loop_over_bags_and_ignores_what_is_masked():
+    torch.manual_seed(0)
+    layer = HopfieldPooling(6, num_queries=2, beta=0.8, dtype=torch.float64)
+    bags, mask = normal(3, 5, 6), torch.ones(3, 5, dtype=torch.bool)
+    mask[1, 3:] = False
+    got = layer(bags, mask)
+    for b in range(3):
+        bag = bags[b][mask[b]]
+        keys, values = layer.key_proj(bag), layer.value_proj(bag)
+        wanted = (0.8 * layer.query @ keys.mT).softmax(-1) @ values
+        torch.testing.assert_close(got[b], wanted)
+    order = torch.randperm(5)
+    torch.testing.assert_close(layer(bags[:, order], mask[:, order]), got)
+    assert HopfieldPooling(16).beta == 0.25
+
+
+def test_pooling_that_only_knows_one_query_is_an_update_of_the_network():
+    layer = HopfieldPooling(4, beta=2.0, dtype=torch.float64)
+    with torch.no_grad():
+        for part in (layer.key_proj, layer.value_proj):
+            part.weight.copy_(torch.eye(4))
+            part.bias.zero_()
+    bag = normal(7, 4)
+    torch.testing.assert_close(layer(bag[None])[0], modern_hopfield(bag, layer.query, 2.0))
+
+
+# ---------------------------------------------------------------------------------------- bad input
+def test_bad_arguments_of_modern_hopfield_are_refused_by_name():
+    x = torch.randn(3, 4)
+    for beta in (0.0, -1.0, math.nan, math.inf):
+        with refuses(ValueError, "beta="):
+            modern_hopfield(x, x, beta)
+        with refuses(ValueError, "beta="):
+            modern_hopfield_energy(x, x, beta)
+    with refuses(ValueError, "patterns must hold at least one pattern, got (0, 4)"):
+        modern_hopfield(torch.zeros(0, 4), x, 1.0)
+    with refuses(ValueError, "query must be as wide as patterns, 4, got (2, 3)"):
+        modern_hopfield(x, torch.zeros(2, 3), 1.0)
+    with refuses(ValueError, "patterns must be finite"):
+        modern_hopfield(x / 0, x, 1.0)
+    with refuses(ValueError, "num_steps=0"):
+        modern_hopfield(x, x, 1.0, num_steps=0)
+    with refuses(ValueError, "patterns must hold two or more, got (1, 4)"):
+        separation(x[:1])
+    with refuses(ValueError, "bags must have shape (b, n, 4), got (3, 4)"):
+        HopfieldPooling(4)(x)
+
+
+def test_patterns_of_zeros_are_a_pattern_like_others():
+    patterns = torch.cat([torch.zeros(1, 3), torch.eye(3)]).double()
+    at_zero = modern_hopfield(patterns, torch.zeros(3).double(), 50.0)
+    torch.testing.assert_close(at_zero, torch.full((3,), 0.25).double())
+
+
+# ---------------------------------------------------------------------------------- dense memories
+KINDS = [("polynomial", 2), ("polynomial", 3), ("polynomial", 4), ("rectified", 3),
+         ("exponential", 3)]  # fmt: skip
+kinds = pytest.mark.parametrize(("interaction", "degree"), KINDS)
+
+
+def function(interaction, degree, x):
+    if interaction == "exponential":
+        return math.exp(x)
+    return max(x, 0.0) ** degree if interaction == "rectified" else x**degree
+
+
+@pytest.mark.equation("hopfield-dense-energy")
+@kinds
+def test_the_energy_is_a_sum_of_the_function_of_each_overlap(interaction, degree):
+    patterns, states = drawn(5, 7), drawn(6, 7, seed=1)
+    got = dense_memory_energy(patterns, states, interaction, degree)
+    for energy, s in zip(got.tolist(), states, strict=True):
+        total = sum(function(interaction, degree, float(x @ s)) for x in patterns)
+        wanted = -math.log(total) if interaction == "exponential" else -total
+        assert energy == pytest.approx(wanted, rel=1e-12)
+
+
+@pytest.mark.equation("hopfield-dense")
+@kinds
+def test_each_unit_takes_the_sign_of_lower_energy(interaction, degree):
+    """A loop that computes both energies afresh at each unit."""
+    patterns = drawn(6, 8)
+    for s in drawn(12, 8, seed=1):
+        wanted = s.clone()
+        for i in range(8):
+            both = wanted.repeat(2, 1)
+            both[:, i] = torch.tensor([1.0, -1.0])
+            up, down = dense_memory_energy(patterns, both, interaction, degree)
+            if (up - down).abs() > 1e-9 * (up.abs() + down.abs()):
+                wanted[i] = 1.0 if up < down else -1.0
+        got = dense_memory(patterns, s, interaction, degree, max_sweeps=1)
+        assert got.tolist() == wanted.tolist()
+
+
+@kinds
+def test_its_energy_never_rises_and_it_settles(interaction, degree):
+    patterns, state = drawn(9, 10), drawn(200, 10, seed=1)
+    before = dense_memory_energy(patterns, state, interaction, degree)
+    for _ in range(20):
+        state = dense_memory(patterns, state, interaction, degree, max_sweeps=1)
+        after = dense_memory_energy(patterns, state, interaction, degree)
+        assert (after <= before + 1e-9 * before.abs()).all()
+        before = after
+    assert torch.equal(dense_memory(patterns, state, interaction, degree), state)
+
+
+def test_degree_two_is_hebbs_network():
+    patterns, states = drawn(3, 11), drawn(300, 11, seed=1)
+    network = HopfieldNetwork(11, dtype=torch.float64)
+    network.store(patterns)
+    assert torch.equal(dense_memory(patterns, states, degree=2), network.recall(states))
+    twice = -22 * (network.energy(states) - 3 / 2)  # E is −½ of the squares over N, less P
+    torch.testing.assert_close(-dense_memory_energy(patterns, states, degree=2), twice)
+
+
+@pytest.mark.equation("hopfield-dense-capacity")
+@pytest.mark.parametrize(("degree", "double_factorial"), [(2, 1), (3, 3), (4, 15)])
+def test_the_noise_of_other_patterns_has_the_variance_that_the_capacity_rests_on(
+    degree, double_factorial
+):
+    """Flipping a unit: signal 2kN^(k−1), variance 4k²(2k−3)!! (P − 1) N^(k−1); so P_max follows."""
+    n, p, trials = 60, 20, 4000
+    generator = torch.Generator().manual_seed(0)
+    shape = (trials, p - 1, n)
+    others = torch.randint(0, 2, shape, generator=generator).double() * 2 - 1
+    rest = others[..., 1:].sum(-1)  # the pattern in question is all ones: any is as good
+    noise = ((rest + others[..., 0]) ** degree - (rest - others[..., 0]) ** degree).sum(-1)
+    theory = 4 * degree**2 * double_factorial * (p - 1) * n ** (degree - 1)
+    assert noise.var().item() == pytest.approx(theory, rel=0.15)
+    signal = n**degree - (n - 2) ** degree
+    assert signal == pytest.approx(2 * degree * n ** (degree - 1), rel=0.06)
+    # P at which one unit of N is wrong: N Φ(−√(N^(k−1) / (2k−3)!! P)) ~ 1 where P is the capacity
+    capacity = n ** (degree - 1) / (2 * double_factorial * math.log(n))
+    ratio = (2 * degree * n ** (degree - 1)) ** 2 / (theory / (p - 1) * capacity)
+    assert ratio == pytest.approx(2 * math.log(n))
+    assert n * math.erfc(math.sqrt(ratio / 2)) / 2 < 1
+
+
+def test_steeper_functions_hold_more_patterns():
+    """Twenty units, three hundred patterns: fifteen times as many as there are units."""
+    patterns = drawn(300, 20)
+    kept = [
+        (dense_memory(patterns, patterns[:60], *kind, max_sweeps=1) == patterns[:60])
+        .all(1).double().mean().item()
+        for kind in [("polynomial", 2), ("polynomial", 6), ("exponential", 3)]
+    ]  # fmt: skip
+    assert kept[0] < 0.1 and kept[1] > 0.75 and kept[2] > 0.9
+
+
+def test_large_networks_do_not_overflow():
+    patterns = drawn(4, 900)
+    noisy = patterns.clone()
+    noisy[:, :200] *= -1
+    for kind in (("polynomial", 10), ("exponential", 3)):
+        assert torch.equal(dense_memory(patterns, noisy, *kind, max_sweeps=2), patterns)
+
+
+def test_bad_arguments_of_dense_memory_are_refused_by_name():
+    x = torch.ones(2, 4)
+    with refuses(ValueError, "interaction='cubic' must be one of"):
+        dense_memory(x, x, "cubic")
+    with refuses(ValueError, "degree=1 must be an integer ≥ 2"):
+        dense_memory(x, x, degree=1)
+    with refuses(ValueError, "patterns must hold -1 and 1 alone, got 0"):
+        dense_memory(0 * x, x)
+    with refuses(ValueError, "state must have rows of 4 units, got (2, 3)"):
+        dense_memory(x, x[:, :3])
+    with refuses(ValueError, "patterns must all have one length, got [4, 3]"):
+        dense_memory([x[0], x[0, :3]], x)
+
+
+def test_all_states_of_a_small_memory_settle_in_minima():
+    patterns = drawn(4, 8)
+    states = torch.tensor(list(product((-1.0, 1.0), repeat=8)), dtype=torch.float64)
+    ends = dense_memory(patterns, states, degree=3)
+    energy = dense_memory_energy(patterns, ends, degree=3)
+    for i in range(8):
+        other = ends.clone()
+        other[:, i] *= -1
+        assert (dense_memory_energy(patterns, other, degree=3) >= energy).all()
+
+
+# ---------------------------------------------------------------------------- graded units of 1984
+def circuit(n=5, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    half = torch.randn(n, n, generator=generator, dtype=torch.float64)
+    bias = 0.1 * torch.randn(n, generator=generator, dtype=torch.float64)
+    return half + half.mT, bias, torch.randn(n, generator=generator, dtype=torch.float64)
+
+
+@pytest.mark.equation("hopfield-graded")
+def test_it_follows_scipys_solution_of_the_equation():
+    weight, bias, u = circuit()
+    w, b = weight.numpy(), bias.numpy()
+    wanted = solve_ivp(lambda _, x: -x + w @ np.tanh(1.5 * x) + b, (0, 2), u.numpy(),
+                       rtol=1e-9, atol=1e-9).y[:, -1]  # fmt: skip
+    got = continuous_hopfield(weight, bias, u, 1.5, dt=1e-4, num_steps=20_000)
+    np.testing.assert_allclose(got.numpy(), wanted, atol=2e-3)
+
+
+@pytest.mark.equation("hopfield-graded-energy")
+def test_its_energy_has_the_integral_and_the_motion_as_its_slope():
+    weight, bias, u = circuit()
+    v = (1.5 * u).tanh().requires_grad_()
+    energy = continuous_hopfield_energy(weight, bias, v, 1.5)
+    areas = sum(quad(np.arctanh, 0, x)[0] for x in v.tolist())
+    wanted = float((-v @ weight @ v / 2 - bias @ v).detach()) + areas / 1.5
+    assert energy.item() == pytest.approx(wanted, rel=1e-8)
+    (slope,) = torch.autograd.grad(energy, v)
+    motion = -u + weight @ v.detach() + bias
+    torch.testing.assert_close(-slope, motion)
+
+
+@pytest.mark.parametrize("gain", [0.3, 1.0, 5.0])
+def test_its_energy_falls_until_it_rests(gain):
+    weight, bias, u = circuit(8, seed=2)
+    before = torch.inf
+    for _ in range(60):
+        u = continuous_hopfield(weight, bias, u, gain, dt=0.01, num_steps=100)
+        energy = continuous_hopfield_energy(weight, bias, (gain * u).tanh(), gain)
+        assert energy <= before + 1e-9
+        before = energy
+    torch.testing.assert_close(u, weight @ (gain * u).tanh() + bias, atol=1e-3, rtol=0)
+
+
+def test_a_steep_unit_is_one_of_two_values_and_rests_where_the_network_is_stable():
+    generator = torch.Generator().manual_seed(1)
+    patterns = torch.randint(0, 2, (3, 40), generator=generator).double() * 2 - 1
+    network = HopfieldNetwork(40, dtype=torch.float64)
+    network.store(patterns)
+    start = 0.1 * patterns * torch.where(torch.rand(3, 40, generator=generator) < 0.15, -1, 1)
+    u = continuous_hopfield(network.weight, network.bias, start, 50.0, num_steps=3000)
+    assert torch.equal((50 * u).tanh().sign(), patterns)
+    assert (50 * u).tanh().abs().min() > 0.99 and network.stable(u.sign()).all()
+
+
+def test_with_a_gain_below_the_largest_eigenvalue_it_forgets():
+    """One attractor, at zero: nothing is stored in units that are too gentle."""
+    weight, bias, u = circuit()
+    gain = 0.9 / torch.linalg.eigvalsh(weight).abs().max().item()
+    rest = continuous_hopfield(weight, 0 * bias, u, gain, dt=0.05, num_steps=4000)
+    assert rest.abs().max() < 1e-3
+
+
+def test_bad_arguments_of_continuous_hopfield_are_refused_by_name():
+    weight, bias, u = torch.eye(3), torch.zeros(3), torch.zeros(3)
+    with refuses(ValueError, "weight must be symmetric"):
+        continuous_hopfield(torch.ones(3, 3).triu(), bias, u)
+    with refuses(ValueError, "weight must be square, got (3, 2)"):
+        continuous_hopfield(torch.ones(3, 2), bias, u)
+    with refuses(ValueError, "gain=0.0 must be a finite number > 0"):
+        continuous_hopfield(weight, bias, u, 0.0)
+    with refuses(ValueError, "u must have rows of 3 units, got (2,)"):
+        continuous_hopfield(weight, bias, u[:2])
+    with refuses(ValueError, "v must lie in -1 … 1, got 2"):
+        continuous_hopfield_energy(weight, bias, u + 2)
+
+
+# ----------------------------------------------------------------------------- travelling salesman
+CITIES = torch.rand(4, 2, generator=torch.Generator().manual_seed(0)).double()
+D = torch.cdist(CITIES, CITIES)
+
+
+def of_the_paper(v, a=500.0, c=200.0, d=500.0, n=15.0):
+    """Loops over cities x, y and times i, j, for outputs of 0 and 1 (or between)."""
+    size = range(len(v))
+    rows = sum(v[x, i] * v[x, j] for x in size for i in size for j in size if i != j)
+    columns = sum(v[x, i] * v[y, i] for i in size for x in size for y in size if x != y)
+    total = (v.sum() - n) ** 2
+    way = sum(
+        D[x, y] * v[x, i] * (v[y, (i + 1) % 4] + v[y, (i - 1) % 4])
+        for x in size for y in size for i in size
+    )  # fmt: skip
+    return a / 2 * (rows + columns) + c / 2 * total + d / 2 * way
+
+
+@pytest.mark.equation("hopfield-salesman")
+@pytest.mark.parametrize(
+    "constants", [{}, {"once": 3.0, "visits": 2.0, "length": 7.0, "target": 5}]
+)
+def test_the_networks_energy_is_the_papers_but_for_a_constant(constants):
+    weight, bias = travelling_salesman(D, **constants)
+    names = {"once": "a", "visits": "c", "length": "d", "target": "n"}
+    own = {names[name]: value for name, value in constants.items()}
+    generator = torch.Generator().manual_seed(1)
+    states = torch.rand(6, 4, 4, generator=generator).double()
+    wanted = torch.stack([of_the_paper(v, **own) for v in states])
+    # with v from −1 to 1 the energy is twice as large, and the gain is infinite: no integral
+    flat = 2 * states.flatten(1) - 1
+    got = 0.5 * (-((flat @ weight) * flat).sum(1) / 2 - flat @ bias)
+    torch.testing.assert_close(got - got[0], wanted - wanted[0])
+    graded = continuous_hopfield_energy(weight, bias, flat, gain=1e12)
+    torch.testing.assert_close(graded, 2 * got, rtol=1e-6, atol=1e-3)
+
+
+def test_of_all_tours_the_shortest_has_the_lowest_energy():
+    weight, bias = travelling_salesman(D)
+    energies, lengths = [], []
+    for tour in permutations(range(4)):
+        v = -torch.ones(4, 4).double()
+        v[list(tour), range(4)] = 1
+        energies.append(continuous_hopfield_energy(weight, bias, v.flatten(), 1e9).item())
+        lengths.append(sum(D[tour[i], tour[i - 1]].item() for i in range(4)))
+    assert min(energies) == pytest.approx(energies[lengths.index(min(lengths))])
+
+
+def test_bad_arguments_of_salesman_are_refused_by_name():
+    with refuses(ValueError, "distances must be square, of 3 cities or more, got (2, 2)"):
+        travelling_salesman(torch.zeros(2, 2))
+    with refuses(ValueError, "distances must be symmetric"):
+        travelling_salesman(torch.rand(4, 4))
+    with refuses(ValueError, "once=-1 must be a finite number ≥ 0"):
+        travelling_salesman(D, once=-1)
+    with refuses(ValueError, "target=nan"):
+        travelling_salesman(D, target=math.nan)
