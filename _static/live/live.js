@@ -171,6 +171,15 @@ self.nnLive ??= (() => {
         return "";
       },
     }),
+    numbers: (place, config) => ({
+      show(answers) {
+        const told = config.names.map((name, at) =>
+          [name, Number(answers[config.of].data[at]).toFixed(config.digits)]);
+        place.innerHTML = told.map(([name, value]) =>
+          `<li><b>${safe(name)}</b><span>${value}</span></li>`).join("");
+        return told.map(([name, value]) => `${name} ${value}`).join(", ");
+      },
+    }),
     pieces: (place, config) => ({
       show(_, context) {
         const tokens = context.cuts[config.of];
@@ -444,6 +453,61 @@ self.nnLive ??= (() => {
         read() {
           late = 0;
           return { feed: [floats(state, [1, 4])] };
+        },
+      };
+    },
+
+    links(root, config, changed) {
+      const svg = root.querySelector(".nn-links svg");
+      const buttons = [...root.querySelectorAll("[data-node]")];
+      const { names } = config;
+      const pair = (one, other) => (one < other ? `${one} ${other}` : `${other} ${one}`);
+      const turn = (at) => (2 * Math.PI * at) / names.length;
+      const places = names.map((_, at) => [Math.sin(turn(at)), -Math.cos(turn(at))]);
+      const ends = () => [...joined].map((both) => both.split(" ").map(Number));
+      let joined = new Set(), chosen = null;
+      const draw = () => {
+        const lines = ends().map(([one, other]) => {
+          const [[x1, y1], [x2, y2]] = [places[one], places[other]];
+          return `<line x1="${x1}" y1="${y1}" x2="${x2}" y2="${y2}"/>`;
+        });
+        const dots = places.map(([x, y], at) =>
+          `<circle cx="${x}" cy="${y}" r=".17"${at === chosen ? ' class="nn-chosen"' : ""}/>` +
+          `<text x="${x}" y="${y}">${safe(names[at])}</text>`);
+        svg.innerHTML = lines.join("") + dots.join("");
+        buttons.forEach((button, at) => button.setAttribute("aria-pressed", at === chosen));
+      };
+      const pick = (at) => {
+        const before = chosen;
+        chosen = before === null ? at : null;
+        if (before !== null && before !== at) {
+          const both = pair(before, at);
+          if (!joined.delete(both)) joined.add(both);
+          changed();
+        }
+        draw();
+      };
+      buttons.forEach((button, at) => button.addEventListener("click", () => pick(at)));
+      const handle = drawing(svg, (across, down, first) => {
+        const far = places.map(([x, y]) =>
+          Math.hypot(2.6 * across - 1.3 - x, 2.6 * down - 1.3 - y));
+        const near = far.indexOf(Math.min(...far));
+        if (first && far[near] < 0.4) pick(near);
+      });
+      return {
+        set(value) {
+          joined = new Set(value.map(([one, other]) => pair(one, other)));
+          chosen = null;
+          draw();
+        },
+        replay: handle,
+        read() {
+          const matrix = new Float32Array(names.length ** 2);
+          for (const [one, other] of ends())
+            matrix[one * names.length + other] = matrix[other * names.length + one] = 1;
+          const letters = names.join("");
+          return { feed: [floats(matrix, [names.length, names.length])], given: letters,
+                   made: letters };
         },
       };
     },
@@ -1109,7 +1173,7 @@ self.nnLive ??= (() => {
     const drew = touched.some((event) => event.type === "pointerdown" && form.given.replay);
     const typed = touched.some((event) => event.type === "input" || event.type === "change");
     if (!typed && !drew) form.given.set(config.example);
-    else if (["plane", "point", "damage", "cart"].includes(config.given.kind))
+    else if (["plane", "point", "damage", "cart", "links"].includes(config.given.kind))
       form.given.set(config.example);
     if (drew) touched.filter((event) => event.type.startsWith("pointer")).forEach(form.given.replay);
     else form.given.redraw?.();

@@ -229,6 +229,40 @@ class Curve(Shown):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Numbers(Shown):
+    """The numbers of an output, each with its name.
+
+    Attributes:
+        names: as many as are shown, from the first on.
+        digits: behind the point, ≥ 0.
+
+    Example:
+        >>> "2.0" in Numbers(names=["steps"]).body([torch.tensor([2.0])], {})
+        True
+    """
+
+    names: Sequence[str]
+    digits: int = 1
+    kind = "numbers"
+
+    def config(self) -> dict[str, Any]:
+        """Return what the page's script needs to know."""
+        return super().config() | {"names": list(self.names), "digits": self.digits}
+
+    def frame(self) -> tuple[str, str]:
+        """Return a list around the numbers."""
+        return '<ol class="nn-now">', "</ol>"
+
+    def body(self, outputs: Outputs, context: Context) -> str:
+        """Return the names and the numbers."""
+        told = outputs[self.of].flatten().tolist()[: len(self.names)]
+        return "".join(
+            f"<li><b>{html.escape(name)}</b><span>{value:.{self.digits}f}</span></li>"
+            for name, value in zip(self.names, told, strict=True)
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Pieces(Shown):
     """The tokens of a text, one beside the other, and how many they are; see `Cuts`.
 

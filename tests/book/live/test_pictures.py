@@ -132,6 +132,33 @@ def test_what_is_chosen_goes_to_the_model_and_a_line_follows_its_answers(opened)
     assert tab.page.locator(picture).count() == 0
 
 
+def test_nodes_are_joined_and_parted_by_buttons_and_by_a_finger(opened):
+    tab = opened()
+    form = tab.form("friends")
+    says = "document.querySelector('#live-friends .nn-numbers .nn-now').textContent"
+
+    def told(edges, triangles):
+        wanted = f"edges{edges}.0triangles{triangles}.0"
+        tab.page.wait_for_function(f"{says} === '{wanted}'")
+
+    told(2, 0)  # as recorded: A – B – D
+    for name in "AD":
+        form.get_by_role("button", name=name, exact=True).click()
+    told(3, 1)
+    svg = form.locator(".nn-links svg")
+    assert svg.locator("line").count() == 3
+    box = svg.bounding_box()
+    for across, down in ((0.5, 0.12), (0.88, 0.5)):  # A at the top, B at the right
+        tab.page.mouse.click(box["x"] + across * box["width"], box["y"] + down * box["height"])
+    told(2, 0)
+    form.get_by_role("button", name="A", exact=True).click()
+    assert svg.locator(".nn-chosen").count() == 1
+    form.get_by_role("button", name="A", exact=True).click()  # a second press lets it go
+    assert svg.locator(".nn-chosen").count() == 0
+    form.get_by_role("button", name="a triangle").click()
+    told(3, 1)
+
+
 POLE = "document.querySelector('#live-rolls .nn-pole').getAttribute('x2')"
 
 

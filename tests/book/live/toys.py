@@ -12,6 +12,8 @@ from nnlib.live import (
     Damage,
     DrawingPad,
     HeatMap,
+    Links,
+    Numbers,
     Once,
     Picture,
     Pieces,
@@ -98,6 +100,15 @@ class Spot(nn.Module):
         return torch.exp(-away)
 
 
+class Friends(nn.Module):
+    """Counts the edges of a graph and its triangles, and says who has a friend in common."""
+
+    def forward(self, joined):
+        twice = joined @ joined
+        count = torch.stack([joined.sum() / 2, (twice @ joined).diagonal().sum() / 6])
+        return count, twice.clamp(max=1)
+
+
 class Wave(nn.Module):
     def forward(self, x):
         return torch.sin(x[:, :1] * torch.arange(8.0))
@@ -176,6 +187,10 @@ either = Damage(
     examples={"full": torch.ones(4, 4)},
 )  # fmt: skip
 rolling = Cart(label="A pole", push=1.0, examples={"upright": [0.0, 0.0, 0.0, 0.0]})
+friends = Links(
+    label="Friends", names="ABCD",
+    examples={"nobody": [], "a triangle": [(0, 1), (1, 2), (0, 2)]},
+)  # fmt: skip
 wind = Sliders(label="Weather", ranges={"wind": (0, 2, 0.5)})
 spot = Point(
     label="A code", reach=2.0, cloud=[(1.0, 1.0, "a"), (-1.5, 0.5, "b"), (5.0, 0.0, "c")],
@@ -207,6 +222,11 @@ FORMS = {
     "rolls": (
         Rolls(), rolling, [Bars(names=["left", "right"], of=1)], Repeats(steps=1), [0.2, 0, 0.0, 0],
     ),
+    "friends": (
+        Friends(), friends,
+        [Numbers(names=["edges", "triangles"]), HeatMap(label="A friend in common")],
+        Once(), [(0, 1), (1, 3)],
+    ),
     "wave": (Wave(), wind, [Curve(label="wave")], Once(), [0.5]),
     "spot": (Spot(), spot, [Picture(shape=(4, 4))], Once(), (0.5, 0.0)),
     "cuts": (None, passage, [Pieces(label="some"), Pieces(label="none", of=1)],
@@ -227,6 +247,7 @@ def values(name):
         "heals": [torch.rand(4, 4) for _ in range(10)],
         "chosen": [(name, torch.rand(4, 4)) for name in ("ink", "paper") for _ in range(5)],
         "rolls": [[at / 5, 0.1, -at / 9, 0.3] for at in range(10)],
+        "friends": [[(0, 1), (1, 2), (2, 3), (3, 0), (0, 2)][:at] for at in range(6)] * 2,
         "wave": [[at / 5] for at in range(10)],
         "spot": [(at / 5, -at / 10) for at in range(10)],
     }.get(name, [])
