@@ -120,6 +120,10 @@ def test_a_layer_is_the_loop_over_nodes_and_edges(how):
     wanted = (read @ first.weight.T + first.bias).clamp(min=0) @ last.weight.T + last.bias
     got = layer.message(x[EDGES[1, :1]], x[EDGES[0, :1]], attr[:1])
     torch.testing.assert_close(got, wanted)
+    both = torch.cat([x[:1], wanted], 1)  # a node, and what it received
+    first, _, last = layer.updater
+    wanted_ = (both @ first.weight.T + first.bias).clamp(min=0) @ last.weight.T + last.bias
+    torch.testing.assert_close(layer.update(x[:1], wanted), wanted_)
 
 
 @pytest.mark.equation("message-passing-matrix")
