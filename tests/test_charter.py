@@ -142,6 +142,9 @@ KEPT = {
     "vision.cnn.VGG.__init__(depth=)": "VGG-16 likewise",
     "vision.resnet.ResNet.__init__(depth=)": "ResNet-50 is named after its depth, which counts "
     "what has weights, and not the blocks that are stacked",
+    "energy.energy_based.langevin(step_size=)": "of walkers in the space of examples; no weight "
+    "learns by it",
+    "energy.energy_based.metropolis_langevin(step_size=)": "likewise",
 }
 
 ATTRIBUTES = {
@@ -329,6 +332,7 @@ LOSSES_WITHOUT_A_MODEL = {
     "foundations.mlp.mse_loss": "torch.nn.functional's name, and its arguments",
     "foundations.mlp.cross_entropy_loss": "torch.nn's loss of that name, as a function",
     "vision.capsule.margin_loss": "of lengths, whatever they are lengths of",
+    "energy.energy_based.margin_loss": "of energies, whatever has given them",
     "generative.gan.minimax_loss": "of scores: two models play, and each has its own loss",
     "generative.gan.non_saturating_loss": "likewise",
     "generative.gan.least_squares_loss": "likewise",
