@@ -129,12 +129,7 @@ def _check_bounds(low: float | None, high: float | None) -> None:
 
 
 class Walked(NamedTuple):
-    """Where corrected walkers stand.
-
-    Attributes:
-        x: their places.
-        accepted: share of the proposed steps that were taken, 0 … 1.
-    """
+    """Where corrected walkers stand, and the share of proposed steps that were taken, 0 … 1."""
 
     x: Float[Tensor, "n *d"]
     accepted: float
