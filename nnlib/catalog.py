@@ -693,6 +693,11 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         idea="A network with a tape that it reads and writes by soft addresses.",
         year=2014, people="Graves, Wayne and Danihelka", ancestors=("lstm", "attention"),
         source="graves2014neural", short="Turing machine",
+        module="nnlib.memory.neural_turing_machine", cls="NeuralTuringMachine",
+        trained_by="gradient",
+        parameters="those of a controller and of one map to its heads; none a slot",
+        train_cost="O(T N W): back through every step, with a memory kept for each",
+        use_cost="O(N W) a step and head; the DNC's links O(N²)",
         requires=("attention",),
     ),
     # ------------------------------------------------------------------ Part XI: dynamics
