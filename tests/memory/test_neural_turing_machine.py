@@ -31,10 +31,6 @@ def example():
     return Example(sizes, (torch.randn(2, 8, 3),))
 
 
-def equation(*names):
-    return pytest.mark.equation(*(f"neural-turing-machine-{name}" for name in names))
-
-
 # --------------------------------------------------------------- the same in numbers, one by one
 def dot(u, v):
     return sum(a * b for a, b in zip(u, v, strict=True))
@@ -244,7 +240,11 @@ def drawn(seed, n=5, w=3, h=2, s=3):
 
 
 # -------------------------------------------------------------------------------- addressing
-@equation("cosine", "content", "gate", "shift", "sharpen")
+@pytest.mark.equation("neural-turing-machine-cosine")
+@pytest.mark.equation("neural-turing-machine-content")
+@pytest.mark.equation("neural-turing-machine-gate")
+@pytest.mark.equation("neural-turing-machine-shift")
+@pytest.mark.equation("neural-turing-machine-sharpen")
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 10_000), n=st.integers(1, 6), half=st.integers(0, 3))
 def test_an_address_is_that_of_the_loops(seed, n, half):
@@ -260,7 +260,7 @@ def test_an_address_is_that_of_the_loops(seed, n, half):
             same(stage[0, head], numbers)
 
 
-@equation("cosine")
+@pytest.mark.equation("neural-turing-machine-cosine")
 def test_the_cosine_is_torchs_where_rows_are_long_and_zero_where_one_is_zero():
     key, memory = torch.randn(2, 3, 5).double() * 1e3, torch.randn(2, 4, 5).double() * 1e3
     wanted = F.cosine_similarity(key[:, :, None], memory[:, None], dim=-1)
@@ -280,7 +280,7 @@ def test_a_zero_row_and_a_zero_key_have_finite_gradients():
         assert torch.isfinite(gradient).all()
 
 
-@equation("shift")
+@pytest.mark.equation("neural-turing-machine-shift")
 def test_the_memory_is_a_ring():
     """Without mod N all weight of slot 0 would be lost at a shift by −1."""
     at_zero = torch.tensor([[[1.0, 0.0, 0.0, 0.0]]]).double()
@@ -291,7 +291,7 @@ def test_the_memory_is_a_ring():
     assert on.shifted[0, 0].tolist() == [0, 1, 0, 0]
 
 
-@equation("sharpen")
+@pytest.mark.equation("neural-turing-machine-sharpen")
 def test_sharpening_by_one_changes_nothing_and_by_much_keeps_the_largest():
     given_ = drawn(3, h=1)
     mild = address(**given_ | {"sharpness": torch.ones(1, 1).double()})
@@ -350,7 +350,8 @@ def test_an_address_that_makes_no_sense_is_refused(name, value, message):
 
 
 # ------------------------------------------------------------------------- reading and writing
-@equation("read", "write")
+@pytest.mark.equation("neural-turing-machine-memory")
+@pytest.mark.equation("neural-turing-machine-write")
 @pytest.mark.parametrize("heads", [1, 3])
 def test_reading_and_writing_are_those_of_the_loops(heads):
     g = torch.Generator().manual_seed(2)
@@ -398,7 +399,10 @@ def machine(cls, **arguments):
     return made
 
 
-@equation("controller", "interface", "oneplus", "forward")
+@pytest.mark.equation("neural-turing-machine-controller")
+@pytest.mark.equation("neural-turing-machine-interface")
+@pytest.mark.equation("neural-turing-machine-oneplus")
+@pytest.mark.equation("neural-turing-machine-forward")
 @pytest.mark.parametrize("arguments", MACHINES, ids=["plain", "many heads", "one row"])
 def test_a_machine_is_that_of_the_loops(arguments):
     model = machine(NeuralTuringMachine, **arguments)
@@ -485,8 +489,15 @@ def test_what_does_not_fit_a_machine_is_refused():
 
 
 # --------------------------------------------------------- the differentiable neural computer
-@equation("retention", "usage", "allocation", "precedence", "links", "backward", "forward-link",
-          "dnc-write", "dnc-read")  # fmt: skip
+@pytest.mark.equation("neural-turing-machine-retention")
+@pytest.mark.equation("neural-turing-machine-usage")
+@pytest.mark.equation("neural-turing-machine-allocation")
+@pytest.mark.equation("neural-turing-machine-precedence")
+@pytest.mark.equation("neural-turing-machine-links")
+@pytest.mark.equation("neural-turing-machine-backward")
+@pytest.mark.equation("neural-turing-machine-forward-link")
+@pytest.mark.equation("neural-turing-machine-dnc-write")
+@pytest.mark.equation("neural-turing-machine-dnc-read")
 @pytest.mark.parametrize("arguments", [
     {"num_read_heads": 1, "controller": "feedforward"},
     {"num_read_heads": 3, "controller": "lstm"},
@@ -503,7 +514,7 @@ def test_a_computer_is_that_of_the_loops(arguments):
             same(got[at], numbers)
 
 
-@equation("allocation")
+@pytest.mark.equation("neural-turing-machine-allocation")
 @settings(max_examples=40, deadline=None)
 @given(usage=st.lists(st.sampled_from([0.0, 0.25, 0.5, 0.9, 1.0]), min_size=1, max_size=7))
 def test_allocation_is_that_of_the_loops_and_leaves_what_is_in_use(usage):
@@ -514,7 +525,8 @@ def test_allocation_is_that_of_the_loops_and_leaves_what_is_in_use(usage):
     assert (weights[given_ == 1] == 0).all()
 
 
-@equation("usage", "retention")
+@pytest.mark.equation("neural-turing-machine-usage")
+@pytest.mark.equation("neural-turing-machine-retention")
 def test_usage_grows_where_it_was_written_and_falls_where_a_head_lets_go():
     usage, written = double([[0.2, 0.6, 1.0]], [[0.5, 0.5, 0.0]])
     reading, free = double([[[0.0, 0.5, 1.0], [0.0, 0.5, 0.0]]], [[1.0, 1.0]])
@@ -523,7 +535,10 @@ def test_usage_grows_where_it_was_written_and_falls_where_a_head_lets_go():
     same(got[0], [0.6, 0.8 * 0.25, 0.0])
 
 
-@equation("links", "precedence", "backward", "forward-link")
+@pytest.mark.equation("neural-turing-machine-links")
+@pytest.mark.equation("neural-turing-machine-precedence")
+@pytest.mark.equation("neural-turing-machine-backward")
+@pytest.mark.equation("neural-turing-machine-forward-link")
 def test_links_lead_from_each_write_to_the_next_and_back():
     order = [2, 0, 3]
     links, precedence = torch.zeros(1, 4, 4), torch.zeros(1, 4)
@@ -538,7 +553,7 @@ def test_links_lead_from_each_write_to_the_next_and_back():
     assert back.argmax() == 2
 
 
-@equation("links")
+@pytest.mark.equation("neural-turing-machine-links")
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 1000))
 def test_links_stay_shares_whatever_is_written(seed):
@@ -601,6 +616,55 @@ def test_reset_parameters_gives_what_the_constructor_gives(cls):
     assert set(model.state_dict()) == set(wanted)
     model.reset_parameters()
     assert all(torch.isfinite(p).all() for p in model.parameters())
+
+
+@pytest.mark.equation("neural-turing-machine-loss")
+def test_the_loss_is_torchs_cross_entropy_of_logits():
+    logits, bits = torch.randn(50).double() * 4, torch.randint(0, 2, (50,)).double()
+    by_hand = (torch.log1p(logits.exp()) - bits * logits).mean()
+    same(by_hand, F.binary_cross_entropy_with_logits(logits, bits))
+
+
+@pytest.mark.equation("neural-turing-machine-path")
+def test_the_direct_path_through_a_row_is_the_product_of_what_was_kept():
+    g = torch.Generator().manual_seed(6)
+    memory = torch.randn(1, 4, 3, generator=g, dtype=torch.float64, requires_grad=True)
+    now, kept = memory, torch.ones(4, 3, dtype=torch.float64)
+    for _ in range(5):
+        weights = torch.randn(1, 1, 4, generator=g, dtype=torch.float64).softmax(-1)
+        erase = torch.rand(1, 1, 3, generator=g, dtype=torch.float64)
+        now = write(now, weights, erase, torch.randn(1, 1, 3, generator=g, dtype=torch.float64))
+        kept = kept * (1 - weights[0].mT * erase[0])
+    for row, number in ((0, 0), (2, 1)):
+        (gradient,) = torch.autograd.grad(now[0, row, number], memory, retain_graph=True)
+        wanted = torch.zeros(4, 3, dtype=torch.float64)
+        wanted[row, number] = kept[row, number]
+        same(gradient[0], wanted.detach())
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_computer_driven_by_its_biases_reads_a_list_in_order_only_with_links(links):
+    """Weights set by hand: write what comes, go by content at the question, and then on."""
+    bits = 6
+    model = DNC(bits + 2, bits, hidden_size=bits + 2, num_slots=8, slot_size=bits,
+                controller="feedforward", dtype=torch.float64)  # fmt: skip
+    with torch.no_grad():
+        for part in model.parameters():
+            part.zero_()
+        model.controller.weight[:, : bits + 2] = 5 * torch.eye(bits + 2)
+        key, _, _, add, gates, modes = model.interface.weight.split(model.sizes)
+        key[:bits, :bits] = add[:, :bits] = torch.eye(bits)
+        gates[2, bits:] = -40  # nothing is written at the question and after it
+        modes[1, bits], modes[2, bits + 1] = 40, 40 * links
+        _, strengths, _, _, bias, _ = model.interface.bias.split(model.sizes)
+        strengths[0], bias[0], bias[1], bias[2] = 60, -40, 40, 20
+        model.output.weight[:, bits + 2 :] = torch.eye(bits)
+    items = 2 * torch.eye(bits, dtype=torch.float64)[:5] - 1
+    x = torch.zeros(1, 8, bits + 2, dtype=torch.float64)
+    x[0, :5, :bits], x[0, 5, :bits], x[0, 5, bits], x[0, 6:, bits + 1] = items, items[1], 1, 1
+    said = model(x)[0][0, 5:].sign()
+    assert torch.equal(said[0], items[1])
+    assert torch.equal(said[1:], items[2:4]) == links
 
 
 def test_states_are_named():
