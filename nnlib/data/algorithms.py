@@ -1,4 +1,4 @@
-r"""Small tasks for networks with a memory: what to do is simple, and sequences may be of any length.
+r"""Small tasks for networks with a memory: the rule is simple, and sequences have any length.
 
 Axes: n sequences, t steps, d features, o bits of an answer, q steps that are asked.
 """
@@ -107,9 +107,7 @@ def list_task(
     codes = torch.rand(count, 2**key_bits, generator=generator).argsort(1)[:, :length]
     keys = 2.0 * ((codes[..., None] >> torch.arange(key_bits)) & 1) - 1
     values = torch.randint(0, 2, (count, length, value_bits), generator=generator)
-    first = torch.randint(
-        0, length - num_answers + 1, (count, 1), generator=generator
-    )
+    first = torch.randint(0, length - num_answers + 1, (count, 1), generator=generator)
     rows, answers = torch.arange(count)[:, None], torch.arange(num_answers)
     inputs = torch.zeros(count, length + num_answers, key_bits + value_bits + 2)
     inputs[:, :length, :key_bits] = keys

@@ -88,9 +88,7 @@ def address(
     for name, value in (("previous", previous), ("shift", shift)):
         check_weights(name, value)
     places = ring(n, shift.shape[-1], memory.device)
-    return addressed(
-        memory, previous, key, strength, gate, shift, sharpness, places
-    )
+    return addressed(memory, previous, key, strength, gate, shift, sharpness, places)
 
 
 def check_weights(name: str, value: Tensor) -> None:
@@ -125,7 +123,9 @@ def cosine(
     checks.tensor("key", key, shape=(b, "h", w), floating=True)
     inverse = (key.square().sum(-1) + COSINE_EPS).rsqrt()
     lengths = (memory.square().sum(-1) + COSINE_EPS).rsqrt()
-    return (key * inverse[..., None]) @ memory.mT * lengths[:, None]  # eq. neural-turing-machine-cosine
+    return (
+        (key * inverse[..., None]) @ memory.mT * lengths[:, None]
+    )  # eq. neural-turing-machine-cosine
 
 
 def content_weights(

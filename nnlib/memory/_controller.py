@@ -28,7 +28,7 @@ class Controller(Protocol):
 
 
 class FeedForward(nn.Linear):
-    r"""$\tanh(\mathbf W [\mathbf x; \mathbf r] + \mathbf b)$: what it is to remember, it must write."""
+    r"""$\tanh(\mathbf W [\mathbf x; \mathbf r] + \mathbf b)$: it remembers what it writes."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class FeedForward(nn.Linear):
 
 
 class LongShortTerm(nn.LSTMCell):
-    """An LSTM cell, whose weights are those of torch.nn.LSTMCell for the input and what was read."""
+    """An LSTM cell, with the weights of torch.nn.LSTMCell for the input and what was read."""
 
     def __init__(
         self,

@@ -48,7 +48,7 @@ class DNCState(NamedTuple):
 
 
 class DNC(nn.Module):
-    r"""$\mathbf y_t = \mathbf W[\mathbf h_t; \mathbf r_t] + \mathbf b$, with a memory that keeps books.
+    r"""$\mathbf y_t = \mathbf W[\mathbf h_t; \mathbf r_t] + \mathbf b$; the memory keeps records.
 
     One write head writes where the key is (content) or where the memory is free (allocation),
     equation `neural-turing-machine-dnc-write`. Each read head goes by content, or one write
@@ -123,7 +123,9 @@ class DNC(nn.Module):
         r, w = self.num_read_heads, self.slot_size
         self.interface.weight.mul_(1.5)
         keys, _, _, add, _, _ = self.interface.weight.split(self.sizes)
-        keys[: r * w] = add.repeat(r, 1)  # what is asked for looks like what was written
+        keys[: r * w] = add.repeat(
+            r, 1
+        )  # what is asked for looks like what was written
         self.interface.bias.zero_()
         _, strengths, _, _, gates, modes = self.interface.bias.split(self.sizes)
         strengths.fill_(5.0)
@@ -131,9 +133,7 @@ class DNC(nn.Module):
         gates[:r] = -2.0  # free nothing
         modes.view(r, 3)[:, 0] = -2.0  # go back seldom
 
-    def initial_state(
-        self, batch_size: int, num_slots: int | None = None
-    ) -> DNCState:
+    def initial_state(self, batch_size: int, num_slots: int | None = None) -> DNCState:
         """Return an empty memory.
 
         Args:
@@ -142,7 +142,11 @@ class DNC(nn.Module):
         """
         b = checks.count("batch_size", batch_size)
         n = check_slots(num_slots, self.num_slots)
-        zeros, r, w = self.interface.weight.new_zeros, self.num_read_heads, self.slot_size
+        zeros, r, w = (
+            self.interface.weight.new_zeros,
+            self.num_read_heads,
+            self.slot_size,
+        )
         return DNCState(
             memory=zeros(b, n, w),
             usage=zeros(b, n),
@@ -164,21 +168,22 @@ class DNC(nn.Module):
             state: to go on from; an empty one if None.
         """
         shown: list[tuple[Tensor, Tensor]] = []
-        for state in self._states(x, state):
-            shown.append((state.hidden[0], state.reads.flatten(1)))
-        assert state is not None  # there is a step or more
+        for after in self._states(x, state):
+            shown.append((after.hidden[0], after.reads.flatten(1)))
         hidden, reads = (torch.stack(part, 1) for part in zip(*shown, strict=True))
-        return self.output(torch.cat((hidden, reads), -1)), state
+        return self.output(torch.cat((hidden, reads), -1)), after
 
     def trace(
         self, x: Float[Tensor, "b t d"], state: DNCState | None = None
     ) -> DNCState:
         """Return the states after all steps, each with an axis of time after the batch."""
-        *parts, hidden = zip(*self._states(x, state), strict=True)
-        stacked = [torch.stack(part, 1) for part in parts]
-        return DNCState(
-            *stacked, tuple(torch.stack(part, 1) for part in zip(*hidden, strict=True))
-        )
+        states = list(self._states(x, state))
+        hidden = zip(*(each.hidden for each in states), strict=True)
+        stacked = {
+            name: torch.stack([getattr(each, name) for each in states], 1)
+            for name in DNCState._fields[:-1]
+        }
+        return DNCState(**stacked, hidden=tuple(torch.stack(h, 1) for h in hidden))
 
     def _states(self, x: Tensor, state: DNCState | None) -> Iterator[DNCState]:
         checked_input(x, self.input_size)
@@ -210,7 +215,9 @@ class DNC(nn.Module):
         back, on = link_reads(links, state.read_weights)
         similar = content_weights(keys[:, :r], strengths[:, :r], memory)
         three = torch.stack((back, similar, on), -1)
-        reading = (three @ modes[..., None])[..., 0]  # eq. neural-turing-machine-dnc-read
+        reading = (three @ modes[..., None])[
+            ..., 0
+        ]  # eq. neural-turing-machine-dnc-read
         return DNCState(
             memory, usage, links, precedence, writing, reading, read(memory, reading),
             hidden,

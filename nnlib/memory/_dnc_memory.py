@@ -1,5 +1,4 @@
-r"""What a differentiable neural computer keeps books of: which slots are free, and in which order
-they were written.
+r"""What a differentiable neural computer keeps track of: free slots, and the order of writes.
 
 Axes: b batch, r read heads, n slots of the memory.
 """
@@ -42,7 +41,9 @@ def update_usage(
     checks.tensor("free_gates", free_gates, shape=(b, read_weights.shape[1]))
     kept = 1 - free_gates[..., None] * read_weights
     retention = kept.prod(1) if kept.shape[1] > 1 else kept[:, 0]
-    return torch.lerp(write_weights, torch.ones_like(usage), usage) * retention  # u+w−uw
+    return (
+        torch.lerp(write_weights, torch.ones_like(usage), usage) * retention
+    )  # u+w−uw
 
 
 def allocation(usage: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:

@@ -167,9 +167,7 @@ class NeuralTuringMachine(nn.Module):
         if self.num_shifts > 1:
             shift.view(-1, self.num_shifts)[:, self.num_shifts // 2 + 1] = 1.0
 
-    def initial_state(
-        self, batch_size: int, num_slots: int | None = None
-    ) -> NTMState:
+    def initial_state(self, batch_size: int, num_slots: int | None = None) -> NTMState:
         """Return a fresh memory, with every head at slot 0.
 
         Args:
@@ -198,11 +196,10 @@ class NeuralTuringMachine(nn.Module):
             state: to go on from; a fresh one if None.
         """
         shown: list[tuple[Tensor, Tensor]] = []
-        for state in self._states(x, state):
-            shown.append((state.hidden[0], state.reads.flatten(1)))
-        assert state is not None  # there is a step or more
+        for after in self._states(x, state):
+            shown.append((after.hidden[0], after.reads.flatten(1)))
         hidden, reads = (torch.stack(part, 1) for part in zip(*shown, strict=True))
-        return self.output(torch.cat((hidden, reads), -1)), state
+        return self.output(torch.cat((hidden, reads), -1)), after
 
     def trace(
         self, x: Float[Tensor, "b t d"], state: NTMState | None = None
@@ -243,9 +240,7 @@ class NeuralTuringMachine(nn.Module):
             positive[:, 1],
             places,
         ).weights
-        reading, writing = weights.split(
-            [self.num_read_heads, self.num_write_heads], 1
-        )
+        reading, writing = weights.split([self.num_read_heads, self.num_write_heads], 1)
         erase, add = (
             part.unflatten(-1, wide) for part in (erase.sigmoid(), add.tanh())
         )

@@ -480,9 +480,11 @@ def test_what_does_not_fit_a_machine_is_refused():
     with refuses(TypeError, "state must be a DNCState, got NTMState"):
         computer(torch.randn(2, 4, 3), model.initial_state(2))
     with refuses(ValueError, "state.weights must have shape (2, 2, 32)"):
-        model(torch.randn(2, 4, 3), model.initial_state(2)._replace(weights=torch.zeros(2, 3, 32)))
+        bent = model.initial_state(2)._replace(weights=torch.zeros(2, 3, 32))
+        model(torch.randn(2, 4, 3), bent)
     with refuses(ValueError, "state.links must have shape (2, 16, 16)"):
-        computer(torch.randn(2, 4, 3), computer.initial_state(2)._replace(links=torch.zeros(2, 9, 9)))
+        bent = computer.initial_state(2)._replace(links=torch.zeros(2, 9, 9))
+        computer(torch.randn(2, 4, 3), bent)
     lstm = NeuralTuringMachine(3, 2, controller="lstm")
     with refuses(ValueError, "state.hidden must hold 2 tensors, got 1"):
         lstm(torch.randn(2, 4, 3), model.initial_state(2))
@@ -531,7 +533,8 @@ def test_usage_grows_where_it_was_written_and_falls_where_a_head_lets_go():
     usage, written = double([[0.2, 0.6, 1.0]], [[0.5, 0.5, 0.0]])
     reading, free = double([[[0.0, 0.5, 1.0], [0.0, 0.5, 0.0]]], [[1.0, 1.0]])
     got = update_usage(usage, written, reading, free)
-    same(got[0], usage_by_loops(usage[0].tolist(), written[0].tolist(), reading[0].tolist(), [1, 1]))
+    parts = (part[0].tolist() for part in (usage, written, reading))
+    same(got[0], usage_by_loops(*parts, [1, 1]))
     same(got[0], [0.6, 0.8 * 0.25, 0.0])
 
 
@@ -600,7 +603,7 @@ def test_a_memory_that_is_full_is_not_written_by_allocation():
     (lambda: write(torch.rand(1, 3, 2), torch.rand(1, 1, 3), torch.rand(1, 1, 3),
                    torch.rand(1, 1, 2)), "erase must have shape (1, 1, 2)"),
     (lambda: cosine(torch.rand(1, 1, 2), torch.rand(1, 3, 4)), "key must have shape (1, h, 4)"),
-], ids=["usage", "links", "precedence", "free gates", "link reads", "read", "erase", "cosine"])  # fmt: skip
+], ids=["usage", "links", "precedence", "free", "link reads", "read", "erase", "key"])  # fmt: skip
 def test_shapes_that_do_not_fit_are_refused(call, message):
     with refuses(ValueError, message):
         call()
