@@ -262,6 +262,7 @@ SMALL: dict[str, tuple] = {
     "generative.gan.ModulatedConv2d": (3, 4, 3, 5),
     "language.adapters.Adapter": (4, 2),
     "memory.hopfield.HopfieldPooling": (4, 2),
+    "memory.neural_turing_machine.DNC": (3, 2),
     "reinforcement.dqn.NoisyLinear": (3, 4),
     "sequence.gru.ResetBeforeGRU": (3, 4),
     "sequence.gru.MinGRU": (3, 4),
