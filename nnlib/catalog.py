@@ -622,6 +622,10 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         idea="Two layers and no edges within them, so that sampling is one matrix product.",
         year=1986, people="Smolensky; contrastive divergence: Hinton 2002",
         ancestors=("boltzmann",), source="smolensky1986information", short="RBM",
+        module="nnlib.energy.rbm", cls="RBM", trained_by="gradient",
+        parameters="$v h$ weights, and a bias for each of $v + h$ units",
+        train_cost="4 products of $2 v h$ FLOPs a chain and step; no gradient through time",
+        use_cost="two products a Gibbs step; a free energy is one; $Z$ must be estimated",
         requires=("boltzmann",),
     ),
     # ------------------------------------------------------------------ Part VIII: representation

@@ -209,6 +209,7 @@ WITHOUT_TENSORS = {
     "language.adapters.PromptTuning": "likewise",
     "vision.resnet.StochasticDepth": "it holds no tensor",
     "graph.message_passing.MessagePassing": "what all layers share; they make the tensors",
+    "energy.rbm.DeepBeliefNetwork": "its machines are given to it",
     "generative.normalizing_flow.Bijection": "what all maps share; they make the tensors",
     "generative.normalizing_flow.Flow": "its layers are given to it",
     "generative.normalizing_flow.Inverted": "its layer is given to it",
