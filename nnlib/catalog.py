@@ -663,7 +663,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         module="nnlib.graph.message_passing", cls="GIN", trained_by="gradient",
         parameters="2d² + 2d a layer of GIN, 2d² + d of GraphSAGE, for graphs of any size",
         train_cost="a layer: O(e d + n d²) for n nodes and e edges; keeps every layer's features",
-        use_cost="O(e d + n d²) a layer; with sampled neighbours, a node costs the same in any graph",
+        use_cost="O(e d + n d²) a layer; with sampling, a node costs the same in any graph",
         requires=("backpropagation",),
     ),
     Architecture(

@@ -34,5 +34,5 @@ def message_passing(
     return contests
 
 
-SIZES = sized("ned", (34, 156, 32), (2_700, 10_500, 64), (20_000, 200_000, 64))
+SIZES = sized("end", (156, 34, 32), (10_500, 2_700, 64), (200_000, 20_000, 64))
 CASES = {"message_passing": Case(message_passing, SIZES, SIZES)}
