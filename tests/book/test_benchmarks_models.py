@@ -13,7 +13,7 @@ from tests.support import refuses
 
 QUICK = {"device": "cpu", "quick": True, "budget": 0.01}
 PICTURES = ("resnet", "efficientnet", "vgg", "vit", "swin")
-FLOWS = ("couplings",)
+FLOWS = ("couplings", "rbm")
 WALKS = ("recurrent", "lengths", "bidirectional", "min_gru", "seq2seq", "echo_state", "s4")
 WALKS += ("rwkv", "rwkv_writing", "wkv", "wavenet", "tokenizer", "bm25", "nearest")
 
