@@ -678,6 +678,11 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         idea="Weigh each neighbour by how much it matters here.",
         year=2017, people="Veličković et al.; GATv2: Brody et al. 2021",
         ancestors=("gcn", "attention"), source="velickovic2017graph", short="GAT",
+        module="nnlib.graph.graph_attention", cls="GAT", trained_by="gradient",
+        parameters="f h o + 2 h o for h heads of o features; GATv2: 2 f h o + h o",
+        train_cost="a layer: 2 n f h o + 2 e h o FLOPs forwards, three times that with the way "
+        "back; e h weights kept",
+        use_cost="the same forwards; a graph transformer: n² in the place of e",
         requires=("gcn", "attention"),
     ),
     # ------------------------------------------------------------------ Part X: memory

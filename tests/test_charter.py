@@ -261,6 +261,8 @@ SMALL: dict[str, tuple] = {
     "vision.vit.SwinTransformer": (2, 8, (1, 1), (1, 2), 2),
     "generative.autoencoder.TopKAutoencoder": (4, 8, 2),
     "generative.gan.ModulatedConv2d": (3, 4, 3, 5),
+    "graph.graph_attention.DistanceBias": (2, 3),
+    "graph.graph_attention.GATv2Layer": (3, 4),
     "language.adapters.Adapter": (4, 2),
     "memory.hopfield.HopfieldPooling": (4, 2),
     "memory.neural_turing_machine.DNC": (3, 2),

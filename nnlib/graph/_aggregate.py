@@ -164,7 +164,8 @@ def softmax_over_neighbours(
     """
     checks.tensor("scores", scores, floating=True)
     nodes_of_messages("index", index, scores, num_nodes)
-    largest = scatter(scores.detach(), index, num_nodes, "max")
+    largest = scores.new_full((num_nodes, *scores.shape[1:]), -torch.inf)
+    largest.scatter_reduce_(0, _like(index, scores), scores.detach(), "amax")
     weights = (scores - largest.index_select(0, index)).exp()
     return weights / scatter(weights, index, num_nodes, "sum").index_select(0, index)
 

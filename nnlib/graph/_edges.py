@@ -63,8 +63,12 @@ def add_self_loops(edge_index: Edges, num_nodes: int) -> Int[Tensor, "2 looped"]
                 [1, 0, 1, 2]])
     """
     check_edges(edge_index, num_nodes)
-    others = edge_index[:, edge_index[0] != edge_index[1]]
     nodes = torch.arange(num_nodes, device=edge_index.device)
+    others = (
+        edge_index  # on the meta device there are no numbers, and so no loops to find
+    )
+    if not edge_index.is_meta:
+        others = edge_index[:, edge_index[0] != edge_index[1]]
     return torch.cat([others, nodes.expand(2, -1)], 1)
 
 
