@@ -164,6 +164,11 @@ def softmax_over_neighbours(
     """
     checks.tensor("scores", scores, floating=True)
     nodes_of_messages("index", index, scores, num_nodes)
+    return scatter_softmax(scores, index, num_nodes)
+
+
+def scatter_softmax(scores: Tensor, index: Tensor, num_nodes: int) -> Tensor:
+    """Return what `softmax_over_neighbours` does, of arguments that were looked at before."""
     largest = scores.new_full((num_nodes, *scores.shape[1:]), -torch.inf)
     largest.scatter_reduce_(0, _like(index, scores), scores.detach(), "amax")
     weights = (scores - largest.index_select(0, index)).exp()

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from nnlib.graph._aggregate import aggregate
+from nnlib.graph._aggregate import scatter
 
 PIECE = 1 << 18  # numbers in a piece: 1 MiB in float32
 LITTLE = 1 << 14  # numbers below which pieces do not pay
@@ -30,9 +30,8 @@ def weighted_sum_plain(
     target: Int[Tensor, " e"],
 ) -> Float[Tensor, "n h o"]:
     """Return for each node the sum of its sources' values, each times its edge's weight."""
-    return aggregate(
-        values.index_select(0, source) * weights[..., None], target, len(values)
-    )
+    sent = values.index_select(0, source) * weights[..., None]
+    return scatter(sent, target, len(values), "sum")
 
 
 def pair_scores_plain(

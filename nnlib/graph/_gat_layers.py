@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.types import Device
 
 from nnlib import checks
-from nnlib.graph._aggregate import aggregate, softmax_over_neighbours
+from nnlib.graph._aggregate import aggregate, scatter_softmax
 from nnlib.graph._edge_passes import pair_scores, weighted_sum
 from nnlib.graph._edges import add_self_loops, check_edges
 
@@ -105,9 +105,7 @@ class _NeighbourAttention(nn.Module):
         edges, features = self._edges(edge_index, edge_features, n)
         source, target = edges
         values, scores = self._values_and_scores(x, source, target, features)
-        weights = softmax_over_neighbours(
-            scores, target, n
-        )  # eq. graph-attention-weights
+        weights = scatter_softmax(scores, target, n)  # eq. graph-attention-weights
         weights = F.dropout(weights, self.dropout, self.training)
         out = weighted_sum(
             values, weights, source, target
@@ -121,23 +119,25 @@ class _NeighbourAttention(nn.Module):
         self, edge_index: Tensor, features: Tensor | None, num_nodes: int
     ) -> tuple[Tensor, Tensor | None]:
         """Return the edges that are attended over, with loops where these are wanted."""
-        check_edges(edge_index, num_nodes)
         if (features is None) != (self.edge_dim is None):
             given = "none were" if features is None else "they were"
             raise ValueError(
                 f"edge_features with edge_dim={self.edge_dim}: {given} given"
             )
         if features is not None:
+            check_edges(edge_index, num_nodes)
             shape = (edge_index.shape[1], self.edge_dim)
             checks.tensor("edge_features", features, shape=shape, floating=True)
         if not self.self_loops:
+            check_edges(edge_index, num_nodes)
             return edge_index, features
+        looped = add_self_loops(edge_index, num_nodes)
         if features is not None:  # a loop's features are the mean of what comes in
             others = edge_index[0] != edge_index[1]
             features = features[others]
             loops = aggregate(features, edge_index[1, others], num_nodes, "mean")
             features = torch.cat([features, loops])
-        return add_self_loops(edge_index, num_nodes), features
+        return looped, features
 
     def _heads(self, rows: Tensor) -> Tensor:
         return rows.unflatten(1, (self.num_heads, self.out_features))
