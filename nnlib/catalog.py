@@ -671,6 +671,10 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         idea="Average the neighbours, then apply one affine map.",
         year=2016, people="Kipf and Welling", ancestors=("message_passing", "cnn"),
         source="kipf2016semi", short="GCN",
+        module="nnlib.graph.gcn", cls="GCN", trained_by="gradient",
+        parameters="d·h + h a layer, whatever the size of the graph",
+        train_cost="O(E·h + n·d·h) a layer, for all nodes at once",
+        use_cost="as one forward pass; new nodes need their edges",
         requires=("message_passing",),
     ),
     Architecture(

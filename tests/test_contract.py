@@ -35,6 +35,7 @@ EXEMPT: dict[str, dict[str, str]] = {
     "test_one_example_is_answered_as_within_a_batch": {
         "backpropagation": "its loss and its gradients are means over the batch",
         "graph_attention": "a row is a node, and its answer depends on its neighbours",
+        "gcn": "a row is a node, and its answer depends on its neighbours",
         "quantized_matmul": "rows of its weight are no batch, and would be cut as well",
         "roofline": "it takes two numbers, of which there is no batch",
         "message_passing": "a row is a node, and answers to its neighbours",

@@ -6,6 +6,7 @@ import networkx
 import pytest
 import torch
 
+from nnlib.data import _docstrings
 from nnlib.data.graphs import (
     Graph,
     barbell,
@@ -14,6 +15,8 @@ from nnlib.data.graphs import (
     edges_of,
     graph_atlas,
     karate,
+    library_functions,
+    undirected_pairs,
 )
 from tests.support import refuses
 
@@ -131,3 +134,75 @@ def test_bad_arguments_are_refused_by_name():
         batched([bare(), barbell(2)])
     with refuses(TypeError, "graph must be one of networkx, got list"):
         edges_of([(0, 1)])
+
+
+# ------------------------------------------------------------------------- functions of libraries
+@pytest.fixture(scope="module")
+def functions():
+    return library_functions()
+
+
+def test_functions_are_many_and_mostly_refer_to_their_own_subject(functions):
+    """Bounds, not numbers: another version of numpy or scipy has other functions."""
+    nodes, edges = functions.num_nodes, functions.edge_index
+    assert 800 < nodes < 5000
+    assert nodes < edges.shape[1] < 20 * nodes
+    assert functions.y.bincount(minlength=11).min() >= 15
+    assert functions.x.unique().tolist() == [0, 1]
+    assert 300 < functions.x.shape[1] < 5000
+    assert len(set(functions.names)) == len(functions.names) == nodes
+    source, target = edges
+    assert 0.7 < (functions.y[source] == functions.y[target]).double().mean() < 1
+    pairs = zip(*edges.tolist(), strict=True)
+    assert torch.equal(undirected_pairs(pairs), edges)  # each once, both ways, in order
+    assert (source != target).all()
+    assert torch.isin(torch.arange(nodes), edges).all()
+
+
+def test_a_function_stands_where_it_is_found_and_is_linked_to_what_it_names(functions):
+    at = {name: number for number, name in enumerate(functions.names)}
+    links = set(map(tuple, functions.edge_index.T.tolist()))
+    assert functions.classes[functions.y[at["scipy.fft.dct"]]] == "Fourier transforms"
+    assert functions.classes[functions.y[at["numpy.ma.average"]]] == "masked arrays"
+    assert (at["scipy.fft.dct"], at["scipy.fft.idct"]) in links
+    assert (at["numpy.argsort"], at["numpy.sort"]) in links
+
+
+def test_words_are_those_of_enough_docstrings(functions):
+    counts = functions.x.sum(0)
+    assert counts.min() >= 20
+    assert counts.max() <= 0.3 * functions.num_nodes
+    fewer = library_functions(min_documents=60)
+    assert fewer.x.shape[1] < functions.x.shape[1]
+    assert torch.equal(fewer.edge_index, functions.edge_index)
+
+
+def test_sections_and_references_of_a_docstring_are_told_apart():
+    text = "Sort.\n\nParameters\n----------\na : array\n\nSee Also\n--------\nargsort : Find.\n"
+    parts = dict(_docstrings.sections(text))
+    assert [title for title in parts] == ["", "Parameters", "See Also"]
+    assert "array" in parts["Parameters"]
+    assert list(_docstrings.references(parts["See Also"])) == ["argsort"]
+
+
+@pytest.mark.parametrize(
+    ("line", "names"),
+    [
+        ("dct, idct : Cosines.", ["dct", "idct"]),
+        ("numpy.fft : The module.", ["numpy.fft"]),
+        (":func:`~scipy.fft.dct`", ["scipy.fft.dct"]),
+        ("    indented text, with commas", []),
+        ("not a name at all : text", []),
+        ("", []),
+    ],
+)  # fmt: skip
+def test_names_in_see_also(line, names):
+    assert list(_docstrings.references(line)) == names
+
+
+def test_a_name_is_looked_for_nearby_first():
+    known = {"scipy.fft.fft": 0, "numpy.fft.fft": 1, "numpy.sort": 2}
+    assert _docstrings.resolved("fft", "scipy.fft", known) == 0
+    assert _docstrings.resolved("fft.fft", "numpy.ma", known) == 1
+    assert _docstrings.resolved("np.sort", "scipy.fft", known) == 2
+    assert _docstrings.resolved("nowhere", "scipy.fft", known) is None
