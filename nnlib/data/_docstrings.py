@@ -14,6 +14,22 @@ _NAME = re.compile(r"[A-Za-z_][\w.]*")
 _WORD = re.compile(r"[a-z]{3,}")
 _READ = {"", "Parameters", "Returns", "Notes", "Raises", "Yields", "Other Parameters"}
 
+SUBJECTS = {
+    "arrays": "numpy",
+    "masked arrays": "numpy.ma",
+    "linear algebra": "numpy.linalg scipy.linalg scipy.sparse.linalg",
+    "Fourier transforms": "numpy.fft scipy.fft scipy.fftpack",
+    "special functions": "scipy.special",
+    "statistics": "scipy.stats.mstats scipy.stats.contingency scipy.stats numpy.random",
+    "signals": "scipy.signal.windows scipy.signal",
+    "images": "scipy.ndimage",
+    "optimization": "scipy.optimize",
+    "interpolation": "scipy.interpolate scipy.integrate",
+    "distances": "scipy.cluster.hierarchy scipy.cluster.vq scipy.spatial.distance scipy.spatial "
+    "scipy.sparse.csgraph",
+}
+"""Subjects, and the modules of each; of two that share a function, the later one has it."""
+
 
 @dataclass(frozen=True)
 class Described:
@@ -58,11 +74,11 @@ def described(modules: Iterable[str]) -> Iterator[Described]:
 
 
 def sections(text: str) -> Iterator[tuple[str, str]]:
-    """Yield the sections of a docstring with their titles, the first without one.
+    r"""Yield the sections of a docstring with their titles, the first without one.
 
     Example:
-        >>> list(sections("Sort.\\n\\nSee Also\\n--------\\nargsort"))
-        [('', 'Sort.\\n\\n'), ('See Also', '\\nargsort')]
+        >>> list(sections("Sort.\n\nSee Also\n--------\nargsort"))
+        [('', 'Sort.\n\n'), ('See Also', '\nargsort')]
     """
     title, start = "", 0
     for found in _SECTION.finditer(text):
@@ -72,10 +88,10 @@ def sections(text: str) -> Iterator[tuple[str, str]]:
 
 
 def references(see_also: str) -> Iterator[str]:
-    """Yield the names in a section "See Also": before the colon of lines that are not indented.
+    r"""Yield the names in a section "See Also": before the colon of lines that are not indented.
 
     Example:
-        >>> list(references("dct, `idct` : Transforms.\\n    Of cosines.\\n:func:`numpy.sort`"))
+        >>> list(references("dct, `idct` : Transforms.\n    Of cosines.\n:func:`numpy.sort`"))
         ['dct', 'idct', 'numpy.sort']
     """
     for line in see_also.splitlines():

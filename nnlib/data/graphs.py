@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from nnlib import checks
-from nnlib.data._docstrings import described, resolved
+from nnlib.data._docstrings import SUBJECTS, described, resolved
 from nnlib.data.split import DataSet, Strings
 from nnlib.distribution import extra
 
@@ -22,21 +22,6 @@ if TYPE_CHECKING:
     import networkx
 
 _NETWORKX = "networkx: BSD-3-Clause"
-_SUBJECTS = {
-    "arrays": "numpy",
-    "masked arrays": "numpy.ma",
-    "linear algebra": "numpy.linalg scipy.linalg scipy.sparse.linalg",
-    "Fourier transforms": "numpy.fft scipy.fft scipy.fftpack",
-    "special functions": "scipy.special",
-    "statistics": "scipy.stats.mstats scipy.stats.contingency scipy.stats numpy.random",
-    "signals": "scipy.signal.windows scipy.signal",
-    "images": "scipy.ndimage",
-    "optimization": "scipy.optimize",
-    "interpolation": "scipy.interpolate scipy.integrate",
-    "distances": "scipy.cluster.hierarchy scipy.cluster.vq scipy.spatial.distance scipy.spatial "
-    "scipy.sparse.csgraph",
-}
-"""Classes of `library_functions`, and their modules; whichever comes last is asked first."""
 _OURS = "drawn by this package: MIT"
 
 
@@ -198,7 +183,7 @@ def library_functions(min_documents: int = 20) -> Graph:
 
     subject = {
         module: number
-        for number, modules in enumerate(_SUBJECTS.values())
+        for number, modules in enumerate(SUBJECTS.values())
         for module in modules.split()
     }
     found = list(described(reversed(list(subject))))
@@ -223,7 +208,7 @@ def library_functions(min_documents: int = 20) -> Graph:
         edge_index=again,
         y=torch.tensor([subject[each.module] for each in found]),
         names=tuple(each.name for each in found),
-        classes=tuple(_SUBJECTS),
+        classes=tuple(SUBJECTS),
         source="the docstrings of numpy and scipy, as installed",
         licence="numpy, scipy: BSD-3-Clause",
     )
@@ -237,7 +222,12 @@ def undirected_pairs(pairs: Iterable[tuple[int, int]]) -> Tensor:
         tensor([[0, 2],
                 [2, 0]])
     """
-    both = {pair for one, other in pairs if one != other for pair in ((one, other), (other, one))}
+    both = {
+        pair
+        for one, other in pairs
+        if one != other
+        for pair in ((one, other), (other, one))
+    }
     return torch.tensor(sorted(both), dtype=torch.int64).reshape(-1, 2).T.contiguous()
 
 

@@ -9,11 +9,13 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from nnlib import checks
 from nnlib.graph._aggregate import scatter
 from nnlib.graph._edges import check_edges
+
+MANY = 1 << 14  # edges from which sorting them pays within a single step
 
 
 class NormalizedAdjacency:
@@ -103,11 +105,13 @@ class NormalizedAdjacency:
                 f"x must have a row for each of {self.num_nodes} nodes, got {tuple(x.shape)}"
             )
         if self._matrices is not None and x.ndim == 2 and x.dtype == self.own.dtype:
-            return _Product.apply(x, *self._matrices)  # type: ignore[no-any-return]
+            return _Product.apply(x, *self._matrices)
         rest = [1] * (x.ndim - 1)
         source, target = self.edge_index
         sent = x.index_select(0, source) * self.weight.view(-1, *rest)
-        return scatter(sent, target, self.num_nodes, "sum") + self.own.view(-1, *rest) * x
+        return (
+            scatter(sent, target, self.num_nodes, "sum") + self.own.view(-1, *rest) * x
+        )
 
     def prepared(self) -> "NormalizedAdjacency":
         """Sort the edges by their targets and by their sources, so that later products are fast.
@@ -119,7 +123,11 @@ class NormalizedAdjacency:
         if fits and not self.weight.requires_grad and checks.readable(self.own):
             there = self._sorted(self.edge_index.flip(0))
             back = self._sorted(self.edge_index)
-            parts = (torch.Tensor.crow_indices, torch.Tensor.col_indices, torch.Tensor.values)
+            parts = (
+                torch.Tensor.crow_indices,
+                torch.Tensor.col_indices,
+                torch.Tensor.values,
+            )
             alike = all(torch.equal(part(there), part(back)) for part in parts)
             self._matrices = there, there if alike else back
         return self
@@ -167,7 +175,9 @@ class Kept:
         self._made: NormalizedAdjacency | None = None
         self._given: tuple[Any, ...] = ()
 
-    def find(self, tensors: tuple[Tensor | None, ...], *rest: Any) -> NormalizedAdjacency | None:
+    def find(
+        self, tensors: tuple[Tensor | None, ...], *rest: Any
+    ) -> NormalizedAdjacency | None:
         """Return it if it was made of these."""
         told = tuple(None if t is None else (t, t._version) for t in tensors), rest
         return self._made if self._made is not None and self._same(told) else None
@@ -177,7 +187,10 @@ class Kept:
     ) -> None:
         """Keep one, and remember what it was made of."""
         self._made = made
-        self._given = tuple(None if t is None else (t, t._version) for t in tensors), rest
+        self._given = (
+            tuple(None if t is None else (t, t._version) for t in tensors),
+            rest,
+        )
 
     def _same(self, told: tuple[Any, ...]) -> bool:
         pairs, rest = told
@@ -196,6 +209,48 @@ class Kept:
 
     def __getstate__(self) -> dict[str, Any]:
         return {"_made": None, "_given": ()}
+
+
+class Averaging(nn.Module):
+    """What has a matrix that averages: options, and the last one that was made, if kept."""
+
+    def __init__(
+        self, *, improved: bool, self_loops: bool, normalize: bool, cached: bool
+    ):
+        super().__init__()
+        self.improved = checks.flag("improved", improved)
+        self.self_loops = checks.flag("self_loops", self_loops)
+        self.normalize = checks.flag("normalize", normalize)
+        self.cached = checks.flag("cached", cached)
+        self._kept = Kept()
+
+    def adjacency(
+        self,
+        x: Tensor,
+        edge_index: Tensor | NormalizedAdjacency,
+        edge_weight: Tensor | None = None,
+    ) -> NormalizedAdjacency:
+        """Return the matrix that averages, made or, if `cached`, kept from the last call."""
+        if isinstance(edge_index, NormalizedAdjacency):
+            if edge_weight is not None:
+                raise ValueError(
+                    "edge_weight must be None: edge_index holds weights already"
+                )
+            return edge_index
+        check_edges(edge_index, len(x))
+        keep = self.cached and checks.readable(x)
+        given = (edge_index, edge_weight), len(x), x.dtype
+        S = self._kept.find(*given) if keep else None
+        if S is None:
+            S = NormalizedAdjacency(
+                edge_index, len(x), edge_weight, self_loops=self.self_loops,
+                improved=self.improved, normalize=self.normalize, dtype=x.dtype,
+            )  # fmt: skip
+            if keep or edge_index.shape[1] >= MANY:
+                S.prepared()
+            if keep and not S.weight.requires_grad:
+                self._kept.keep(S, *given)
+        return S
 
 
 def check_weights(edge_weight: Any, edge_index: Tensor) -> None:

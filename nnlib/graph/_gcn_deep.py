@@ -19,11 +19,11 @@ from nnlib.graph._smoothing import as_adjacency
 
 
 class APPNP(nn.Module):
-    r"""Predict first, then propagate: $\mathbf Z \leftarrow (1-\alpha)\hat{\mathbf S}\mathbf Z +
-    \alpha\mathbf H$.
+    r"""Predict first, then propagate.
 
-    Equation `gcn-appnp`: $\mathbf H$ is the answer of a network with one hidden layer that sees no
-    edge, and what spreads is drawn back to it at every step, as in personalised PageRank.
+    $\mathbf Z \leftarrow (1-\alpha)\hat{\mathbf S}\mathbf Z + \alpha\mathbf H$, again and
+    again (equation `gcn-appnp`): $\mathbf H$ is the answer of a network with one hidden layer that
+    sees no edge, and what spreads is drawn back to it at every step, as in personalised PageRank.
 
     Args:
         in_features: of a node, ≥ 1.
@@ -78,16 +78,17 @@ class APPNP(nn.Module):
         z = own = self.mlp(x)
         for _ in range(self.k):
             z = (1 - self.alpha) * S.propagate(z) + self.alpha * own  # eq. gcn-appnp
-        return z  # type: ignore[no-any-return]
+        return z
 
 
 class GCNIILayer(nn.Module):
-    r"""GCNII: $((1-\alpha)\hat{\mathbf S}\mathbf H + \alpha\mathbf H_0)
-    ((1-\beta)\mathbf I + \beta\mathbf W)$.
+    r"""A layer that draws its input back to the first one, and maps it to what is near itself.
 
-    Equation `gcn-gcnii`, without the nonlinearity that follows: part of the first layer's features
-    comes back in every layer, and the map is near the identity. Loads the `state_dict` of PyTorch
-    Geometric's `GCN2Conv`, and gives it; as there, the weight is not transposed.
+    $((1-\alpha)\hat{\mathbf S}\mathbf H + \alpha\mathbf H_0)((1-\beta)\mathbf I +
+    \beta\mathbf W)$: equation `gcn-gcnii`, without the nonlinearity that follows. Part of the first
+    layer's features comes back in every layer, and the map is near the identity. Loads the
+    `state_dict` of PyTorch Geometric's `GCN2Conv`, and gives it; as there, the weight is not
+    transposed.
 
     Args:
         features: of a node, in and out, ≥ 1.
@@ -115,7 +116,9 @@ class GCNIILayer(nn.Module):
         self.features = checks.count("features", features)
         self.alpha = checks.number("alpha", alpha, least=0, most=1)
         self.beta = checks.number("beta", beta, least=0, most=1)
-        self.weight1 = nn.Parameter(torch.empty(features, features, device=device, dtype=dtype))
+        self.weight1 = nn.Parameter(
+            torch.empty(features, features, device=device, dtype=dtype)
+        )
         nn.init.xavier_uniform_(self.weight1)
 
     def forward(
@@ -137,7 +140,9 @@ class GCNIILayer(nn.Module):
         checks.tensor("first", first, shape=tuple(x.shape), floating=True)
         S = as_adjacency(edge_index, x, edge_weight)
         mixed = (1 - self.alpha) * S.propagate(x) + self.alpha * first
-        return (1 - self.beta) * mixed + self.beta * (mixed @ self.weight1)  # eq. gcn-gcnii
+        return (1 - self.beta) * mixed + self.beta * (
+            mixed @ self.weight1
+        )  # eq. gcn-gcnii
 
 
 class GCNII(nn.Module):
@@ -201,7 +206,7 @@ class GCNII(nn.Module):
         x = first = F.relu(self.first(self.dropout(x)))
         for layer in self.convs:
             x = F.relu(layer(self.dropout(x), first, S))
-        return self.last(self.dropout(x))  # type: ignore[no-any-return]
+        return self.last(self.dropout(x))
 
 
 def drop_edges(
@@ -225,7 +230,11 @@ def drop_edges(
     Source: Rong et al. 2020, DropEdge.
     """
     p = checks.number("p", p, least=0, most=1)
-    nodes = int(edge_index.max()) + 1 if torch.is_tensor(edge_index) and edge_index.numel() else 0
+    nodes = (
+        int(edge_index.max()) + 1
+        if torch.is_tensor(edge_index) and edge_index.numel()
+        else 0
+    )
     check_edges(edge_index, nodes)
     ends = edge_index.sort(0).values
     _, pair = torch.unique(ends, dim=1, return_inverse=True)

@@ -51,7 +51,11 @@ class SGC(nn.Module):
         checks.count("in_features", in_features)
         checks.count("num_classes", num_classes)
         self.lin = nn.Linear(
-            in_features, num_classes, checks.flag("bias", bias), device=device, dtype=dtype
+            in_features,
+            num_classes,
+            checks.flag("bias", bias),
+            device=device,
+            dtype=dtype,
         )
 
     def forward(
@@ -61,7 +65,7 @@ class SGC(nn.Module):
         edge_weight: Float[Tensor, " e"] | None = None,
     ) -> Float[Tensor, "n c"]:
         """Return logits, a row for each node."""
-        return self.lin(self.features(x, edge_index, edge_weight))  # type: ignore[no-any-return]
+        return self.lin(self.features(x, edge_index, edge_weight))
 
     def features(
         self,
@@ -86,10 +90,10 @@ def label_propagation(
     alpha: float = 0.9,
     steps: int = 50,
 ) -> Float[Tensor, "n c"]:
-    r"""Spread labels over edges: $\mathbf Y \leftarrow \alpha\mathbf S\mathbf Y +
-    (1 - \alpha)\mathbf Y_0$.
+    r"""Spread labels over edges.
 
-    Equation `gcn-label-propagation`, with the normalised matrix without loops. No features are
+    $\mathbf Y \leftarrow \alpha\mathbf S\mathbf Y + (1 - \alpha)\mathbf Y_0$, again and again
+    (equation `gcn-label-propagation`), with the normalised matrix without loops. No features are
     used, and nothing is learned.
 
     Args:
@@ -168,7 +172,9 @@ def correct_and_smooth(
     spread = _spread(error, S, correct_alpha, steps, lambda y: y.clamp(-1, 1))
     size = error.abs().sum() / len(labelled)
     scale = size / spread.abs().sum(1, keepdim=True)
-    scale = torch.where(scale > 1000, 1, scale)  # where nothing has come, nothing is added
+    scale = torch.where(
+        scale > 1000, 1, scale
+    )  # where nothing has come, nothing is added
     corrected = probabilities + scale * spread  # eq. gcn-correct
     start = torch.where(known, truth, corrected)
     return _spread(start, S, smooth_alpha, steps, lambda y: y.clamp(0, 1))
@@ -190,12 +196,16 @@ def homophily(edge_index: Int[Tensor, "2 e"], classes: Int[Tensor, " n"]) -> flo
 
 
 def as_adjacency(
-    edge_index: Tensor | NormalizedAdjacency, x: Tensor, edge_weight: Tensor | None = None
+    edge_index: Tensor | NormalizedAdjacency,
+    x: Tensor,
+    edge_weight: Tensor | None = None,
 ) -> NormalizedAdjacency:
     """Return the normalised matrix with loops, made unless it was given."""
     if isinstance(edge_index, NormalizedAdjacency):
         if edge_weight is not None:
-            raise ValueError("edge_weight must be None: edge_index holds weights already")
+            raise ValueError(
+                "edge_weight must be None: edge_index holds weights already"
+            )
         return edge_index
     return NormalizedAdjacency(edge_index, len(x), edge_weight, dtype=x.dtype)
 
@@ -210,7 +220,9 @@ def one_hot(
     known = classes.index_select(0, labelled)
     checks.labels("classes", known, num_classes)
     rows = torch.zeros(len(classes), num_classes, device=classes.device)
-    return rows.index_copy(0, labelled, F.one_hot(known.long(), num_classes).to(rows.dtype))
+    return rows.index_copy(
+        0, labelled, F.one_hot(known.long(), num_classes).to(rows.dtype)
+    )
 
 
 def _spread(
@@ -223,5 +235,7 @@ def _spread(
     alpha = checks.number("alpha", alpha, least=0, most=1)
     y = start
     for _ in range(checks.count("steps", steps, least=0)):
-        y = bounded(alpha * S.propagate(y) + (1 - alpha) * start)  # eq. gcn-label-propagation
+        y = bounded(
+            alpha * S.propagate(y) + (1 - alpha) * start
+        )  # eq. gcn-label-propagation
     return y

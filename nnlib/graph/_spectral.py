@@ -55,7 +55,9 @@ def graph_fourier(
                 [0.7071, 0.7071]]))
     """
     checks.tensor("matrix", matrix, shape=("n", "n"), floating=True, finite=True)
-    if matrix.shape[0] != matrix.shape[1] or not torch.allclose(matrix, matrix.T, atol=1e-5):
+    if matrix.shape[0] != matrix.shape[1] or not torch.allclose(
+        matrix, matrix.T, atol=1e-5
+    ):
         raise ValueError("matrix must be symmetric: give every edge in both directions")
     frequencies, waves = torch.linalg.eigh(matrix)
     return frequencies, waves
@@ -91,7 +93,9 @@ def chebyshev_filter(
     if not coefficients:
         raise ValueError("coefficients must hold one number or more, got none")
     terms = _chebyshev(x, edge_index, edge_weight, largest, len(coefficients))
-    first, *rest = (value * term for value, term in zip(coefficients, terms, strict=True))
+    first, *rest = (
+        value * term for value, term in zip(coefficients, terms, strict=True)
+    )
     return sum(rest, first)
 
 
@@ -137,11 +141,13 @@ class ChebLayer(nn.Module):
             for _ in range(checks.count("size", size))
         )
         if checks.flag("bias", bias):
-            self.bias = nn.Parameter(torch.zeros(out_features, device=device, dtype=dtype))
+            self.bias = nn.Parameter(
+                torch.zeros(out_features, device=device, dtype=dtype)
+            )
         else:
             self.register_parameter("bias", None)
-        for lin in self.lins:
-            nn.init.xavier_uniform_(lin.weight)
+        for _, weight in self.lins.named_parameters():
+            nn.init.xavier_uniform_(weight)
 
     def forward(
         self,
@@ -184,7 +190,9 @@ def dirichlet_energy(
     return (x * (x - adjacency.propagate(x))).sum() / size.where(size > 0, 1.0)
 
 
-def _plain(edge_index: Tensor, num_nodes: int, weight: Tensor | None) -> NormalizedAdjacency:
+def _plain(
+    edge_index: Tensor, num_nodes: int, weight: Tensor | None
+) -> NormalizedAdjacency:
     """Return the normalised matrix without any loop, whether or not some were given."""
     check_edges(edge_index, num_nodes)
     loop = edge_index[0] == edge_index[1]
@@ -198,7 +206,7 @@ def _plain(edge_index: Tensor, num_nodes: int, weight: Tensor | None) -> Normali
 def _chebyshev(
     x: Tensor, edge_index: Tensor, weight: Tensor | None, largest: float, count: int
 ) -> Iterator[Tensor]:
-    """Yield T_0, T_1, … of the scaled Laplacian times x: each twice the next less the one before."""
+    """Yield T_0, T_1, … of the scaled Laplacian, times x."""
     largest = checks.number("largest", largest, above=0)
     if weight is None:
         weight = x.new_ones(edge_index.shape[1])

@@ -7,6 +7,7 @@ in `_gcn_deep`, and what averages without learning in `_smoothing`.
 Axes: n nodes, e edges, d features, o features that come out, c classes.
 """
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -16,9 +17,8 @@ from torch.nn import functional as F
 from torch.types import Device
 
 from nnlib import checks
-from nnlib.graph._adjacency import Kept, NormalizedAdjacency
-from nnlib.graph._edges import check_edges
-from nnlib.graph._gcn_deep import GCNII, APPNP, GCNIILayer, drop_edges
+from nnlib.graph._adjacency import Averaging, NormalizedAdjacency
+from nnlib.graph._gcn_deep import APPNP, GCNII, GCNIILayer, drop_edges
 from nnlib.graph._smoothing import (
     SGC,
     correct_and_smooth,
@@ -53,7 +53,7 @@ __all__ = [
 ]
 
 
-class GCNLayer(nn.Module):
+class GCNLayer(Averaging):
     r"""One graph convolution: $\hat{\mathbf S}\mathbf H\mathbf W^\top + \mathbf b$.
 
     Equation `gcn-layer`, with $\hat{\mathbf S}$ as in `NormalizedAdjacency`. Loads the
@@ -91,20 +91,17 @@ class GCNLayer(nn.Module):
         device: Device = None,
         dtype: torch.dtype | None = None,
     ):
-        super().__init__()
+        super().__init__(
+            improved=improved, self_loops=self_loops, normalize=normalize, cached=cached
+        )
         self.in_features = checks.count("in_features", in_features)
         self.out_features = checks.count("out_features", out_features)
-        self.improved = checks.flag("improved", improved)
-        self.self_loops = checks.flag("self_loops", self_loops)
-        self.normalize = checks.flag("normalize", normalize)
-        self.cached = checks.flag("cached", cached)
         like: dict[str, Any] = {"device": device, "dtype": dtype}
         self.lin = nn.Linear(in_features, out_features, bias=False, **like)
         if checks.flag("bias", bias):
             self.bias = nn.Parameter(torch.empty(out_features, **like))
         else:
             self.register_parameter("bias", None)
-        self._kept = Kept()
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -133,35 +130,12 @@ class GCNLayer(nn.Module):
         out = S.propagate(self.lin(x))
         return out if self.bias is None else out + self.bias
 
-    def adjacency(
-        self,
-        x: Tensor,
-        edge_index: Tensor | NormalizedAdjacency,
-        edge_weight: Tensor | None = None,
-    ) -> NormalizedAdjacency:
-        """Return the matrix that averages, made or, if `cached`, kept from the last call."""
-        if isinstance(edge_index, NormalizedAdjacency):
-            if edge_weight is not None:
-                raise ValueError("edge_weight must be None: edge_index holds weights already")
-            return edge_index
-        check_edges(edge_index, len(x))
-        keep = self.cached and checks.readable(x)
-        given = (edge_index, edge_weight), len(x), x.dtype
-        S = self._kept.find(*given) if keep else None
-        if S is None:
-            S = NormalizedAdjacency(
-                edge_index, len(x), edge_weight, self_loops=self.self_loops,
-                improved=self.improved, normalize=self.normalize, dtype=x.dtype,
-            )  # fmt: skip
-            if keep and not S.weight.requires_grad:
-                self._kept.keep(S.prepared(), *given)
-        return S
-
     def extra_repr(self) -> str:
+        """Return the sizes, for printing."""
         return f"{self.in_features}, {self.out_features}"
 
 
-class GCN(nn.Module):
+class GCN(Averaging):
     r"""The paper's network: graph convolutions with a ReLU between, and logits at the end.
 
     With two layers, $\hat{\mathbf S}\,\mathrm{ReLU}(\hat{\mathbf S}\mathbf X\mathbf W_0^\top)
@@ -199,16 +173,17 @@ class GCN(nn.Module):
         device: Device = None,
         dtype: torch.dtype | None = None,
     ):
-        super().__init__()
-        checks.count("in_features", in_features)
+        super().__init__(
+            improved=improved, self_loops=True, normalize=True, cached=cached
+        )
+        self.in_features = checks.count("in_features", in_features)
         checks.count("hidden_size", hidden_size)
         checks.count("num_classes", num_classes)
         hidden = [hidden_size] * (checks.count("num_layers", num_layers) - 1)
         self.dropout = nn.Dropout(checks.number("dropout", dropout, least=0, most=1))
         sizes = [in_features, *hidden, num_classes]
         self.convs = nn.ModuleList(
-            GCNLayer(d, o, bias, improved=improved, cached=cached, device=device, dtype=dtype)
-            for d, o in zip(sizes, sizes[1:], strict=False)
+            GCNLayer(d, o, bias, device=device, dtype=dtype) for d, o in pairwise(sizes)
         )
 
     def forward(
@@ -219,9 +194,8 @@ class GCN(nn.Module):
     ) -> Float[Tensor, "n c"]:
         """Return logits, a row for each node; arguments as for `GCNLayer`."""
         *hidden, last = self.convs
-        first = self.convs[0]
-        checks.tensor("x", x, shape=("n", first.in_features), floating=True)
-        S = first.adjacency(x, edge_index, edge_weight)
+        checks.tensor("x", x, shape=("n", self.in_features), floating=True)
+        S = self.adjacency(x, edge_index, edge_weight)
         for layer in hidden:
             x = F.relu(layer(self.dropout(x), S))
-        return last(self.dropout(x), S)  # type: ignore[no-any-return]
+        return last(self.dropout(x), S)

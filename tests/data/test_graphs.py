@@ -180,7 +180,7 @@ def test_words_are_those_of_enough_docstrings(functions):
 def test_sections_and_references_of_a_docstring_are_told_apart():
     text = "Sort.\n\nParameters\n----------\na : array\n\nSee Also\n--------\nargsort : Find.\n"
     parts = dict(_docstrings.sections(text))
-    assert [title for title in parts] == ["", "Parameters", "See Also"]
+    assert list(parts) == ["", "Parameters", "See Also"]
     assert "array" in parts["Parameters"]
     assert list(_docstrings.references(parts["See Also"])) == ["argsort"]
 
