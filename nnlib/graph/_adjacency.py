@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from nnlib import checks
-from nnlib.graph._aggregate import scatter
+from nnlib.graph._aggregate import neighbour_sum, scatter
 from nnlib.graph._edges import check_edges
 
 MANY = 1 << 14  # edges from which sorting them pays within a single step
@@ -106,12 +106,9 @@ class NormalizedAdjacency:
             )
         if self._matrices is not None and x.ndim == 2 and x.dtype == self.own.dtype:
             return _Product.apply(x, *self._matrices)
-        rest = [1] * (x.ndim - 1)
-        source, target = self.edge_index
-        sent = x.index_select(0, source) * self.weight.view(-1, *rest)
-        return (
-            scatter(sent, target, self.num_nodes, "sum") + self.own.view(-1, *rest) * x
-        )
+        rows = x.flatten(1) if x.ndim > 1 else x[:, None]
+        received = neighbour_sum(rows, self.edge_index, self.weight)
+        return (received + self.own[:, None] * rows).view_as(x)
 
     def prepared(self) -> "NormalizedAdjacency":
         """Sort the edges by their targets and by their sources, so that later products are fast.
