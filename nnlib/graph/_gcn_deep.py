@@ -146,7 +146,7 @@ class GCNIILayer(nn.Module):
 
 
 class GCNII(nn.Module):
-    r"""A deep network of `GCNIILayer`s between two affine maps, with ReLUs.
+    r"""A deep network: one `GCNIILayer` after the other, between two affine maps, with ReLUs.
 
     Layer $\ell$ has $\beta_\ell = \ln(\theta/\ell + 1)$, so that later layers change less.
 
