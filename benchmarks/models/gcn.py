@@ -33,5 +33,5 @@ def gcn(size: dict[str, int], device: torch.device, dtype: torch.dtype) -> list[
     return contests
 
 
-SIZES = sized("nedh", (34, 156, 34, 16), (2_708, 10_556, 256, 16), (10_000, 100_000, 64, 64))
+SIZES = sized("nedh", (34, 160, 34, 16), (2_708, 10_560, 256, 16), (10_000, 102_400, 64, 64))
 CASES = {"gcn": Case(gcn, SIZES, SIZES)}
