@@ -24,6 +24,7 @@ UNNUMBERED: dict[str, set[str]] = {
         "icml.cc",
         "apps.dtic.mil",
         "ai.stanford.edu",  # a workshop that left no proceedings: its authors' group
+        "papers.cnl.salk.edu",  # a meeting of 1983, as its authors' laboratory keeps it
     },
     "journal": {
         "jmlr.org",
