@@ -68,7 +68,7 @@ class Damage(Given):
         """Return the picture as the model takes it, and what was chosen."""
         name, picture = self._parts(value)
         checks.tensor("value", picture, shape=self.shape)
-        feed = (picture.float().reshape(self._feed),)
+        feed: Feed = (picture.float().reshape(self._feed),)
         if self.choices:
             at = list(self.choices).index(name)
             feed += (torch.eye(len(self.choices))[at : at + 1],)
