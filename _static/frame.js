@@ -139,9 +139,13 @@ for (const link of document.querySelectorAll(".bd-docs-nav .has-children > a")) 
   });
 }
 
-// Up and down lead from link to link, so that a family's chapters are a single stop: the page's own.
+// Up and down lead from link to link, so that all families are a single stop, the page's own or the
+// first, and a family's chapters are another: the page's own.
 
 const pages = document.querySelector(".bd-docs-nav");
+const families = [...(pages?.querySelectorAll(".has-children > a") ?? [])];
+const own = families.find((link) => link.parentElement.matches(".current")) ?? families[0];
+for (const link of families) if (link !== own) link.tabIndex = -1;
 for (const link of pages?.querySelectorAll(".has-children li:not(.current) > a") ?? []) link.tabIndex = -1;
 pages?.addEventListener("keydown", (event) => {
   const way = { ArrowDown: 1, ArrowUp: -1 }[event.key];

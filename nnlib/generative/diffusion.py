@@ -23,9 +23,17 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.types import Device
 
 from nnlib import checks
-from nnlib.generative._denoisers import Denoiser, DiT, DiTBlock
+from nnlib.generative._denoisers import (
+    Denoiser,
+    DiTBlock,
+    _modulated,
+    _TimeAndClass,
+    _times,
+)
 from nnlib.generative._diffusion_guidance import Predict, drop_classes, guide, guided
 from nnlib.generative._diffusion_schedules import (
     SCHEDULES,
@@ -584,3 +592,119 @@ def _normal_log_prob(
     high, low = (torch.special.log_ndtr(end) for end in (upper, lower))
     gap = (low - high).clamp(max=-1e-12)
     return high + torch.log(-torch.expm1(gap))
+
+
+class DiT(nn.Module):
+    r"""A diffusion transformer: patches of a noisy picture in, patches of the answer out.
+
+    Args:
+        image_size: side of the picture, or of its latent map, in pixels.
+        patch_size: side of a patch, which divides it.
+        in_channels: of the picture.
+        embed_dim: width e, a multiple of 4 that the heads divide.
+        num_layers: blocks.
+        num_heads: of each.
+        num_classes: classes, or None; number `num_classes` itself is the null class.
+        mlp_ratio: as in `DiTBlock`.
+        out_channels: of the answer; None is `in_channels`. Published ones have twice as many, since
+            they learn a variance as well.
+        time_scale: what t is multiplied by: 1 for steps 0 … 999, 1000 for times in 0 … 1.
+        device: of the weights.
+        dtype: of the weights.
+
+    Example:
+        >>> model = DiT(8, 2, 1, embed_dim=32, num_layers=2, num_heads=4, num_classes=10)
+        >>> model(torch.zeros(3, 1, 8, 8), torch.tensor([0, 5, 999])).shape
+        torch.Size([3, 1, 8, 8])
+
+    Source: Peebles and Xie 2022.
+    """
+
+    def __init__(
+        self,
+        image_size: int = 32,
+        patch_size: int = 2,
+        in_channels: int = 4,
+        embed_dim: int = 1152,
+        num_layers: int = 28,
+        num_heads: int = 16,
+        num_classes: int | None = None,
+        *,
+        mlp_ratio: float = 4.0,
+        out_channels: int | None = None,
+        time_scale: float = 1.0,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
+    ):
+        super().__init__()
+        self.image_size = checks.count("image_size", image_size)
+        self.patch_size = p = checks.count("patch_size", patch_size)
+        if image_size % p:
+            raise ValueError(f"patch_size={p} does not divide image_size={image_size}")
+        self.in_channels = checks.count("in_channels", in_channels)
+        out = in_channels if out_channels is None else out_channels
+        self.out_channels = checks.count("out_channels", out)
+        e = checks.count("embed_dim", embed_dim)
+        if e % 4:
+            raise ValueError(
+                f"embed_dim={e} must be a multiple of 4: waves along two axes"
+            )
+        if num_classes is not None:
+            num_classes = checks.count("num_classes", num_classes)
+        self.null_class = num_classes
+        self.time_scale = checks.number("time_scale", time_scale, above=0)
+        like: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.told = _TimeAndClass(e, 256, num_classes, like)
+        self.patches = nn.Conv2d(in_channels, e, p, stride=p, **like)
+        places = _grid_positions(image_size // p, e)
+        self.register_buffer("places", places.to(device, dtype), persistent=False)
+        self.layers = nn.ModuleList(
+            DiTBlock(e, num_heads, mlp_ratio, **like)
+            for _ in range(checks.count("num_layers", num_layers))
+        )
+        self.modulation = nn.Linear(e, 2 * e, **like)
+        self.last = nn.Linear(e, p * p * self.out_channels, **like)
+        for layer in (self.modulation, self.last):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(
+        self,
+        x: Float[Tensor, "n c y x"],
+        t: Tensor | float,
+        y: Int[Tensor, " n"] | None = None,
+    ) -> Float[Tensor, "n k y x"]:
+        """Return the answer, of the picture's size.
+
+        Args:
+            x: noisy pictures.
+            t: the time of each, or one for all.
+            y: the class of each; None is the null class.
+        """
+        side = self.image_size
+        checks.images("x", x, self.in_channels)
+        if tuple(x.shape[2:]) != (side, side):
+            raise ValueError(
+                f"x must have {side} rows and columns, got {tuple(x.shape)}"
+            )
+        c = self.told(_times(t, x, self.time_scale), y)
+        h = self.patches(x).flatten(2).mT + self.places
+        for layer in self.layers:
+            h = layer(h, c)
+        shift, scale = self.modulation(F.silu(c))[:, None].chunk(2, -1)
+        out = self.last(_modulated(h, shift, scale))
+        p, n = self.patch_size, side // self.patch_size
+        out = out.unflatten(1, (n, n)).unflatten(-1, (p, p, self.out_channels))
+        return out.permute(0, 5, 1, 3, 2, 4).reshape(
+            len(x), self.out_channels, side, side
+        )
+
+
+def _grid_positions(side: int, e: int) -> Float[Tensor, "s e"]:
+    """Return waves along the columns, then along the rows, half of the width each."""
+    steps = torch.arange(e // 4, dtype=torch.float64)
+    rates = 10000.0 ** (-steps / (e // 4))
+    angle = torch.arange(side, dtype=torch.float64)[:, None] * rates
+    waves = torch.cat([angle.sin(), angle.cos()], 1)
+    along = waves[None].expand(side, -1, -1), waves[:, None].expand(-1, side, -1)
+    return torch.cat(along, -1).flatten(0, 1).float()

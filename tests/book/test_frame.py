@@ -246,6 +246,9 @@ def test_up_and_down_lead_through_the_pages_and_a_familys_chapters_are_one_stop(
     stops = current.evaluate_all("links => links.map((link) => link.tabIndex)")
     assert len(stops) > 2 and stops.count(0) == 1
     assert current.nth(stops.index(0)).evaluate("a => a.closest('li.current') !== null")
+    families = tab.locator(".bd-docs-nav .has-children > a")
+    stops = families.evaluate_all("links => links.map((link) => link.tabIndex)")
+    assert len(stops) > 2 and stops.count(0) == 1
     tab.locator(".bd-docs-nav .has-children.current > a").focus()
     told = "document.activeElement.textContent.trim()"
     names = current.all_inner_texts()
