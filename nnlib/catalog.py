@@ -624,7 +624,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         ancestors=("boltzmann",), source="smolensky1986information", short="RBM",
         module="nnlib.energy.rbm", cls="RBM", trained_by="gradient",
         parameters="$v h$ weights, and a bias for each of $v + h$ units",
-        train_cost="4 products of $2 v h$ FLOPs a chain and step; no gradient through time",
+        train_cost="5 products of $2 v h$ FLOPs a chain and step; no gradient through time",
         use_cost="two products a Gibbs step; a free energy is one; $Z$ must be estimated",
         requires=("boltzmann",),
     ),

@@ -178,9 +178,6 @@ def library_functions(min_documents: int = 20) -> Graph:
     Source: the docstrings of numpy and scipy, as installed.
     """
     checks.count("min_documents", min_documents)
-    with extra("data"):
-        import scipy  # noqa: F401
-
     subject = {
         module: number
         for number, modules in enumerate(SUBJECTS.values())

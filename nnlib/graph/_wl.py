@@ -49,7 +49,8 @@ def wl_colors(
         colors = torch.zeros(num_nodes, dtype=torch.int64)
     checks.tensor("colors", colors, shape=(num_nodes,), floating=False)
     now = _named([(c,) for c in colors.tolist()])
-    told, sources = [now], [[] for _ in range(num_nodes)]  # type: ignore[var-annotated]
+    told = [now]
+    sources: list[list[int]] = [[] for _ in range(num_nodes)]
     for source, target in edge_index.T.tolist():
         sources[target].append(source)
     for _ in range(limit):
