@@ -23,7 +23,12 @@ from nnlib.memory._dnc_memory import (
     update_precedence,
     update_usage,
 )
-from nnlib.memory._state import check_memory, check_slots, checked_input
+from nnlib.memory._state import (
+    MemoryMachine,
+    check_memory,
+    check_slots,
+    checked_input,
+)
 
 
 class DNCState(NamedTuple):
@@ -47,7 +52,7 @@ class DNCState(NamedTuple):
     """Of the controller."""
 
 
-class DNC(nn.Module):
+class DNC(MemoryMachine[DNCState]):
     r"""$\mathbf y_t = \mathbf W[\mathbf h_t; \mathbf r_t] + \mathbf b$; the memory keeps records.
 
     One write head writes where the key is (content) or where the memory is free (allocation),
@@ -157,33 +162,6 @@ class DNC(nn.Module):
             reads=zeros(b, r, w),
             hidden=self.controller.initial(b),
         )
-
-    def forward(
-        self, x: Float[Tensor, "b t d"], state: DNCState | None = None
-    ) -> tuple[Float[Tensor, "b t o"], DNCState]:
-        """Return the outputs of all steps, and the state after the last.
-
-        Args:
-            x: the inputs, one step or more.
-            state: to go on from; an empty one if None.
-        """
-        shown: list[tuple[Tensor, Tensor]] = []
-        for after in self._states(x, state):
-            shown.append((after.hidden[0], after.reads.flatten(1)))
-        hidden, reads = (torch.stack(part, 1) for part in zip(*shown, strict=True))
-        return self.output(torch.cat((hidden, reads), -1)), after
-
-    def trace(
-        self, x: Float[Tensor, "b t d"], state: DNCState | None = None
-    ) -> DNCState:
-        """Return the states after all steps, each with an axis of time after the batch."""
-        states = list(self._states(x, state))
-        hidden = zip(*(each.hidden for each in states), strict=True)
-        stacked = {
-            name: torch.stack([getattr(each, name) for each in states], 1)
-            for name in DNCState._fields[:-1]
-        }
-        return DNCState(**stacked, hidden=tuple(torch.stack(h, 1) for h in hidden))
 
     def _states(self, x: Tensor, state: DNCState | None) -> Iterator[DNCState]:
         checked_input(x, self.input_size)

@@ -39,7 +39,12 @@ from nnlib.memory._dnc_memory import (
     update_precedence,
     update_usage,
 )
-from nnlib.memory._state import check_memory, check_slots, checked_input
+from nnlib.memory._state import (
+    MemoryMachine,
+    check_memory,
+    check_slots,
+    checked_input,
+)
 
 __all__ = [
     "DNC",
@@ -75,7 +80,7 @@ class NTMState(NamedTuple):
     """Of the controller: its output, and an LSTM's cell."""
 
 
-class NeuralTuringMachine(nn.Module):
+class NeuralTuringMachine(MemoryMachine[NTMState]):
     r"""A controller with a memory: $\mathbf y_t = \mathbf W[\mathbf h_t; \mathbf r_t] + \mathbf b$.
 
     At each step the controller sees the input and what was read before (equation
@@ -184,34 +189,6 @@ class NeuralTuringMachine(nn.Module):
             weights,
             like.new_zeros(b, self.num_read_heads, self.slot_size),
             self.controller.initial(b),
-        )
-
-    def forward(
-        self, x: Float[Tensor, "b t d"], state: NTMState | None = None
-    ) -> tuple[Float[Tensor, "b t o"], NTMState]:
-        """Return the outputs of all steps, and the state after the last.
-
-        Args:
-            x: the inputs, one step or more.
-            state: to go on from; a fresh one if None.
-        """
-        shown: list[tuple[Tensor, Tensor]] = []
-        for after in self._states(x, state):
-            shown.append((after.hidden[0], after.reads.flatten(1)))
-        hidden, reads = (torch.stack(part, 1) for part in zip(*shown, strict=True))
-        return self.output(torch.cat((hidden, reads), -1)), after
-
-    def trace(
-        self, x: Float[Tensor, "b t d"], state: NTMState | None = None
-    ) -> NTMState:
-        """Return the states after all steps, each with an axis of time after the batch."""
-        states = list(self._states(x, state))
-        memory, weights, reads, hidden = zip(*states, strict=True)
-        return NTMState(
-            torch.stack(memory, 1),
-            torch.stack(weights, 1),
-            torch.stack(reads, 1),
-            tuple(torch.stack(part, 1) for part in zip(*hidden, strict=True)),
         )
 
     def _states(self, x: Tensor, state: NTMState | None) -> Iterator[NTMState]:
