@@ -1,0 +1,1 @@
+"""Other ways to build a function out of simple ones."""

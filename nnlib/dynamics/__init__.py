@@ -1,0 +1,1 @@
+"""Networks that are systems evolving in time."""
