@@ -360,20 +360,21 @@ self.nnLive ??= (() => {
       const [rows, columns] = config.shape;
       const box = root.querySelector(".nn-damage");
       const choice = root.querySelector("select");
+      const cells = rows * columns;
       let state = [], given = [], cursor = null, fresh = true;
+      let wiped = new Set(), other = false; // what was done since the model was last asked
       const draw = () => {
-        box.innerHTML = pixels(state, rows, columns, config.label);
+        box.innerHTML = pixels(state.slice(0, cells), rows, columns, config.label);
         if (cursor)
           box.firstChild.insertAdjacentHTML("beforeend", `<rect class="nn-cursor" x="${cursor[0]}" ` +
             `y="${cursor[1]}" width="1" height="1"/>`);
       };
       const wipe = (x, y) => {
         const reach = Math.max(0.6, Math.max(rows, columns) / 12); // a pixel at least
-        state = state.map((value, at) => {
-          const away = Math.hypot((at % columns) + 0.5 - x * columns,
-            Math.floor(at / columns) + 0.5 - y * rows);
-          return away <= reach ? config.to : value;
-        });
+        for (let at = 0; at < cells; at++)
+          if (Math.hypot((at % columns) + 0.5 - x * columns,
+            Math.floor(at / columns) + 0.5 - y * rows) <= reach) wiped.add(at);
+        state = state.map((value, at) => (wiped.has(at % cells) ? config.to : value));
         draw();
         changed();
       };
@@ -390,6 +391,7 @@ self.nnLive ??= (() => {
       });
       root.querySelector("[data-do=whole]").addEventListener("click", () => {
         state = given;
+        other = true;
         draw();
         changed();
       });
@@ -398,10 +400,14 @@ self.nnLive ??= (() => {
         set(value) {
           if (choice && !Array.isArray(value)) choice.value = value.choice;
           state = given = Array.from(value.picture ?? value);
-          fresh = true;
+          fresh = other = true;
           draw();
         },
-        put(values) { state = Array.from(values, Number); draw(); },
+        put(values) {
+          if (other) return; // a picture was chosen while the model was at work
+          state = Array.from(values, (value, at) => (wiped.has(at % cells) ? config.to : Number(value)));
+          draw();
+        },
         replay: handle,
         read() {
           const feed = [floats(state, config.feed)];
@@ -409,7 +415,8 @@ self.nnLive ??= (() => {
             feed.push(floats(Array.from({ length: config.choices }, (_, at) =>
               Number(at === Number(choice.value))), [1, config.choices]));
           const reading = { feed, fresh };
-          fresh = false;
+          fresh = other = false;
+          wiped = new Set();
           return reading;
         },
       };
@@ -918,6 +925,8 @@ self.nnLive ??= (() => {
 
     repeats: (config, form) => {
       const [go, one] = ["run", "step"].map((name) => form.root.querySelector(`[data-do=${name}]`));
+      let near = true; // a run that nobody sees waits
+      new IntersectionObserver((seen) => { near = seen.at(-1).isIntersecting; }).observe(form.root);
       /** Go one step; return whether nothing is left that would move. */
       const step = async () => {
         const { feed, fresh } = form.given.read();
@@ -929,9 +938,12 @@ self.nnLive ??= (() => {
       const run = latest(async (current) => {
         pressed(go, true, "Run");
         for (let steps = 1; current(); steps++) {
-          const began = performance.now();
-          const rests = await step();
+          while (current() && (!near || document.hidden)) await pause(100);
           if (!current()) return;
+          const began = performance.now();
+          const rests = await step().catch(() => null); // null: the model cannot be asked
+          if (!current()) return;
+          if (rests === null) return halt();
           if (rests) {
             pressed(go, false, "Run");
             form.say(`Settled after ${some(steps - 1, "step")}.`);
@@ -941,7 +953,8 @@ self.nnLive ??= (() => {
           await pause(Math.max(0, 1000 / config.perSecond - (performance.now() - began)));
         }
       });
-      const halt = () => { run.stop(); pressed(go, false, "Run"); };
+      let stopped = false; // by the reader
+      const halt = () => { run.stop(); pressed(go, false, "Run"); stopped = true; };
       go.addEventListener("click", () => (go.hasAttribute("data-running") ? halt() : run.go()));
       one.addEventListener("click", calm(async () => {
         halt();
@@ -951,7 +964,16 @@ self.nnLive ??= (() => {
       // Some things move by themselves, once they are touched; a picture waits for Run.
       const alive = () => { if (!go.hasAttribute("data-running")) run.go(); };
       if (form.given.runs) return { changed: alive, begin: alive };
-      return { changed() {}, begin() { form.say("The model is here: damage the picture, press Run."); } };
+      const calmly = matchMedia("(prefers-reduced-motion: reduce)");
+      const moves = () => config.alive && !calmly.matches;
+      return {
+        changed() { if (moves() && !stopped) alive(); },
+        begin() {
+          stopped = false;
+          if (moves()) alive();
+          else form.say("The model is here: damage the picture, press Run.");
+        },
+      };
     },
 
     cuts: (config, form) => {

@@ -207,25 +207,35 @@ class Translates:
 class Repeats:
     """The module's first output is its next input: an automaton, or a memory that settles.
 
-    Other inputs, such as a choice, stay as they are.
+    Other inputs, such as a choice, stay as they are. While it runs on a page, the reader may go on
+    to change the input; out of sight, it waits.
 
     Attributes:
         per_second: steps of a second while it runs, at most 60.
         steps: of the recorded example.
         still: whether it stops by itself where a step changes nothing.
+        alive: whether it begins to run at the first touch, and again with another example, until
+            the reader stops it; for a reader who has asked for less motion it waits for Run.
     """
 
     per_second: int = 25
     steps: int = 20
     still: bool = False
+    alive: bool = False
     kind = "repeats"
 
     def __post_init__(self) -> None:
         checks.number("per_second", self.per_second, least=1, most=60)
+        checks.flag("alive", self.alive)
 
     def config(self) -> dict[str, Any]:
         """Return what the page's script needs to know."""
-        return {"kind": self.kind, "perSecond": self.per_second, "still": self.still}
+        return {
+            "kind": self.kind,
+            "perSecond": self.per_second,
+            "still": self.still,
+            "alive": self.alive,
+        }
 
     def answer(self, model: nn.Module, given: Given, value: Any, **_: Any) -> Answer:
         """Return what it comes to after so many steps."""

@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from nnlib.live import Bars, Curve, Damage, Plane, Sliders, TextField, runs
+from tests.support import refuses
 
 
 class Counts(nn.Module):
@@ -72,6 +73,9 @@ def test_other_inputs_of_what_repeats_stay_and_its_answers_are_kept():
     assert "1 to 2" in Curve(of=1, label="x", trail=2).body(answer.outputs, answer.context)
     with pytest.raises(ValueError, match="per_second"):
         runs.Repeats(per_second=0)
+    with refuses(TypeError, "alive=1 must be True or False"):
+        runs.Repeats(alive=1)
+    assert [runs.Repeats(alive=a).config()["alive"] for a in (False, True)] == [False, True]
 
 
 def test_a_rule_moves_the_line():

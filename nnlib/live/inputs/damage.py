@@ -19,7 +19,10 @@ class Damage(Given):
 
     Attributes:
         shape: height and width.
+        channels: numbers of each pixel, of which the first is shown and all are wiped; a value
+            then has the shape channels, height, width.
         to: the value of what is wiped out.
+        feed: the shape in which the model takes a value; a row if None.
         choices: names of ways to go on, of which the reader takes one. The model then gets a second
             tensor, 1 k, with a 1 at the one that is chosen, and a value may be a pair of a name and
             a picture; a picture alone has the first, and on the page leaves what was chosen.
@@ -31,11 +34,15 @@ class Damage(Given):
     """
 
     shape: tuple[int, int]
+    channels: int = 1
     to: float = 0.0
     feed: tuple[int, ...] | None = None
     choices: Sequence[str] = ()
     choice_label: str = "Rule"
     kind = "damage"
+
+    def __post_init__(self) -> None:
+        checks.count("channels", self.channels)
 
     def config(self) -> dict[str, Any]:
         """Return what the page's script needs to know."""
@@ -48,7 +55,7 @@ class Damage(Given):
 
     @property
     def _feed(self) -> tuple[int, ...]:
-        return self.feed or (1, self.shape[0] * self.shape[1])
+        return self.feed or (1, self.channels * self.shape[0] * self.shape[1])
 
     def _parts(self, value: Any) -> tuple[str, Tensor]:
         if isinstance(value, tuple):
@@ -67,7 +74,8 @@ class Damage(Given):
     def read(self, value: Any) -> tuple[Feed, Context]:
         """Return the picture as the model takes it, and what was chosen."""
         name, picture = self._parts(value)
-        checks.tensor("value", picture, shape=self.shape)
+        deep = () if self.channels == 1 else (self.channels,)
+        checks.tensor("value", picture, shape=(*deep, *self.shape))
         feed: Feed = (picture.float().reshape(self._feed),)
         if self.choices:
             at = list(self.choices).index(name)
@@ -77,7 +85,7 @@ class Damage(Given):
     def body(self, value: Any) -> str:
         """Return the picture, and the choice below it."""
         name, shown = self._parts(value)
-        picture = drawing.pixels(shown, self.label)
+        picture = drawing.pixels(shown.reshape(-1, *self.shape)[0], self.label)
         return (
             f'<div class="nn-damage" tabindex="0" role="group" aria-label="'
             f"{html.escape(self.label)}: wipe with a finger or the mouse; or with the arrow "
@@ -115,7 +123,7 @@ class Damage(Given):
 
         def read() -> Any:
             wiped = kept["now"].clone()
-            wiped[: rows.value] = self.to
+            wiped[..., : rows.value, :] = self.to
             return wiped if choice is None else (choice.value, wiped)
 
         def put(other: Any) -> None:

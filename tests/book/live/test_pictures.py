@@ -111,6 +111,94 @@ def test_a_damaged_picture_heals_step_by_step(opened):
     form.get_by_role("button", name="One step").click()
 
 
+TOLD = "document.querySelector('#live-grows .nn-live-told').textContent"
+STEP = f"Number(/^Step (\\d+)$/.exec({TOLD})?.[1])"
+LEAF = "#live-grows .nn-damage path[fill-opacity='1']"
+
+
+def ink(tab):
+    return tab.page.locator(LEAF).get_attribute("d").count("M")
+
+
+def test_what_is_alive_runs_at_the_first_touch_and_while_it_is_wiped(opened):
+    tab = opened()
+    form = tab.form("grows")
+    form.scroll_into_view_if_needed()
+    form.get_by_role("button", name="bud").click()
+    tab.page.wait_for_function(f"{STEP} >= 60")
+    assert ink(tab) == 16
+    box = form.locator(".nn-damage").bounding_box()
+    x, y = (box[at] + 0.125 * box[side] for at, side in (("x", "width"), ("y", "height")))
+    now = tab.page.evaluate(STEP)
+    tab.page.mouse.click(x, y)  # the corner loses both channels, so it can never grow again
+    tab.page.wait_for_function(f"{STEP} >= {now + 60}")
+    assert ink(tab) == 15
+    form.get_by_role("button", name="Whole again").click()
+    tab.page.wait_for_function(f"{STEP} >= {now + 180}")
+    assert ink(tab) == 16
+
+
+def test_what_is_alive_waits_out_of_sight_and_stops_when_it_is_told(opened):
+    tab = opened()
+    form = tab.form("grows")
+    form.scroll_into_view_if_needed()
+    form.get_by_role("button", name="bud").click()
+    tab.page.wait_for_function(f"{STEP} >= 5")
+    tab.page.locator("#after").scroll_into_view_if_needed()
+    tab.page.evaluate("scrollTo(0, document.body.scrollHeight)")
+    tab.page.wait_for_timeout(500)
+    seen = tab.page.evaluate(STEP)
+    tab.page.wait_for_timeout(500)
+    assert tab.page.evaluate(STEP) == seen
+    form.scroll_into_view_if_needed()
+    tab.page.wait_for_function(f"{STEP} > {seen}")
+    form.get_by_role("button", name="Stop").click()
+    stopped = tab.page.evaluate(STEP)
+    box = form.locator(".nn-damage").bounding_box()
+    tab.page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    tab.page.wait_for_timeout(300)
+    assert tab.page.evaluate(STEP) <= stopped + 1  # wiped, and at rest
+    form.get_by_role("button", name="bud").click()
+    tab.page.wait_for_function(f"{STEP} >= {stopped + 3} || {STEP} < {stopped}")
+
+
+def test_who_wants_less_motion_presses_run(opened):
+    tab = opened(reduced_motion="reduce")
+    form = tab.form("grows")
+    form.get_by_role("button", name="bud").click()
+    tab.told("grows", "press Run")
+    tab.page.wait_for_timeout(300)
+    assert tab.page.evaluate(STEP) is None or not tab.page.evaluate(f"{STEP} > 0")
+    form.get_by_role("button", name="Run").click()
+    tab.page.wait_for_function(f"{STEP} >= 3")
+    form.get_by_role("button", name="Stop").click()
+
+
+def test_what_is_wiped_while_the_model_is_at_work_stays_wiped(opened):
+    """The model is asked, a finger wipes, and only then comes the answer."""
+    tab = opened(reduced_motion="reduce")
+    form = tab.form("grows")
+    form.scroll_into_view_if_needed()
+    form.get_by_role("button", name="bud").click()
+    tab.told("grows", "press Run")
+    left = tab.page.evaluate("""async () => {
+      const form = document.querySelector('#live-grows').nnForm;
+      const box = document.querySelector('#live-grows .nn-damage').getBoundingClientRect();
+      const answers = await form.ask(form.given.read().feed);
+      form.given.replay({ type: "pointerdown", button: 0,
+        clientX: box.left + box.width / 8, clientY: box.top + box.height / 8 });
+      form.given.replay({ type: "pointerup" });
+      form.given.put(answers[0].data);
+      const wiped = Array.from(form.given.read().feed[0].data);
+      const asked = await form.ask(form.given.read().feed);
+      form.given.set(new Array(32).fill(0.5));
+      form.given.put(asked[0].data);
+      return [wiped, Array.from(form.given.read().feed[0].data)];
+    }""")
+    assert left[0][0] == 0 and left[0][16] == 0 and sum(left[0][16:]) == 15
+    assert left[1] == [0.5] * 32  # what was chosen meanwhile stays as well
+
+
 def test_what_is_chosen_goes_to_the_model_and_a_line_follows_its_answers(opened):
     tab = opened()
     form = tab.form("chosen")

@@ -76,6 +76,14 @@ class Heals(nn.Module):
         return x + 0.1 * (1 - x)
 
 
+class Grows(nn.Module):
+    """Brings its first channel a tenth nearer to its second one, which only damage changes."""
+
+    def forward(self, x):
+        leaf = x[:, 0] + 0.1 * (x[:, 1] - x[:, 0])
+        return torch.stack([leaf, x[:, 1]], 1), leaf
+
+
 class Chosen(nn.Module):
     """Goes half of the way to ink or to paper, as is chosen, and says how much ink there was."""
 
@@ -182,6 +190,10 @@ read = TextField(label="To copy", letters=LETTERS, length=6, pad=0)
 gaps = TextField(label="A word with a gap", letters=["", *"abc", "_"], length=5, pad=0, blank="_")
 passage = TextField(label="A text", letters=None, length=12)
 photo = Damage(label="A picture", shape=(4, 4))
+alive = Damage(
+    label="A leaf", shape=(4, 4), channels=2, feed=(1, 2, 4, 4),
+    examples={"bud": torch.stack([torch.zeros(4, 4), torch.ones(4, 4)])},
+)  # fmt: skip
 either = Damage(
     label="Another picture", shape=(4, 4), choices=("ink", "paper"), choice_label="Goes to",
     examples={"full": torch.ones(4, 4)},
@@ -215,6 +227,10 @@ FORMS = {
     ),
     "gap": (Gap(), gaps, [Text(fill=gaps.letters), Bars(names=gaps.letters)], Once(), "b_"),
     "heals": (Heals(), photo, [Picture(shape=(4, 4))], Repeats(), torch.ones(4, 4)),
+    "grows": (
+        Grows(), alive, [Picture(of=1, shape=(4, 4))], Repeats(per_second=50, alive=True, steps=3),
+        alive.examples["bud"],
+    ),
     "chosen": (
         Chosen(), either, [Curve(label="Ink", of=1, trail=8)], Repeats(still=True, steps=2),
         torch.zeros(4, 4),
@@ -245,6 +261,7 @@ def values(name):
         "nucleus": ["a", "b", "c", "ab", "ba", "aa", "bb", "ca", "ac", "abab"],
         "gap": ["a_", "b_", "c_", "_a", "_", "ab_", "a_b", "cc_", "_cc", "bc_a"],
         "heals": [torch.rand(4, 4) for _ in range(10)],
+        "grows": [torch.rand(2, 4, 4) for _ in range(10)],
         "chosen": [(name, torch.rand(4, 4)) for name in ("ink", "paper") for _ in range(5)],
         "rolls": [[at / 5, 0.1, -at / 9, 0.3] for at in range(10)],
         "friends": [[(0, 1), (1, 2), (2, 3), (3, 0), (0, 2)][:at] for at in range(6)] * 2,

@@ -30,3 +30,21 @@ def test_rows_are_wiped_out_in_a_notebook():
     rows, wiped, _ = Damage(label="d", shape=(3, 2)).widget(torch.ones(3, 2))
     rows.value = 2
     assert wiped().sum() == 2
+
+
+def test_all_channels_are_wiped_and_the_first_is_shown():
+    damage = Damage(label="d", shape=(2, 3), channels=4)
+    state = torch.ones(4, 2, 3)
+    state[0, 1] = 0
+    assert damage.read(state)[0][0].shape == (1, 24)
+    assert damage.body(state).count("h1v1h-1z") == 3
+    assert damage.plain(state) == state.flatten().tolist()
+    rows, wiped, put = damage.widget(state)
+    rows.value = 1
+    assert wiped()[:, 0].sum() == 0 and wiped()[:, 1].sum() == 9
+    put(2 * state)
+    assert wiped().sum() == 18
+    with pytest.raises(ValueError, match="value must have shape"):
+        damage.read(torch.ones(2, 3))
+    with pytest.raises(ValueError, match="channels=0"):
+        Damage(label="d", shape=(2, 3), channels=0)
