@@ -733,6 +733,10 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         idea="Neurons leak, fire and fall silent; time carries the message.",
         year=1997, people="Maass; integrate and fire: Lapicque 1907", ancestors=("perceptron",),
         source="maass1997networks", short="Spiking",
+        module="nnlib.dynamics.spiking", cls="SpikingNetwork", trained_by="gradient",
+        parameters="those of the affine maps between its layers; a neuron adds none, or one leak",
+        train_cost="T times a dense network's, step by step; keeps T membranes of each neuron",
+        use_cost="an addition a spike and synapse on event-driven hardware; else T dense products",
         requires=("rnn",),
     ),
     Architecture(

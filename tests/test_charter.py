@@ -264,6 +264,7 @@ SMALL: dict[str, tuple] = {
     "graph.graph_attention.DistanceBias": (2, 3),
     "graph.graph_attention.GATv2Layer": (3, 4),
     "language.adapters.Adapter": (4, 2),
+    "dynamics.spiking.LIF": (0.9,),
     "energy.rbm.GaussianRBM": (4, 3),
     "memory.hopfield.HopfieldPooling": (4, 2),
     "memory.neural_turing_machine.DNC": (3, 2),
