@@ -16,7 +16,7 @@ PICTURES = ("resnet", "efficientnet", "vgg", "vit", "swin")
 FLOWS = ("couplings", "rbm", "neural_ode")  # here h counts hidden units
 GRAPHS = ("message_passing", "gcn", "graph_attention")  # here e counts edges
 WALKS = ("recurrent", "lengths", "bidirectional", "min_gru", "seq2seq", "echo_state", "s4")
-WALKS += ("rwkv", "rwkv_writing", "wkv", "wavenet", "tokenizer", "bm25", "nearest")
+WALKS += ("rwkv", "rwkv_writing", "wkv", "wavenet", "tokenizer", "bm25", "nearest", "liquid")
 
 
 @pytest.mark.parametrize("name", CASES)
