@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.types import Device
 
 from nnlib import checks
-from nnlib.dynamics._liquid_walk import Tick, silenced, taken, walk
+from nnlib.dynamics._liquid_walk import Tick, one_gap, silenced, taken, walk
 
 
 class LeCunTanh(nn.Module):
@@ -238,7 +238,7 @@ class CfC(nn.Module):
     ) -> Float[Tensor, "b n"]:
         """Return the state after one more input, which came `timespan` after the last."""
         checks.tensor("x", x, shape=("b", self.input_size), floating=True, empty=False)
-        span = timespan[:, None] if isinstance(timespan, Tensor) else timespan
+        span = one_gap(timespan, x)
         return self.loop(x[:, None], state, span)[1]
 
     def _tick(self) -> Tick:

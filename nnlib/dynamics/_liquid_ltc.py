@@ -211,6 +211,9 @@ class LTCCell(nn.Module):
 
     def total(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """Return the total conductance of each neuron, and what it pulls with: b n each."""
+        checks.tensor("x", x, shape=("b", self.input_size), floating=True)
+        shape = (len(x), self.hidden_size)
+        checks.tensor("state", state, shape=shape, floating=True)
         _, inner = self.synapses()
         drive = self.drive(x[:, None])[:, 0]
         conductance, current = inner(state)

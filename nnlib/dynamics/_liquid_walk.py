@@ -26,7 +26,15 @@ def taken(
     checks.tensor("state", state, shape=(batch, hidden_size), floating=True)
     if lengths is not None:
         checks.lengths("lengths", lengths, batch, time)
-    return state, gaps(timespans, x)
+    return state.to(x.dtype), gaps(timespans, x)
+
+
+def one_gap(timespan: Tensor | float, x: Tensor) -> Tensor | float:
+    """Return the time before a single input as `gaps` takes it: a number, or b 1."""
+    if not isinstance(timespan, Tensor):
+        return checks.number("timespan", timespan, least=0)
+    checks.tensor("timespan", timespan, shape=(len(x),), floating=True, finite=True)
+    return timespan[:, None]
 
 
 def gaps(timespans: Tensor | float, x: Tensor) -> Tensor:
@@ -44,7 +52,7 @@ def gaps(timespans: Tensor | float, x: Tensor) -> Tensor:
             "timespans must be ≥ 0 (times must not run backwards), got "
             f"{timespans[row, step]:g} at step {step} of sequence {row}"
         )
-    return timespans[..., None]
+    return timespans[..., None].to(x.dtype)
 
 
 def walk(

@@ -60,9 +60,19 @@ class Wiring:
                 f"outputs={outputs} must be ≤ {self.hidden_size}, the neurons"
             )
         sizes = groups or {"motor": outputs, "inter": self.hidden_size - outputs}
+        if not isinstance(sizes, dict):
+            raise TypeError(
+                f"groups={groups!r} must be a dictionary of numbers by name"
+            )
+        for name, size in sizes.items():
+            checks.count(f"groups[{name!r}]", size, least=0)
         if sum(sizes.values()) != self.hidden_size:
             raise ValueError(
                 f"groups={groups} must add up to {self.hidden_size}, the neurons"
+            )
+        if next(iter(sizes.values())) != outputs:
+            raise ValueError(
+                f"groups={groups} must begin with outputs={outputs}, the motor neurons"
             )
         ends = np.cumsum(list(sizes.values())).tolist()
         self.groups = {
@@ -117,7 +127,7 @@ def wiring(
         inter_fanout: command neurons that an inter neuron reaches.
         recurrent: synapses drawn among command neurons; one that is drawn twice is there once.
         motor_fanin: command neurons that a motor neuron listens to.
-        seed: of the draw; with the same one, ncps draws the same wiring.
+        seed: of the draw, 0 … 2³² - 1; with the same one, ncps draws the same wiring.
 
     Example:
         >>> wiring(4, 19, 1, sparsity=0.5)
@@ -149,7 +159,9 @@ def wiring(
         "motor_fanin": (motor_fanin, command, density),
     }
     taken = {name: _fan(name, *given) for name, given in fans.items()}
-    rng = np.random.RandomState(checks.count("seed", seed, least=0))
+    if checks.count("seed", seed, least=0) >= 2**32:
+        raise ValueError(f"seed={seed} must be below 2**32")
+    rng = np.random.RandomState(seed)
     motors = range(outputs)
     commands = range(outputs, outputs + command)
     inters = range(outputs + command, hidden_size)
@@ -197,8 +209,14 @@ def _joined(rng: np.random.RandomState, near: range, far: range, fan: int) -> Sy
 
 def _signs(name: str, value: object) -> Tensor:
     """Return a matrix of -1, 0 and 1."""
-    taken = value if isinstance(value, Tensor) else torch.as_tensor(value)
+    try:
+        taken = torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(
+            f"{name} must be a matrix of -1, 0 and 1, got {value!r}"
+        ) from error
     checks.tensor(name, taken, shape=("rows", "columns"), floating=False, empty=False)
+    taken = taken.to(torch.int64, copy=True)
     if bool((taken.abs() > 1).any()):
         raise ValueError(f"{name} must hold -1, 0 and 1, got {int(taken.abs().max())}")
-    return taken.to(torch.int64)
+    return taken

@@ -23,7 +23,7 @@ from nnlib.dynamics._liquid_neuron import (
     steady_state,
     time_constant,
 )
-from nnlib.dynamics._liquid_walk import silenced, taken, walk
+from nnlib.dynamics._liquid_walk import one_gap, silenced, taken, walk
 from nnlib.dynamics._liquid_wiring import Wiring, wiring
 
 __all__ = [
@@ -149,7 +149,7 @@ class LTC(nn.Module):
     ) -> tuple[Float[Tensor, "b m"], Float[Tensor, "b n"]]:
         """Return the output and the state after one more input, `timespan` after the last."""
         checks.tensor("x", x, shape=("b", self.input_size), floating=True, empty=False)
-        span = timespan[:, None] if isinstance(timespan, Tensor) else timespan
+        span = one_gap(timespan, x)
         outputs, last = self.forward(x[:, None], state, span)
         return outputs[:, 0], last
 

@@ -539,3 +539,31 @@ def test_what_does_not_fit_is_refused_by_name():
         CfC(3, 4, "fast")
     with refuses(ValueError, "activation='step' must be one of ['lecun_tanh'"):
         CfC(3, 4, activation="step")
+
+
+@pytest.mark.parametrize("make", [lambda: LTC(3, 4), lambda: CfC(3, 4)])
+def test_times_and_a_state_in_double_precision_are_taken_in_that_of_the_inputs(make):
+    layer, x = make(), torch.rand(2, 5, 3)
+    spans, state = torch.rand(2, 5), torch.rand(2, 4)
+    wanted = layer(x, state, spans)
+    for got in (layer(x, state.double(), spans.double()), layer.loop(x, state, spans.double())):
+        torch.testing.assert_close(got, wanted)
+
+
+@pytest.mark.parametrize("make", [lambda: LTC(3, 4), lambda: CfC(3, 4)])
+def test_the_time_before_a_single_input_is_refused_by_its_own_name(make):
+    layer, x = make(), torch.zeros(2, 3)
+    with refuses(ValueError, "timespan must have shape (2), got ()"):
+        layer.step(x, None, torch.tensor(0.5))
+    with refuses(ValueError, "timespan must have shape (2), got (3,)"):
+        layer.step(x, None, torch.ones(3))
+    with refuses(ValueError, "timespan=-1 must be a finite number ≥ 0"):
+        layer.step(x, None, -1)
+
+
+def test_a_cell_refuses_what_does_not_fit_by_name():
+    cell = LTC(3, 4).rnn_cell
+    with refuses(ValueError, "x must have shape (b, 3), got (2, 5)"):
+        cell.derivative(torch.zeros(2, 5), torch.zeros(2, 4))
+    with refuses(ValueError, "state must have shape (2, 4), got (1, 4)"):
+        cell.time_constants(torch.zeros(2, 3), torch.zeros(1, 4))

@@ -104,6 +104,7 @@ def test_an_empty_wiring_is_refused():
         ({"recurrent": 0}, "recurrent=0 must be an integer ≥ 1"),
         ({"input_size": 0}, "input_size=0 must be an integer ≥ 1"),
         ({"seed": -1}, "seed=-1 must be an integer ≥ 0"),
+        ({"seed": 2**32}, "seed=4294967296 must be below 2**32"),
     ],
 )
 def test_a_wiring_that_cannot_be_drawn_is_refused_by_name(change, message):
@@ -118,6 +119,12 @@ def test_a_wiring_that_cannot_be_drawn_is_refused_by_name(change, message):
         (([[1, 1]], [[0]], 1), "inner must have shape (2, 2), got (1, 1)"),
         (([[1]], [[0]], 2), "outputs=2 must be ≤ 1, the neurons"),
         (([[1]], [[0]], 1, {"motor": 2}), "groups={'motor': 2} must add up to 1, the neurons"),
+        (([[1]], [[0]], 1, {"a": 2, "b": -1}), "groups['b']=-1 must be an integer ≥ 0"),
+        (
+            ([[1, 0]], [[0, 1], [1, 0]], 1, {"motor": 2}),
+            "groups={'motor': 2} must begin with outputs=1, the motor neurons",
+        ),
+        ((torch.tensor([[-128]], dtype=torch.int8), [[0]], 1), "must hold -1, 0 and 1, got 128"),
     ],
 )
 def test_a_wiring_by_hand_that_does_not_fit_is_refused(arguments, message):
@@ -127,3 +134,19 @@ def test_a_wiring_by_hand_that_does_not_fit_is_refused(arguments, message):
 
 def test_more_recurrent_synapses_may_be_drawn_than_there_are_places():
     assert wiring(3, 10, 1, recurrent=50).inner[1:4, 1:4].any()
+
+
+def test_what_is_no_matrix_or_no_dictionary_is_refused_by_name():
+    with refuses(TypeError, "sensory must be a matrix of -1, 0 and 1, got [[1, 0], [1]]"):
+        Wiring([[1, 0], [1]], [[0, 0], [0, 0]], 1)
+    with refuses(TypeError, "inner must be a matrix of -1, 0 and 1, got None"):
+        Wiring([[1, 0]], None, 1)
+    with refuses(TypeError, "groups=[1] must be a dictionary of numbers by name"):
+        Wiring([[1]], [[0]], 1, [1])
+
+
+def test_a_wiring_keeps_its_synapses_when_the_matrix_it_was_given_changes():
+    given = torch.tensor([[1, -1]])
+    made = Wiring(given, [[0, 0], [0, 0]], 1)
+    given.zero_()
+    assert made.sensory.tolist() == [[1, -1]]
