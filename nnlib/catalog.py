@@ -726,6 +726,10 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         idea="Neurons whose time constants depend on what they see.",
         year=2020, people="Hasani et al.", ancestors=("neural_ode", "rnn"),
         source="hasani2020liquid", short="Liquid",
+        module="nnlib.dynamics.liquid", cls="LTC", trained_by="gradient",
+        parameters="4 n (n + d) + 3 n + 2 (d + m) for n neurons, d inputs and m outputs",
+        train_cost="O(T L n (n + d)): back through L steps of the solver between two inputs",
+        use_cost="O(L n²) a step and n numbers of state; CfC: one pass, L = 1",
         requires=("neural_ode", "rnn"),
     ),
     Architecture(

@@ -267,8 +267,6 @@ SMALL: dict[str, tuple] = {
     "dynamics.spiking.LIF": (0.9,),
     "dynamics.liquid.CfC": (3, 4),
     "dynamics.liquid.CfCCell": (3, 4),
-    "dynamics.liquid.LTC": (3, 4),
-    "dynamics.liquid.LTCCell": (3, 4),
     "energy.rbm.GaussianRBM": (4, 3),
     "memory.hopfield.HopfieldPooling": (4, 2),
     "memory.neural_turing_machine.DNC": (3, 2),

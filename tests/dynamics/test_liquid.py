@@ -1,6 +1,7 @@
 """Liquid neurons against scipy's solver, closed forms, loops, theorems and ncps' weights."""
 
 import math
+from itertools import product
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 from nnlib.dynamics.liquid import (
     LTC,
     CfC,
+    CfCCell,
     LTCCell,
     euler_step,
     exact_step,
@@ -68,12 +70,27 @@ def test_with_a_frozen_gate_the_exact_step_solves_the_equation(tau, f, A, x):
     torch.testing.assert_close(ours, torch.from_numpy(solved.y[0]), rtol=1e-8, atol=1e-10)
 
 
-@pytest.mark.equation("liquid-leak")
 def test_without_a_gate_a_neuron_leaks_by_a_factor_e_in_its_time_constant():
     after = exact_step(number(3.0), 0.0, 7.0, 2.0, 2.0)
     assert after.item() == pytest.approx(3 / math.e)
-    solved = solve_ivp(lambda _, v: -v / 2, (0, 5), [3.0], rtol=1e-11, atol=1e-13)
-    assert exact_step(number(3.0), 0.0, 7.0, 2.0, 5.0).item() == pytest.approx(solved.y[0, -1])
+
+
+@pytest.mark.equation("liquid-leak")
+def test_with_its_gate_held_still_it_is_a_leaky_integrator():
+    """τ = 2 from a leak of 5: f = 1/2 − 1/5, and A such that it is driven by x = 0.7."""
+    f = 1 / 2 - 1 / 5
+    solved = solve_ivp(lambda _, v: (-v + 0.7) / 2, (0, 3), [-1.0], rtol=1e-11, atol=1e-13)
+    ours = exact_step(number(-1.0), f, 0.7 / (2 * f), 5.0, 3.0)
+    assert ours.item() == pytest.approx(solved.y[0, -1], rel=1e-8)
+
+
+@pytest.mark.equation("liquid-gradient")
+def test_a_fused_step_divides_the_gradient():
+    v = number(0.3).requires_grad_()
+    fused_step(v, 0.6, 1.5, 2.0, 0.7).backward()
+    assert v.grad is not None
+    wanted = 1 / (1 + 0.7 / time_constant(2.0, 0.6))
+    torch.testing.assert_close(v.grad, wanted)
 
 
 @pytest.mark.equation("liquid-tau")
@@ -406,6 +423,36 @@ def test_the_pure_form_goes_to_its_potential():
         wanted = cell.A * (1 - f * (-gap * rate).exp())
         torch.testing.assert_close(cfc.step(x, h, gap), wanted, **CLOSE)
     torch.testing.assert_close(cfc.step(x, h, 1e6), cell.A.expand(2, 6), **CLOSE)
+
+
+@pytest.mark.equation("liquid-cfc-solution")
+def test_the_published_approximation_is_the_pure_form_of_a_silent_input():
+    """At x = 0 the sigmoids f(x) and f(−x) are both one half; the state starts at 0."""
+    cell = CfCCell(1, 1, "pure", backbone_layers=0, dtype=torch.float64)
+    A, tau, half = 1.5, 2.0, number(0.5)
+    with torch.no_grad():
+        cell.A.fill_(A), cell.w_tau.fill_(1 / tau)
+        for t in (0.0, 0.7, 4.0):
+            wanted = (0 - A) * math.exp(-(1 / tau + 0.5) * t) * 0.5 + A
+            got = cell.solution(half.view(1, 1), number(t).view(1, 1))
+            assert got.item() == pytest.approx(wanted, rel=1e-12)
+
+
+@pytest.mark.equation("liquid-s4")
+def test_liquid_s4_is_a_convolution_and_one_with_products_of_inputs():
+    """Multiplied out by hand over every subset of four inputs, for one state."""
+    decay, weight, x = 0.9, 0.3, [0.5, -1.0, 2.0, 0.7]
+    v = 0.0
+    for now in x:
+        v = (decay + weight * now) * v + weight * now
+    total = 0.0
+    for first in range(4):
+        for later in product((0, 1), repeat=3 - first):
+            term = weight * x[first]
+            for k, taken in enumerate(later, first + 1):
+                term *= weight * x[k] if taken else decay
+            total += term
+    assert v == pytest.approx(total, rel=1e-12)
 
 
 def test_the_modes_have_the_heads_that_they_need():
