@@ -34,8 +34,9 @@ def poisson_code(
     num_steps = checks.count("num_steps", num_steps)
     most = checks.number("most", most, above=0, most=1)
     size = (len(x), num_steps, x.shape[1])
-    coins = torch.rand(size, generator=generator, dtype=x.dtype, device=x.device)
-    return (coins < most * x[:, None]).to(x.dtype)  # eq. spiking-poisson
+    fine = _fine(x)
+    coins = torch.rand(size, generator=generator, dtype=fine.dtype, device=x.device)
+    return (coins < most * fine[:, None]).to(x.dtype)  # eq. spiking-poisson
 
 
 def latency_code(
@@ -57,9 +58,10 @@ def latency_code(
     _shares(x)
     num_steps = checks.count("num_steps", num_steps)
     least = checks.number("least", least, least=0, below=1)
-    at = ((1 - x) / (1 - least) * (num_steps - 1)).round()  # eq. spiking-latency
-    at = torch.where(x >= least, at, -1.0)
-    steps = torch.arange(num_steps, device=x.device, dtype=x.dtype)
+    fine = _fine(x)
+    at = ((1 - fine) / (1 - least) * (num_steps - 1)).round()  # eq. spiking-latency
+    at = torch.where(fine >= least, at, -1.0)
+    steps = torch.arange(num_steps, device=x.device, dtype=fine.dtype)
     return (at[:, None] == steps[:, None]).to(x.dtype)
 
 
@@ -83,6 +85,11 @@ def delta_code(x: Float[Tensor, "b t"], threshold: float) -> Float[Tensor, "b t 
         known = known + threshold * (both[:, 0] - both[:, 1])
         events.append(both)
     return torch.stack(events, 1)
+
+
+def _fine(x: Tensor) -> Tensor:
+    """Return numbers in a precision that tells small rates and many steps apart."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _shares(x: Tensor) -> None:

@@ -87,8 +87,11 @@ def spike_times(
     refractory = checks.number("refractory", refractory, least=0)
     if level <= threshold:
         return torch.zeros(0, dtype=torch.float64)
-    first = tau * math.log((level - rest) / (level - threshold))
-    period = refractory + tau * math.log((level - reset) / (level - threshold))
+    over = (
+        level - threshold
+    )  # 1 + … in the logarithms, so that no period is rounded to zero
+    first = tau * math.log1p((threshold - rest) / over)
+    period = refractory + tau * math.log1p((threshold - reset) / over)
     if first > duration:
         return torch.zeros(0, dtype=torch.float64)
     return first + period * torch.arange(

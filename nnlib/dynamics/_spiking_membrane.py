@@ -52,7 +52,10 @@ def membrane_loop(
 
 
 class Membrane(torch.autograd.Function):
-    """The same in place, with its gradient by one recurrence (equation `spiking-backward`)."""
+    """The same in place, with its gradient by one recurrence (equation `spiking-backward`).
+
+    That gradient has none of its own, and says so; the loop's has.
+    """
 
     @staticmethod
     def forward(
@@ -93,6 +96,10 @@ class Membrane(torch.autograd.Function):
     def backward(
         ctx: Any, to_spikes: Tensor | None, to_voltages: Tensor | None
     ) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():  # somebody asks for a graph of this gradient
+            raise RuntimeError(
+                "the fast form of a membrane has no second derivative: take LIF.loop, which has"
+            )
         voltages, spikes, *more = ctx.saved_tensors
         rule, beta = ctx.rule, (more[0] if ctx.beta is None else ctx.beta)
         awake = more[-1] if rule.refractory else None

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nnlib import checks
-from nnlib.dynamics._spiking_surrogates import Surrogate, surrogate
+from nnlib.dynamics._spiking_surrogates import Surrogate, surrogate, taken
 
 PATTERNS: dict[str, tuple[float, float, float, float]] = {
     "regular spiking": (0.02, 0.2, -65.0, 8.0),
@@ -21,6 +21,9 @@ PATTERNS: dict[str, tuple[float, float, float, float]] = {
     "low-threshold spiking": (0.02, 0.25, -65.0, 2.0),
 }
 """The four numbers a, b, c and d of Izhikevich 2003 for five kinds of cortical neurons."""
+
+BELLEC = surrogate("triangle", scale=0.3)
+"""The slope of the neurons of Bellec et al. 2018."""
 
 
 def hodgkin_huxley(
@@ -39,6 +42,9 @@ def hodgkin_huxley(
     Returns:
         The membrane in mV after each step.
 
+    Raises:
+        ValueError: the membrane leaves what steps of this length can follow, among others.
+
     Source: Hodgkin and Huxley 1952, with today's sign and a rest at −65 mV.
     """
     checks.tensor("current", current, shape=("t", "b"), floating=True, empty=False)
@@ -48,7 +54,14 @@ def hodgkin_huxley(
     for drive in current:
         y = _runge_kutta(partial(_flow, drive), y, dt)
         seen.append(y[0])
-    return torch.stack(seen)
+    membranes = torch.stack(seen)
+    if checks.readable(membranes) and not bool(membranes.isfinite().all()):
+        step = int((~membranes.isfinite()).any(1).nonzero()[0])
+        raise ValueError(
+            f"current, or start={start!r}, drives the membrane beyond what dt={dt:g} can follow: "
+            f"no finite value from step {step} on"
+        )
+    return membranes
 
 
 def _gates(v: Tensor) -> list[tuple[Tensor, Tensor]]:
@@ -137,7 +150,7 @@ def adaptive_lif(
     *,
     adaptation: float = 0.5,
     rho: float = 0.97,
-    surrogate: Surrogate = surrogate("triangle", scale=0.3),  # noqa: B008 - frozen
+    surrogate: str | Surrogate = BELLEC,
 ) -> tuple[Float[Tensor, "b t h"], Float[Tensor, "b t h"]]:
     r"""Return spikes and thresholds of neurons that tire (equation `spiking-adaptive`).
 
@@ -150,7 +163,7 @@ def adaptive_lif(
         threshold: where it is at rest.
         adaptation: $\kappa$ ≥ 0, by how much a spike raises it.
         rho: $\rho$, the share of it that is left after a step, 0 … 1.
-        surrogate: the slope on the way back.
+        surrogate: the slope on the way back, by name or as `surrogate` makes it.
 
     Source: Bellec et al. 2018.
     """
@@ -159,17 +172,14 @@ def adaptive_lif(
     threshold = checks.number("threshold", threshold, above=0)
     adaptation = checks.number("adaptation", adaptation, least=0)
     rho = checks.number("rho", rho, least=0, most=1)
-    if not isinstance(surrogate, Surrogate):
-        raise TypeError(
-            f"surrogate must be a Surrogate, got {type(surrogate).__name__}"
-        )
+    spike = taken(surrogate)
     v = tired = s = torch.zeros_like(current[:, 0])
     level, spikes, levels = threshold + v, [], []
     for drive in current.unbind(1):
         v = beta * v + drive - level * s.detach()
         tired = rho * tired + s  # eq. spiking-adaptive
         level = threshold + adaptation * tired
-        s = surrogate(v - level)
+        s = spike(v - level)
         spikes.append(s)
         levels.append(level)
     return torch.stack(spikes, 1), torch.stack(levels, 1)

@@ -243,6 +243,8 @@ def _both(pre: Tensor, post: Tensor) -> None:
     checks.tensor("pre", pre, shape=("b", "t", "i"), floating=True, empty=False)
     shape = (*pre.shape[:2], "j")
     checks.tensor("post", post, shape=shape, floating=True, empty=False)
+    if pre.dtype != post.dtype:
+        raise TypeError(f"post must be {pre.dtype}, as pre is, got {post.dtype}")
 
 
 def _sizes(a_plus: float, a_minus: float) -> tuple[float, float]:

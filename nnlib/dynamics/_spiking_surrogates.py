@@ -85,6 +85,12 @@ class Surrogate:
     slope: float
     scale: float = 1.0
 
+    def __post_init__(self) -> None:
+        """Refuse what is no surrogate."""
+        checks.one_of("name", self.name, SLOPES)
+        checks.number("slope", self.slope, above=0)
+        checks.number("scale", self.scale, above=0)
+
     def __call__(self, x: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
         """Return 1 where x ≥ 0, else 0; its gradient is `derivative`."""
         checks.tensor("x", x, floating=True)
@@ -137,8 +143,18 @@ def surrogate(
         ([0.0, 1.0, 1.0], tensor([0.2884, 1.0000, 0.2884]))
     """
     checks.one_of("name", name, SLOPES)
-    slope = checks.number("slope", SLOPES[name] if slope is None else slope, above=0)
-    return Surrogate(name, slope, checks.number("scale", scale, above=0))
+    return Surrogate(name, SLOPES[name] if slope is None else slope, scale)
+
+
+def taken(given: Any) -> Surrogate:
+    """Return what an argument `surrogate` stands for: a name, or a surrogate itself."""
+    if isinstance(given, Surrogate):
+        return given
+    if not isinstance(given, str):
+        kind = type(given).__name__
+        raise TypeError(f"surrogate must be a name or a Surrogate, got {kind}")
+    checks.one_of("surrogate", given, SLOPES)
+    return surrogate(given)
 
 
 def derivative(x: Tensor, name: str, slope: float, scale: float) -> Tensor:

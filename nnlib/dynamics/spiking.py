@@ -35,7 +35,7 @@ from nnlib.dynamics._spiking_plasticity import (
     stdp_window,
     traces,
 )
-from nnlib.dynamics._spiking_surrogates import Surrogate, surrogate
+from nnlib.dynamics._spiking_surrogates import Surrogate, surrogate, taken
 
 __all__ = [
     "LIF",
@@ -121,7 +121,7 @@ class LIF(nn.Module):
             checks.count("refractory", refractory, least=0),
             checks.number("initial", initial),
             checks.flag("detach_reset", detach_reset),
-            _surrogate(surrogate),
+            taken(surrogate),
         )
         self.raw_beta: nn.Parameter | None = None
         if checks.flag("learn_beta", learn_beta):
@@ -177,18 +177,6 @@ class LIF(nn.Module):
             f"beta={self._start:g}, threshold={rule.threshold:g}, reset={rule.reset!r}"
         )
         return told + (f", refractory={rule.refractory}" if rule.refractory else "")
-
-
-def _surrogate(given: Any) -> Surrogate:
-    if isinstance(given, Surrogate):
-        return given
-    if not isinstance(given, str):
-        kind = type(given).__name__
-        raise TypeError(f"surrogate must be a name or a Surrogate, got {kind}")
-    try:
-        return surrogate(given)
-    except ValueError as error:
-        raise ValueError(str(error).replace("name=", "surrogate=", 1)) from None
 
 
 class SpikingNetwork(nn.Module):
@@ -310,6 +298,10 @@ def synaptic_operations(
         network: whose spikes are counted.
         x: its input; a value that is not zero counts as a spike.
     """
+    if not isinstance(network, SpikingNetwork):
+        raise TypeError(
+            f"network must be a SpikingNetwork, got {type(network).__name__}"
+        )
     _, spikes = network(x)
     maps = cast("list[nn.Linear]", network.maps)
     sent = [(x != 0).to(x.dtype), *spikes]
@@ -347,10 +339,20 @@ def convert(
     Returns:
         A network of β = 1 with reset by subtraction, to be given `x` itself at each step.
 
+    Raises:
+        ValueError: a layer has activations, but that percentile of them is 0, among others.
+
     Source: Diehl et al. 2015; the percentile and the reset: Rueckauer et al. 2017.
     """
     maps = _affine_maps(network)
-    checks.tensor("x", x, shape=("n", maps[0].in_features), floating=True, empty=False)
+    checks.tensor(
+        "x",
+        x,
+        shape=("n", maps[0].in_features),
+        floating=True,
+        finite=True,
+        empty=False,
+    )
     percentile = checks.number("percentile", percentile, above=0, most=100)
     initial = checks.number("initial", initial)
     widths = {affine.out_features for affine in maps[:-1]}
@@ -368,20 +370,35 @@ def convert(
         torch.ones((), device=weight.device, dtype=weight.dtype),
     )
     for affine, mine in zip(maps, cast("list[nn.Linear]", made.maps), strict=True):
-        last = affine is maps[-1]
-        values = affine(values) if last else affine(values).relu()
-        now = (
-            torch.ones_like(before)
-            if last
-            else values.flatten().quantile(percentile / 100)
-        )
-        now = now.clamp(min=torch.finfo(now.dtype).tiny)
+        now = torch.ones_like(before)
+        if affine is not maps[-1]:
+            values = affine(values).relu()
+            now = _scale(values, percentile)
         mine.weight.copy_(affine.weight * before / now)  # eq. spiking-conversion
         mine.bias.copy_(0 if affine.bias is None else affine.bias / now)
         before = now
     for neuron in cast("list[LIF]", made.neurons):
         neuron.rule = neuron.rule._replace(initial=initial)
     return made
+
+
+def _scale(activations: Tensor, percentile: float) -> Tensor:
+    """Return which activation becomes a rate of 1; 1 where a layer never has any."""
+    kind = torch.promote_types(activations.dtype, torch.float32)
+    ranked = (
+        activations.flatten().to(kind).sort().values
+    )  # torch.quantile refuses many, and halves
+    last = len(ranked) - 1
+    at = min(float(ranked.new_tensor(percentile / 100) * last), last)
+    low, high = math.floor(at), math.ceil(at)
+    scale = ranked[low].lerp(ranked[high], at - low).to(activations.dtype)
+    if not checks.readable(scale) or scale > 0:
+        return scale
+    if ranked[-1] > 0:
+        raise ValueError(
+            f"percentile={percentile:g} of the activations of a layer is 0: take a larger one"
+        )
+    return torch.ones_like(scale)
 
 
 def _affine_maps(network: Any) -> list[nn.Linear]:

@@ -14,6 +14,8 @@ from nnlib.dynamics._spiking_surrogates import SLOPES
 from nnlib.dynamics.spiking import (
     LIF,
     SpikingNetwork,
+    Surrogate,
+    _scale,
     adaptive_lif,
     convert,
     surrogate,
@@ -388,6 +390,33 @@ def test_conversion_leaves_the_original_alone():
     torch.testing.assert_close([*network.parameters()], before, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, DOUBLE])
+def test_activations_are_scaled_by_torchs_percentile(dtype):
+    values = torch.randn(3001, 7, dtype=dtype).relu()
+    for percentile in (60.0, 99.0, 99.9, 100.0):
+        wanted = values.flatten().quantile(percentile / 100)
+        torch.testing.assert_close(_scale(values, percentile), wanted, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_network_in_half_precision_and_many_activations_are_converted(dtype):
+    network = trained().to(dtype)
+    made = convert(network, torch.rand(20, 5))
+    assert made.maps[0].weight.dtype == dtype and made.maps[0].weight.isfinite().all()
+    many = torch.rand(2**24 + 1, 1)  # more than torch.quantile takes
+    assert float(_scale(many, 50.0)) == pytest.approx(0.5, abs=1e-3)
+
+
+def test_a_layer_that_is_silent_on_all_examples_is_not_scaled():
+    network = trained()
+    with torch.no_grad():
+        network[0].bias.fill_(-100)
+        network[2].bias.fill_(1)
+    made = convert(network, torch.rand(20, 5, dtype=DOUBLE))
+    torch.testing.assert_close(made.maps[0].weight, network[0].weight)
+    assert all(affine.weight.isfinite().all() for affine in made.maps)
+
+
 # ----------------------------------------------------------------------------sums that only leak
 @pytest.mark.equation("spiking-synapse")
 @settings(max_examples=20, deadline=None)
@@ -442,6 +471,8 @@ def test_an_adaptive_neuron_slows_down_under_a_steady_current():
         ("name='fast' must be one of", lambda: surrogate("fast")),
         ("slope=0 must be a finite number > 0", lambda: surrogate(slope=0)),
         ("scale=-1 must be a finite number > 0", lambda: surrogate(scale=-1)),
+        ("name='fast' must be one of", lambda: Surrogate("fast", 1.0)),
+        ("slope=-1.0 must be a finite number > 0", lambda: Surrogate("arctan", -1.0)),
         ("current must have shape (b, t, h), got (2, 3)", lambda: LIF()(torch.zeros(2, 3))),
         ("current must not be empty", lambda: LIF()(torch.zeros(2, 0, 3))),
         ("num_layers=0 must be", lambda: SpikingNetwork(2, 3, 2, 0)),
@@ -452,6 +483,9 @@ def test_an_adaptive_neuron_slows_down_under_a_steady_current():
          lambda: adaptive_lif(torch.zeros(1, 2, 3), adaptation=-1)),
         ("percentile=0 must be", lambda: convert(trained(), torch.rand(3, 5), percentile=0)),
         ("x must have shape (n, 5), got (3, 4)", lambda: convert(trained(), torch.rand(3, 4))),
+        ("percentile=1 of the activations of a layer is 0: take a larger one",
+         lambda: convert(trained(), torch.rand(50, 5), percentile=1)),
+        ("x must be finite", lambda: convert(trained(), torch.full((3, 5), math.nan))),
         ("network must be Linear, ReLU, Linear, …, Linear, got ['Linear', 'Tanh', 'Linear']",
          lambda: convert(nn.Sequential(nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 2)),
                          torch.rand(3, 2))),
@@ -472,8 +506,11 @@ def test_what_cannot_be_is_refused_by_name(message, call):
         ("current must be floating point", lambda: LIF()(torch.zeros(1, 2, 3, dtype=torch.long))),
         ("learn_beta=1 must be True or False", lambda: LIF(learn_beta=1)),
         ("network must be a torch.nn.Sequential", lambda: convert(3, torch.rand(3, 5))),
-        ("surrogate must be a Surrogate, got str",
-         lambda: adaptive_lif(torch.zeros(1, 2, 3), surrogate="arctan")),
+        ("surrogate must be a name or a Surrogate, got int",
+         lambda: adaptive_lif(torch.zeros(1, 2, 3), surrogate=3)),
+        ("slope='a' must be a finite number > 0", lambda: Surrogate("arctan", "a")),
+        ("network must be a SpikingNetwork, got Linear",
+         lambda: synaptic_operations(nn.Linear(2, 2), torch.zeros(1, 2, 2))),
     ],
 )  # fmt: skip
 def test_what_is_of_the_wrong_kind_is_refused_by_name(message, call):
@@ -487,3 +524,19 @@ def test_it_works_in_bfloat16():
     scores.sum().backward()
     assert scores.dtype == spikes.dtype == torch.bfloat16
     assert network.maps[0].weight.grad.isfinite().all()
+
+
+def test_the_fast_form_says_that_it_has_no_second_derivative_and_the_loop_has_one():
+    current = torch.rand(1, 5, 2, dtype=DOUBLE, requires_grad=True)
+    _, voltages = LIF()(current)
+    with refuses(RuntimeError, "has no second derivative: take LIF.loop, which has"):
+        torch.autograd.grad(voltages.square().sum(), current, create_graph=True)
+    _, voltages = LIF().loop(current)
+    (slope,) = torch.autograd.grad(voltages.square().sum(), current, create_graph=True)
+    assert torch.autograd.grad(slope.sum(), current)[0].any()
+
+
+def test_an_adaptive_neuron_takes_a_slope_by_its_name():
+    current = torch.rand(1, 6, 3)
+    named = adaptive_lif(current, surrogate="arctan")
+    torch.testing.assert_close(named, adaptive_lif(current, surrogate=surrogate("arctan")))

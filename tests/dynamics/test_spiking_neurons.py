@@ -321,6 +321,27 @@ def test_an_input_that_comes_first_wins_over_one_that_comes_after():
     assert run.weight[0].tolist() == [1, 0]
 
 
+# ------------------------------------------------------------------------ low precision, extremes
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_codes_in_half_precision_keep_small_rates_and_one_spike_an_input(dtype):
+    draw = torch.Generator().manual_seed(0)
+    rate = torch.full((1, 10_000), 0.001, dtype=dtype)
+    spikes = poisson_code(rate, 50, generator=draw).float()
+    assert float(spikes.mean()) == pytest.approx(float(rate[0, 0]), rel=0.15)  # five deviations
+    sent = latency_code(torch.tensor([[0.1, 0.3, 0.5, 0.9]], dtype=dtype), 3000)
+    assert sent.dtype == dtype and sent.float().sum(1).tolist() == [[1, 1, 1, 1]]
+
+
+def test_the_period_under_a_huge_current_is_not_rounded_to_zero():
+    times = spike_times(1e17, 1e-15, refractory=0.0)  # one every 20 · 15 / 1e18 ms
+    torch.testing.assert_close(times, 3e-16 * torch.arange(1, 4, dtype=DOUBLE))
+
+
+def test_spikes_of_two_precisions_are_refused_by_name():
+    with refuses(TypeError, "post must be torch.float64, as pre is, got torch.float32"):
+        stdp(torch.ones(1, 3, 2, dtype=DOUBLE), torch.ones(1, 3, 2))
+
+
 # --------------------------------------------------------------------------------------- bad input
 @pytest.mark.parametrize(
     ("message", "call"),
@@ -339,6 +360,8 @@ def test_an_input_that_comes_first_wins_over_one_that_comes_after():
         ("refractory=-1 must be", lambda: firing_rate(torch.zeros(2), refractory=-1)),
         ("dt=0.2 must be a finite number > 0 and ≤ 0.1",
          lambda: hodgkin_huxley(torch.zeros(3, 1), 0.2)),
+        ("drives the membrane beyond what dt=0.05 can follow: no finite value from step 0 on",
+         lambda: hodgkin_huxley(torch.zeros(3, 1), start=-2000.0)),
         ("dt=2 must be", lambda: izhikevich(torch.zeros(3, 1), 2)),
         ("a must have shape (1)", lambda: izhikevich(torch.zeros(3, 1), a=torch.zeros(2))),
         ("x must be within 0 … 1, got 0 … 2", lambda: poisson_code(torch.tensor([[0.0, 2]]), 3)),
