@@ -42,15 +42,25 @@ def kmeans(
     _enough("num_centers", checks.count("num_centers", num_centers), x)
     points = x.detach()
     centers = points[_starts(points, num_centers, generator)]
-    owner = torch.cdist(points, centers).argmin(1)
+    owner = _nearest(points, centers)
     for _ in range(iterations):
         sums = torch.zeros_like(centers).index_add_(0, owner, points)
         counts = torch.bincount(owner, minlength=num_centers)[:, None].to(points.dtype)
         centers = torch.where(counts > 0, sums / counts.clamp(min=1), centers)
-        before, owner = owner, torch.cdist(points, centers).argmin(1)
+        before, owner = owner, _nearest(points, centers)
         if torch.equal(before, owner):
             break
     return centers
+
+
+def _nearest(points: Tensor, centers: Tensor) -> Tensor:
+    """Return which centre each point is nearest to.
+
+    About the middle of all points, as distances of many points are found by products, which lose
+    what is small beside the distance from the origin.
+    """
+    middle = points.mean(0)
+    return torch.cdist(points - middle, centers - middle).argmin(1)
 
 
 def _starts(points: Tensor, count: int, generator: torch.Generator | None) -> Tensor:

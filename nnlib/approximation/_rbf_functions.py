@@ -32,6 +32,12 @@ def squared_distances(
     more than `DIRECT` numbers is not made: then by $\lVert\mathbf{a}\rVert^2 +
     \lVert\mathbf{b}\rVert^2 - 2\,\mathbf{a}^\top\mathbf{b}$, about the middle of the centres.
     """
+    checks.tensor("x", x, floating=True)
+    checks.tensor("centers", centers, shape=("k", "d"), floating=True)
+    if x.ndim == 0 or x.shape[-1] != centers.shape[1]:
+        raise ValueError(
+            f"x must have shape (*, {centers.shape[1]}), got {tuple(x.shape)}"
+        )
     if x.numel() * centers.shape[0] <= DIRECT:
         return (x.unsqueeze(-2) - centers).square().sum(-1)
     return squared_distances_by_products(x, centers)
@@ -73,6 +79,7 @@ def radial(
     Source: Hardy 1971 (multiquadric); Duchon 1977 (thin plate); Wendland 1995.
     """
     checks.one_of("kernel", name, RADIAL)
+    checks.tensor("squared", squared, floating=True)
     if normalized:
         return _logarithm(name, squared).softmax(-1)  # eq. rbf-network-normalized
     match name:
@@ -85,8 +92,16 @@ def radial(
         case "thin_plate":  # u² ln u = ½ u² ln u², and 0 at 0
             return torch.xlogy(squared, squared.clamp(min=_tiny(squared))) / 2
         case _:
-            u = squared.clamp(min=_tiny(squared)).sqrt()
-            return (1 - u).clamp(min=0) ** 4 * (4 * u + 1)
+            u = squared.clamp(_tiny(squared), 1).sqrt()
+            return (1 - u) ** 4 * (4 * u + 1)
+
+
+def alike(name: str, value: Tensor, other: str, model: Tensor) -> None:
+    """Refuse a tensor that is not of the precision of another one."""
+    if value.dtype != model.dtype:
+        raise TypeError(
+            f"{name} must be {model.dtype}, as {other} is, got {value.dtype}"
+        )
 
 
 def _logarithm(name: str, squared: Tensor) -> Tensor:

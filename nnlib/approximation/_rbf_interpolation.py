@@ -9,7 +9,13 @@ from torch import Tensor
 
 from nnlib import checks
 from nnlib.approximation._rbf_centers import distinct
-from nnlib.approximation._rbf_functions import ORDER, RADIAL, radial, squared_distances
+from nnlib.approximation._rbf_functions import (
+    ORDER,
+    RADIAL,
+    alike,
+    radial,
+    squared_distances,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +39,7 @@ class Interpolant:
     def __call__(self, x: Float[Tensor, "b d"]) -> Float[Tensor, "b o"]:
         """Return the values at points."""
         checks.tensor("x", x, shape=("b", self.centers.shape[1]), floating=True)
+        alike("x", x, "the points of the fit", self.centers)
         phi = _signed(self.kernel, x, self.centers, self.sigma)
         return phi @ self.weight + _monomials(x, self.centers, self.degree) @ self.tail
 
@@ -65,7 +72,8 @@ def interpolate(
 
     Raises:
         ValueError: two points are equal; the degree is too low for the kernel; the points do not
-            determine the polynomial, as three on a line do not determine a plane.
+            determine the polynomial, as three on a line do not determine a plane; the system is
+            singular after rounding, as where bumps are far wider than the points are apart.
 
     Example:
         >>> line = torch.tensor([[0.0], [1.0], [3.0]]).double()
@@ -77,6 +85,7 @@ def interpolate(
     """
     checks.tensor("x", x, shape=("n", "d"), floating=True, finite=True, empty=False)
     checks.tensor("y", y, shape=(len(x), "o"), floating=True, finite=True)
+    alike("y", y, "x", x)
     checks.one_of("kernel", kernel, RADIAL)
     sigma = checks.number("sigma", sigma, above=0)
     smoothing = checks.number("smoothing", smoothing, least=0)
@@ -99,7 +108,13 @@ def interpolate(
     whole = torch.cat(
         [torch.cat([table, monomials], 1), torch.cat([monomials.mT, corner], 1)]
     )
-    solved = torch.linalg.solve(whole, torch.cat([y, y.new_zeros(count, y.shape[1])]))
+    right = torch.cat([y, y.new_zeros(count, y.shape[1])])
+    solved, failed = torch.linalg.solve_ex(whole, right)
+    if bool(failed) or not bool(solved.isfinite().all()):
+        raise ValueError(
+            f"sigma={sigma:g} makes a system that is singular in {x.dtype} after rounding: "
+            "take another sigma, some smoothing, or more precision"
+        )
     return Interpolant(x, solved[: len(x)], solved[len(x) :], kernel, sigma, degree)
 
 

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nnlib import checks
-from nnlib.approximation._rbf_functions import radial, squared_distances
+from nnlib.approximation._rbf_functions import alike, radial, squared_distances
 
 
 def gaussian_kernel(
@@ -23,6 +23,7 @@ def gaussian_kernel(
     """
     checks.tensor("x", x, shape=("n", "d"), floating=True)
     checks.tensor("other", other, shape=("m", x.shape[1]), floating=True)
+    alike("other", other, "x", x)
     sigma = checks.number("sigma", sigma, above=0)
     return radial("gaussian", squared_distances(x / sigma, other / sigma))
 
@@ -85,6 +86,8 @@ def gaussian_process(
     Source: Rasmussen and Williams 2006, algorithm 2.1.
     """
     factor, weight = _factored(x, y, sigma, checks.number("noise", noise, above=0))
+    checks.tensor("at", at, shape=("m", x.shape[1]), floating=True)
+    alike("at", at, "x", x)
     across = gaussian_kernel(at, x, sigma)
     halves = torch.linalg.solve_triangular(factor, across.mT, upper=False)
     variance = (1 - halves.square().sum(0)).clamp(min=0)  # eq. rbf-network-gp-variance
@@ -103,6 +106,7 @@ def _factored(
     """Return the Cholesky factor of K + λI, and the weights."""
     checks.tensor("x", x, shape=("n", "d"), floating=True, finite=True, empty=False)
     checks.tensor("y", y, shape=(len(x), "o"), floating=True, finite=True)
+    alike("y", y, "x", x)
     table = gaussian_kernel(x, x, sigma)
     table = table + noise * torch.eye(len(x), dtype=x.dtype, device=x.device)
     factor, failed = torch.linalg.cholesky_ex(table)

@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from nnlib import checks
+from nnlib.approximation._rbf_functions import alike
 
 
 class Selection(NamedTuple):
@@ -51,6 +52,7 @@ def orthogonal_least_squares(
     checks.tensor(
         "targets", targets, shape=(len(features), "o"), floating=True, finite=True
     )
+    alike("targets", targets, "features", features)
     tolerance = checks.number("tolerance", tolerance, least=0, below=1)
     num_centers = checks.count("num_centers", num_centers)
     if num_centers > features.shape[1]:

@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nnlib import checks
+from nnlib.approximation._rbf_functions import alike
 
 METHODS = ("svd", "qr", "normal", "inverse")
 """The methods of `least_squares`."""
@@ -36,8 +37,8 @@ def least_squares(
             largest; None: the larger side of Φ times the rounding of its dtype.
 
     Raises:
-        ValueError: `qr` without ridge has fewer examples than features; the matrix of `normal` or
-            `inverse` is singular after rounding.
+        ValueError: `qr` without ridge has fewer examples than features, or a column that is a
+            combination of others; the matrix of `normal` or `inverse` is singular after rounding.
 
     Example:
         >>> least_squares(torch.tensor([[1.0], [2.0]]), torch.tensor([[2.0], [4.0]]))
@@ -49,6 +50,7 @@ def least_squares(
     checks.tensor(
         "targets", targets, shape=(len(features), "o"), floating=True, finite=True
     )
+    alike("targets", targets, "features", features)
     ridge = checks.number("ridge", ridge, least=0)
     checks.one_of("method", method, METHODS)
     if cutoff is not None:
@@ -64,7 +66,7 @@ def least_squares(
         features_ = features
     left, s, right = torch.linalg.svd(features_, full_matrices=False)
     if ridge:
-        inverse = s / (s.square() + ridge)
+        inverse = s / (s.square() + ridge).clamp(min=torch.finfo(s.dtype).tiny)
     else:
         share = (
             max(features.shape) * torch.finfo(s.dtype).eps if cutoff is None else cutoff
@@ -85,6 +87,10 @@ def _by_qr(features: Tensor, targets: Tensor, ridge: float) -> Tensor:
             f"features must have {k} rows or more for method='qr', got {n}"
         )
     rotated, triangle = torch.linalg.qr(features)
+    if not bool((triangle.diagonal() != 0).all()):
+        raise ValueError(
+            f"features have columns that depend on others in {features.dtype}: use method='svd'"
+        )
     return torch.linalg.solve_triangular(triangle, rotated.mT @ targets, upper=True)
 
 

@@ -668,3 +668,64 @@ def test_bad_input_of_the_relatives_is_refused_by_name():
         orthogonal_least_squares(x @ x.mT, y, 9)
     with refuses(ValueError, "num_features=0"):
         random_features(x, 0, sigma=1.0)
+
+
+# ------------------------------------------------------------------------------- at the extremes
+def test_k_means_finds_the_same_clusters_far_from_the_origin():
+    """Distances by products would lose what is small beside the distance from zero."""
+    draw = torch.Generator().manual_seed(0)
+    noise = 0.01 * torch.randn(50, 4, generator=draw, dtype=torch.float64)
+    points = (noise + torch.arange(4)).flatten()[:, None]
+    for shift, dtype in ((1e4, torch.float32), (1e9, torch.float64)):
+        moved = (points + shift).to(dtype)
+        found = kmeans(moved, 4, generator=torch.Generator().manual_seed(1)) - shift
+        middles = found.flatten().sort().values.double()
+        torch.testing.assert_close(middles, torch.arange(4.0).double(), rtol=0, atol=0.01)
+
+
+def test_a_wendland_bump_is_zero_also_where_the_distance_overflows():
+    far = torch.tensor([1.0, 1e30, math.inf], requires_grad=True)
+    value = radial("wendland", far)
+    value.sum().backward()
+    assert value.tolist() == [0, 0, 0] == far.grad.tolist()
+
+
+def test_a_ridge_below_the_smallest_number_leaves_a_column_of_zeros_alone():
+    features = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+    weight = least_squares(features, torch.tensor([[2.0], [4.0]]), ridge=1e-50)
+    torch.testing.assert_close(weight, torch.tensor([[3.0], [0.0]]))
+
+
+def test_what_rounding_makes_singular_is_named():
+    features = torch.tensor([[1.0, 0.0], [1.0, 0.0], [2.0, 0.0]])
+    with refuses(ValueError, "features have columns that depend on others in torch.float32"):
+        least_squares(features, torch.rand(3, 1), method="qr")
+    x = torch.rand(6, 2)
+    with refuses(ValueError, "sigma=1e+09 makes a system that is singular in torch.float32"):
+        interpolate(x, torch.rand(6, 1), sigma=1e9)
+
+
+def test_numbers_that_do_not_fit_one_another_are_refused_by_name():
+    x, y = torch.rand(6, 2), torch.rand(6, 1)
+    with refuses(ValueError, "x must have shape (*, 3), got (6, 1)"):
+        squared_distances(torch.rand(6, 1), torch.rand(2, 3))
+    with refuses(TypeError, "squared must be floating point, got torch.int64"):
+        radial("wendland", torch.tensor([1]))
+    with refuses(ValueError, "at must have shape (m, 2), got (4, 3)"):
+        gaussian_process(x, y, torch.rand(4, 3), sigma=1.0, noise=0.1)
+    calls = {
+        "targets must be torch.float32, as features is": lambda: least_squares(x, y.double()),
+        "targets must be torch.float32, as features": lambda: orthogonal_least_squares(
+            x, y.double(), 1
+        ),
+        "y must be torch.float32, as x is, got torch.float64": lambda: interpolate(x, y.double()),
+        "y must be torch.float32, as x": lambda: kernel_ridge(x, y.double(), sigma=1.0, ridge=1.0),
+        "at must be torch.float32": lambda: gaussian_process(
+            x, y, x.double(), sigma=1.0, noise=0.1
+        ),
+        "x must be torch.float32, as the points": lambda: interpolate(x, y)(x.double()),
+        "other must be torch.float32, as x is": lambda: gaussian_kernel(x, x.double(), 1.0),
+    }
+    for message, call in calls.items():
+        with refuses(TypeError, message):
+            call()
