@@ -89,6 +89,7 @@ class ContinuousFlow(nn.Module):
             x: data, a row each.
             generator: draws the probes of `hutchinson`.
         """
+        checks.tensor("x", x, shape=("n", self.features), floating=True, finite=True)
         z, gain = self.transport(x, torch.tensor([1.0, 0.0]), generator=generator)
         normal = -z.square().sum(1) / 2 - self.features * math.log(2 * math.pi) / 2
         return normal - gain  # eq. neural-ode-likelihood
@@ -112,8 +113,8 @@ class ContinuousFlow(nn.Module):
         self, y: Float[Tensor, "n d"], t: Float[Tensor, " t"]
     ) -> Float[Tensor, "t n d"]:
         """Move points along the field, from the first time to each of `t`."""
-        checks.tensor("y", y, shape=("n", self.features), floating=True)
-        return self._solver()(self.field, y, t.to(y), **self.how)
+        checks.tensor("y", y, shape=("n", self.features), floating=True, finite=True)
+        return self._solver()(self.field, y, t, **self.how)
 
     def transport(
         self,
@@ -133,14 +134,14 @@ class ContinuousFlow(nn.Module):
             The points at the last time, and $-\int \operatorname{tr} \partial f/\partial\mathbf y\,
             dt$ of each.
         """
-        checks.tensor("y", y, shape=("n", self.features), floating=True)
+        checks.tensor("y", y, shape=("n", self.features), floating=True, finite=True)
         probe = None
         if self.trace == "hutchinson":
             coins = torch.randint(0, 2, y.shape, generator=generator, device=y.device)
             probe = 2 * coins.to(y) - 1
         field = _WithTrace(self.field, probe)
         with_gain = torch.cat([y, y.new_zeros(len(y), 1)], 1)
-        end = self._solver()(field, with_gain, t.to(y), **self.how)[-1]
+        end = self._solver()(field, with_gain, t, **self.how)[-1]
         return end[:, :-1], end[:, -1]
 
     def _solver(self) -> Any:

@@ -88,6 +88,10 @@ def odeint_adjoint(
         method, step_size, max_steps,
     )  # fmt: skip
     if adjoint_params is None:
+        if not callable(f):
+            raise TypeError(
+                f"f must be a function of time and state, got {type(f).__name__}"
+            )
         if not isinstance(f, nn.Module):
             raise ValueError(
                 "adjoint_params must list what f has learned: f is no torch.nn.Module"
@@ -96,7 +100,8 @@ def odeint_adjoint(
     learned = tuple(adjoint_params)
     for at, value in enumerate(learned):
         checks.tensor(f"adjoint_params[{at}]", value)
-    learned = tuple(value for value in learned if value.requires_grad)
+    once = dict.fromkeys(learned)  # one that is named twice would count twice
+    learned = tuple(value for value in once if value.requires_grad)
     state("y0", y0)
     return _Adjoint.apply(f, y0, t, grid(t), how, back, *learned)
 

@@ -1,5 +1,6 @@
 """Solving until something happens: the time is found between the steps, with its gradient."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -45,7 +46,8 @@ def odeint_event(
     Args:
         f: as `odeint` takes it.
         y0: the state at `start`; the event must not be happening there.
-        event: a scalar of time and state, whose zero is the event.
+        event: a scalar of time and state, whose zero is the event. A sign that changes and changes
+            back within one step of the solver is not seen.
         start: when to begin.
         end: when to give up, another time than `start`.
         rtol: as `odeint` takes it.
@@ -54,7 +56,8 @@ def odeint_event(
         max_steps: as `odeint` takes it.
 
     Raises:
-        ValueError: nothing happened until `end`, among others.
+        ValueError: nothing happened until `end`; the event is NaN somewhere; a gradient is asked
+            for, and the event has none where it happens, among others.
 
     Example:
         >>> fall = lambda t, y: torch.stack([y[1], torch.tensor(-9.81)])
@@ -69,6 +72,10 @@ def odeint_event(
     if not table.adaptive:
         raise ValueError(f"method={method!r} must be one that chooses its steps")
     state("y0", y0)
+    if not callable(event):
+        raise TypeError(
+            f"event must be a function of time and state, got {type(event).__name__}"
+        )
     start, end = checks.number("start", start), checks.number("end", end)
     if start == end:
         raise ValueError(f"end={end!r} must be another time than start={start!r}")
@@ -101,30 +108,41 @@ def odeint_event(
         slopes, y0, (start, end), table, how.rtol, how.atol, max_steps, watch=watch
     )
     y, now = seen.states[-1], seen.times[-1]
-    if now == end:
+    if seen.step is not None:  # the march went on to its end
         raise ValueError(f"end={end!r}: nothing has happened until then")
     return _with_gradient(f, event, now, y)
 
 
 def _side(event: Callable[[Tensor, Tensor], Tensor], t: float, y: Tensor) -> float:
     told = event(y.new_tensor(t), y)
-    checks.tensor("event(t, y)", told, shape=())
-    return float(told.detach())
+    checks.tensor("event(t, y)", told, shape=(), floating=True)
+    side = float(told.detach())
+    if math.isnan(side):
+        raise ValueError(f"event(t, y) must be a number, got nan at t={t:.6g}")
+    return side
 
 
 def _with_gradient(
     f: Field, event: Callable[[Tensor, Tensor], Tensor], now: float, y: Tensor
 ) -> Happened:
     """Let the time answer to the state, and the state to the time."""
+    if not y.requires_grad:
+        return Happened(y.new_tensor(now), y)
     with torch.enable_grad():
         t, at = y.new_tensor(now).requires_grad_(), y.detach().requires_grad_()
         value = event(t, at)
+        value = value if value.requires_grad else value + 0 * t
         moves = torch.autograd.grad(
             value, (t, at), allow_unused=True, materialize_grads=True
         )
     with torch.no_grad():
         speed = slope(f, t.detach(), y.detach())
         rate = moves[0] + (moves[1] * speed).sum()
+    if checks.readable(rate) and not float(rate):
+        raise ValueError(
+            f"event(t, y) must change at a rate other than 0 where it happens, t={now:.6g}: "
+            "its time has no gradient"
+        )
     moved = ((y - y.detach()) * moves[1]).sum()  # zero, with a gradient
     when = t.detach() - moved / rate  # eq. neural-ode-event
     return Happened(when, y + speed * (when - when.detach()))

@@ -74,6 +74,11 @@ class VectorField(nn.Module):
         self, t: Float[Tensor, ""] | float, y: Float[Tensor, "*b d"]
     ) -> Float[Tensor, "*b d"]:
         """Return the slope of each state at a time."""
+        checks.tensor("y", y, floating=True)
+        if y.ndim == 0 or y.shape[-1] != self.features:
+            raise ValueError(
+                f"y must have shape (*, {self.features}), got {tuple(y.shape)}"
+            )
         act = ACTIVATIONS[self.activation]
         first, *others = (cast(nn.Linear, layer) for layer in self.layers)
         if self.autonomous:
@@ -102,8 +107,7 @@ def divergence(
         >>> divergence(y * torch.tensor([2.0, 3.0]), y)
         tensor([5.])
     """
-    checks.tensor("y", y, shape=("b", "d"), floating=True)
-    checks.tensor("slope", slope, shape=tuple(y.shape), floating=True)
+    _on_graph(slope, y)
     total = slope.new_zeros(len(y))
     if not slope.requires_grad:
         return total
@@ -141,8 +145,7 @@ def hutchinson(
 
     Source: Hutchinson 1989.
     """
-    checks.tensor("y", y, shape=("b", "d"), floating=True)
-    checks.tensor("slope", slope, shape=tuple(y.shape), floating=True)
+    _on_graph(slope, y)
     checks.tensor("probe", probe, shape=tuple(y.shape), floating=True)
     if not slope.requires_grad:
         return slope.new_zeros(len(y))
@@ -155,3 +158,11 @@ def hutchinson(
         materialize_grads=True,
     )
     return (pulled * probe).sum(1)
+
+
+def _on_graph(slope: Tensor, y: Tensor) -> None:
+    """Refuse a slope whose derivative by the state cannot be asked for."""
+    checks.tensor("y", y, shape=("b", "d"), floating=True)
+    checks.tensor("slope", slope, shape=tuple(y.shape), floating=True)
+    if slope.requires_grad and not y.requires_grad:
+        raise ValueError("y must require a gradient, as its slope does")

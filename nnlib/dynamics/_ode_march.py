@@ -55,13 +55,14 @@ def mixed(
     y: Tensor, slopes: Sequence[Tensor], weights: Sequence[float], step: float
 ) -> Tensor:
     """Return `y` plus the step times the weighted sum of slopes (eq. neural-ode-runge-kutta)."""
-    out = None
-    for k, weight in zip(slopes, weights, strict=False):
-        if weight and out is None:
-            out = torch.add(y, k, alpha=weight * step)
-        elif weight:
-            out.add_(k, alpha=weight * step)  # type: ignore[union-attr] # made before
-    return y.clone() if out is None else out
+    parts = [(k, w * step) for k, w in zip(slopes, weights, strict=False) if w]
+    if not parts:
+        return y.clone()
+    (first, by), *others = parts
+    out = torch.add(y, first, alpha=by)
+    for k, by in others:
+        out.add_(k, alpha=by)
+    return out
 
 
 def _stages(
@@ -107,6 +108,12 @@ def fixed(
     seen = March([y], times=[times[0]])
     for start, end in pairwise(times):
         gap = end - start
+        far = max(abs(start), abs(end))
+        if step_size is not None and far + step_size == far:
+            told = (
+                f"step_size={step_size:.3g} is too small to move time at t={start:.6g}"
+            )
+            raise StepUnderflow(told, start)
         many = (
             1 if step_size is None else max(1, math.ceil(abs(gap) / step_size - 1e-9))
         )
@@ -234,13 +241,11 @@ def _error(
     """Return the error in units of the tolerance (eq. neural-ode-error), and the new magnitude."""
     larger = new.detach().abs()
     scale = torch.maximum(magnitude, larger).mul_(rtol).add_(atol)
-    error: Tensor | None = None
-    for k, weight in zip(slopes, table.error, strict=True):
-        if weight and error is None:
-            error = k * (weight * step)
-        elif weight:
-            error.add_(k, alpha=weight * step)  # type: ignore[union-attr] # made before
-    assert error is not None
+    parts = [(k, w * step) for k, w in zip(slopes, table.error, strict=True) if w]
+    (first, by), *others = parts
+    error = first * by
+    for k, by in others:
+        error.add_(k, alpha=by)
     return _size(error, scale), larger
 
 
@@ -270,7 +275,7 @@ def _first_step(
     state, speed = _size(y, scale), _size(slope, scale)
     guess = 1e-6 if state < 1e-5 or speed < 1e-5 else 0.01 * state / speed
     guess = min(guess, abs(span))
-    if not math.isfinite(guess):
+    if not 0 < guess < math.inf:  # the slope is not finite, or too large to be measured
         return 1e-6
     ahead = math.copysign(guess, span)
     later, _ = f(y.new_full((), t + ahead), torch.add(y, slope, alpha=ahead))

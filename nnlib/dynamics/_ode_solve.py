@@ -62,7 +62,8 @@ def odeint(
     Args:
         f: `f(t, y)` gives the slope, of the shape of `y`; `t` is a tensor with one number.
         y0: the state at the first time, of any shape; all of it goes with the same steps.
-        t: two times or more, rising or falling without repetition.
+        t: two times or more, rising or falling without repetition. Its gradient is the slope at
+            each time, exact for the solution and not for coarse steps towards it.
         rtol: error of a step relative to the state, > 0; for methods that choose their steps.
         atol: error of a step besides, > 0.
         method: `dopri5` or `bosh3`, which choose their steps; `euler`, `midpoint`, `heun`, `rk4`
@@ -74,7 +75,8 @@ def odeint(
         The states at the times `t`, the first of them `y0`.
 
     Raises:
-        StepUnderflow: steps have become too small to move time; `time` says where.
+        StepUnderflow: steps have become too small to move time, or `step_size` is; `time` says
+            where.
         TooManySteps: `max_steps` were not enough, as where a field is stiff.
 
     Example:
@@ -161,6 +163,10 @@ def grid(t: Tensor, *, least: int = 2) -> list[float]:
 
 def slope(f: Field, t: Tensor, y: Tensor) -> Tensor:
     """Return the slope at a point, after a look at its shape."""
+    if not callable(f):
+        raise TypeError(
+            f"f must be a function of time and state, got {type(f).__name__}"
+        )
     told = f(t, y)
     if not isinstance(told, Tensor) or told.shape != y.shape:
         got = tuple(told.shape) if isinstance(told, Tensor) else type(told).__name__

@@ -124,8 +124,7 @@ class NeuralODE(nn.Module):
             t: times, rising or falling.
         """
         solver: Any = odeint_adjoint if self.adjoint else odeint
-        start = self._start(x)
-        return solver(self.field, start, t.to(start.device), **self.how._asdict())
+        return solver(self.field, self._start(x), t, **self.how._asdict())
 
     def _start(self, x: Tensor) -> Tensor:
         checks.tensor("x", x, shape=("b", self.features), floating=True, finite=True)

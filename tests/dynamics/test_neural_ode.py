@@ -698,3 +698,75 @@ def test_other_bad_input_is_refused_by_name():
         NeuralODE(2, augment=-1)
     with refuses(ValueError, "x must have shape (b, 2), got (3, 3)"):
         NeuralODE(2)(torch.zeros(3, 3))
+    with refuses(TypeError, "f must be a function of time and state, got NoneType"):
+        odeint(None, times(1), times(0, 1))
+    with refuses(TypeError, "f must be a function of time and state, got NoneType"):
+        odeint_adjoint(None, times(1), times(0, 1))
+    with refuses(TypeError, "event must be a function of time and state, got int"):
+        odeint_event(decay(1), times(1), 3, end=1.0)
+    with refuses(ValueError, "y must have shape (*, 2), got (5, 3)"):
+        VectorField(2, 4)(torch.tensor(0.0), torch.zeros(5, 3))
+    with refuses(ValueError, "y must require a gradient, as its slope does"):
+        divergence(nn.Linear(2, 2)(torch.zeros(3, 2)), torch.zeros(3, 2))
+    with refuses(ValueError, "x must have shape (n, 2), got (3, 4)"):
+        ContinuousFlow(2, 4).log_prob(torch.zeros(3, 4))
+    for layer in (NeuralODE(2, 4), ContinuousFlow(2, 4)):
+        with refuses(TypeError, "t must be a torch.Tensor, got list"):
+            layer.path(torch.zeros(3, 2), [0.0, 1.0])
+
+
+@pytest.mark.parametrize("size", [1e33, math.inf])
+def test_a_slope_too_large_to_measure_ends_as_a_solver_ends(size):
+    with pytest.raises(SolverError) as told:
+        odeint(lambda t, y: -size * y, torch.ones(2), torch.tensor([0.0, 1.0]), max_steps=50)
+    assert told.value.time < 1e-20
+
+
+def test_equal_steps_that_are_too_small_to_move_time_say_where():
+    for size, begin in ((1e-320, 0.0), (1e-12, 1e6)):
+        with refuses(StepUnderflow, f"is too small to move time at t={begin:g}"):
+            odeint(decay(1), times(1), times(begin, begin + 1), method="euler", step_size=size)
+
+
+def test_a_parameter_that_is_named_twice_counts_once():
+    rate = torch.tensor(1.0, dtype=DOUBLE, requires_grad=True)
+    for named in ([rate], [rate, rate]):
+        end = odeint_adjoint(lambda t, y: rate * y, times(1), times(0, 1), adjoint_params=named)[-1]
+        (got,) = torch.autograd.grad(end.sum(), rate)
+        assert float(got) == pytest.approx(math.e, rel=1e-6)
+
+
+def rise(t, y):
+    return torch.ones_like(y)
+
+
+def test_an_event_at_the_very_end_happens():
+    when, where = odeint_event(rise, times(0), lambda t, y: t - 1, end=1.0)
+    assert float(when) == 1 and float(where) == pytest.approx(1)
+
+
+def test_an_event_that_is_no_number_says_when():
+    with refuses(ValueError, "event(t, y) must be a number, got nan at t=0"):
+        odeint_event(rise, times(0), lambda t, y: torch.log(y[0] - 1), end=3.0)
+    with refuses(TypeError, "event(t, y) must be floating point, got torch.bool"):
+        odeint_event(rise, times(0), lambda t, y: y[0] < 1, end=3.0)
+
+
+def test_a_step_function_is_an_event_without_a_gradient():
+    def step(t, y):
+        return torch.sign(y[0] - 1)
+
+    with torch.inference_mode():
+        when, where = odeint_event(rise, times(0), step, end=3.0)
+    assert float(when) == pytest.approx(1) == float(where)
+    with refuses(ValueError, "event(t, y) must change at a rate other than 0 where it happens"):
+        odeint_event(rise, times(0).requires_grad_(), step, end=3.0)
+
+
+@pytest.mark.parametrize("adjoint", [False, True])
+def test_shapes_are_told_on_the_meta_device(adjoint):
+    layer = NeuralODE(2, 4, adjoint=adjoint, device="meta")
+    x = torch.zeros(3, 2, device="meta")
+    assert layer(x).shape == (3, 2)
+    assert layer.path(x, torch.tensor([0.0, 0.5, 1.0])).shape == (3, 3, 2)
+    assert ContinuousFlow(2, 4, adjoint=adjoint, device="meta").log_prob(x).shape == (3,)
