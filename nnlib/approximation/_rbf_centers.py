@@ -41,26 +41,29 @@ def kmeans(
     iterations = checks.count("iterations", iterations, least=0)
     _enough("num_centers", checks.count("num_centers", num_centers), x)
     points = x.detach()
+    shift = _shift(points)
+    points = points - shift
     centers = points[_starts(points, num_centers, generator)]
-    owner = _nearest(points, centers)
+    owner = torch.cdist(points, centers).argmin(1)
     for _ in range(iterations):
         sums = torch.zeros_like(centers).index_add_(0, owner, points)
         counts = torch.bincount(owner, minlength=num_centers)[:, None].to(points.dtype)
         centers = torch.where(counts > 0, sums / counts.clamp(min=1), centers)
-        before, owner = owner, _nearest(points, centers)
+        before, owner = owner, torch.cdist(points, centers).argmin(1)
         if torch.equal(before, owner):
             break
-    return centers
+    return centers + shift
 
 
-def _nearest(points: Tensor, centers: Tensor) -> Tensor:
-    """Return which centre each point is nearest to.
+def _shift(points: Tensor) -> Tensor:
+    """Return the middle of points that lie far from the origin and near to one another, else 0.
 
-    About the middle of all points, as distances of many points are found by products, which lose
-    what is small beside the distance from the origin.
+    Distances of many points are found by products, which lose what is small beside the distance
+    from the origin.
     """
     middle = points.mean(0)
-    return torch.cdist(points - middle, centers - middle).argmin(1)
+    spread = (points - middle).norm(dim=1).amax()
+    return torch.where(middle.norm() > 8 * spread, middle, 0.0)
 
 
 def _starts(points: Tensor, count: int, generator: torch.Generator | None) -> Tensor:
