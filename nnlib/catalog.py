@@ -748,6 +748,11 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         idea="One local rule, learned, grows a picture from a cell.",
         year=2020, people="Mordvintsev et al.", ancestors=("cnn", "rnn"),
         source="mordvintsev2020growing", short="Cellular automaton",
+        module="nnlib.dynamics.neural_cellular_automata", cls="NeuralCellularAutomaton",
+        trained_by="gradient",
+        parameters="4 c h + h for c channels and h hidden units, whatever the size of the grid",
+        train_cost="24 c h FLOPs a cell and step, 64 to 96 steps a rollout; keeps all of them",
+        use_cost="8 c h FLOPs a cell and step; keeps c numbers a cell",
         requires=("cnn", "rnn"),
     ),
     # ------------------------------------------------------------------ Part XII: approximation
