@@ -65,6 +65,7 @@ def perceive_reference(
 ) -> Float[Tensor, "b p y x"]:
     """Return the same as `perceive`, by convolutions."""
     s = _grid(state, perception, padding)
+    angle = checks.number("angle", angle)
     smooth, slope = state.new_tensor(SMOOTH), state.new_tensor(SLOPE)
     kx, ky = torch.outer(smooth, slope) / 8, torch.outer(slope, smooth) / 8
     c, sin = math.cos(angle), math.sin(angle)

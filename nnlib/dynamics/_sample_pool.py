@@ -60,8 +60,10 @@ class SamplePool:
         checks.number("batch_size", batch_size, most=self.size)
         drawn = torch.randperm(self.size, generator=self.generator)[:batch_size]
         drawn = drawn.to(self.states.device)
-        worst_first = error(self.states[drawn]).argsort(descending=True)
-        places = drawn[worst_first]
+        errors = checks.tensor(
+            "error(states)", error(self.states[drawn]), shape=(batch_size,)
+        )
+        places = drawn[errors.argsort(descending=True)]
         batch = self.states[places]
         batch[0] = self.seed[0]
         return places, batch
@@ -73,9 +75,9 @@ class SamplePool:
             places: as `sample` has told them.
             states: what has become of them.
         """
-        checks.tensor("places", places, shape=("b",), floating=False)
+        checks.tokens("places", places, self.size, shape=("b",), empty=True, of="size")
         checks.tensor("states", states, shape=(len(places), *self.seed.shape[1:]))
-        self.states[places] = states.detach()
+        self.states[places] = states.detach().to(self.states.dtype)
 
 
 def normalize_gradients(parameters: Iterable[nn.Parameter], eps: float = 1e-8) -> None:
@@ -98,7 +100,11 @@ def normalize_gradients(parameters: Iterable[nn.Parameter], eps: float = 1e-8) -
     checks.number("eps", eps, above=0)
     for parameter in parameters:
         if parameter.grad is not None:
-            parameter.grad /= parameter.grad.norm() + eps
+            grad = (
+                parameter.grad
+            )  # its length may be beyond what halves can hold, as may eps
+            fine = grad.to(torch.promote_types(grad.dtype, torch.float32))
+            grad.copy_(fine / (fine.norm() + eps))
 
 
 def disc_masks(
@@ -125,6 +131,8 @@ def disc_masks(
         torch.Size([3, 1, 16, 16])
     """
     y, x = _places(n, height, width)
+    if not isinstance(radius, tuple | list) or len(radius) != 2:
+        raise TypeError(f"radius={radius!r} must be two numbers")
     low, high = (checks.number("radius", each, least=0) for each in radius)
     if low > high:
         raise ValueError(f"radius={radius!r} must rise from the least to the largest")

@@ -126,13 +126,21 @@ class NeuralCellularAutomaton(nn.Module):
         """
         height = checks.count("height", height)
         width = height if width is None else checks.count("width", width)
-        row, column = (height // 2, width // 2) if at is None else at
+        if at is None:
+            at = height // 2, width // 2
+        if not isinstance(at, tuple | list) or len(at) != 2:
+            raise TypeError(f"at={at!r} must be a row and a column")
+        row, column = at
         checks.count("at", row, least=0), checks.count("at", column, least=0)
         if row >= height or column >= width:
             raise ValueError(f"at={at!r} must lie in a grid of {height} × {width}")
         if visible is None:
             visible = self.alive or 0
         first = checks.count("visible", visible, least=0)
+        if first >= self.channels:
+            raise ValueError(
+                f"visible={visible} must be below channels={self.channels}: one is to be 1"
+            )
         state = self.out.weight.new_zeros(1, self.channels, height, width)
         state[:, first:, row, column] = 1
         return state
@@ -210,13 +218,14 @@ class NeuralCellularAutomaton(nn.Module):
         sees, lives = senses(
             s, self.perception, checks.number("angle", angle), self.padding
         )
+        fine = torch.promote_types(s.dtype, torch.float32)  # halves draw 0 too often
         yield s
         for _ in range(num_steps):
             # eq. neural-cellular-automata-update
             change = self.out(F.relu(self.hidden(sees(s))))
             if self.fire_rate < 1:  # eq. neural-cellular-automata-mask
                 drawn = torch.rand(
-                    *s.shape[:3], 1, generator=generator, device=s.device, dtype=s.dtype
+                    *s.shape[:3], 1, generator=generator, device=s.device, dtype=fine
                 )
                 change = change * (drawn < self.fire_rate)
             new = s + change  # eq. neural-cellular-automata-step

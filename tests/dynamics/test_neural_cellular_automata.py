@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
+from torch import nn
 from torch.nn import functional as F
 
 from nnlib.dynamics._perception import BANDED
@@ -521,3 +522,38 @@ def test_bad_pools_and_masks_are_refused_by_name():
         half_plane_masks(1, 3, 3, offset=-1)
     with refuses(ValueError, "n=0"):
         disc_masks(0, 3, 3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_cells_fire_as_often_in_half_precision(dtype):
+    made = NeuralCellularAutomaton(4, 8, fire_rate=0.001, alive=None, dtype=dtype)
+    for part in (made.out.weight, made.hidden.bias):
+        nn.init.ones_(part)
+    torch.manual_seed(0)
+    fired = made(torch.zeros(1, 4, 300, 300, dtype=dtype))[0, 0] != 0
+    assert float(fired.float().mean()) == pytest.approx(0.001, rel=0.5)  # five deviations
+
+
+def test_gradients_in_half_precision_get_length_one_or_stay_zero():
+    for slopes, wanted in (([0.0, 0.0], [0.0, 0.0]), ([6e4, 6e4], [0.5**0.5] * 2)):
+        weight = nn.Parameter(torch.zeros(2, dtype=torch.float16))
+        weight.grad = torch.tensor(slopes, dtype=torch.float16)
+        normalize_gradients([weight])
+        assert weight.grad.tolist() == pytest.approx(wanted, abs=1e-3)
+
+
+def test_what_a_pool_and_a_seed_cannot_take_is_refused_by_name():
+    pool, made = SamplePool(torch.ones(1, 4, 3, 3), 8), NeuralCellularAutomaton(4)
+    for places, message in (([8], "places must be 0 … 7 (size), got 8 … 8"), ([-1], "got -1 … -1")):
+        with refuses(ValueError, message):
+            pool.put(torch.tensor(places), torch.ones(1, 4, 3, 3))
+    with refuses(ValueError, "error(states) must have shape (2), got ()"):
+        pool.sample(2, torch.mean)
+    with refuses(ValueError, "visible=4 must be below channels=4: one is to be 1"):
+        made.seed(3, visible=4)
+    with refuses(TypeError, "at=(1, 2, 3) must be a row and a column"):
+        made.seed(3, at=(1, 2, 3))
+    with refuses(TypeError, "radius=0.4 must be two numbers"):
+        disc_masks(1, 4, 4, radius=0.4)
+    with refuses(ValueError, "angle=nan must be a finite number"):
+        perceive_reference(torch.ones(1, 4, 3, 3), angle=math.nan)
