@@ -719,6 +719,12 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         idea="Layers so thin that the network becomes a differential equation.",
         year=2018, people="Chen et al.", ancestors=("resnet", "normalizing_flow"),
         source="chen2018neural",
+        module="nnlib.dynamics.neural_ode", cls="NeuralODE", trained_by="gradient",
+        parameters="those of the field: (d + 1) h + h² + h d and biases for two layers of width h",
+        train_cost="N evaluations of the field forwards, with what each keeps for the way back; by "
+        "the adjoint about 2 N more, and the states at the asked times alone",
+        use_cost="N evaluations of the field: six for each step of dopri5, and as many steps as "
+        "the tolerance asks for",
         requires=("resnet",),
     ),
     Architecture(
