@@ -772,7 +772,12 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     Architecture(
         "kan", "approximation", "Kolmogorov–Arnold network",
         idea="Learned curves on the edges, plain sums at the nodes.",
-        year=2024, people="Liu et al.", ancestors=("mlp",), source="liu2024kan", short="KAN",
+        year=2024, people="Liu et al.; theorem: Kolmogorov 1957", ancestors=("mlp",),
+        source="liu2024kan", short="KAN",
+        module="nnlib.approximation.kan", cls="KAN", trained_by="gradient",
+        parameters="$G + k + 2$ an edge, for a grid of $G$ intervals and splines of order $k$",
+        train_cost="per example and edge 2 (G + k + 1) FLOPs of products, thrice; often by L-BFGS",
+        use_cost="per example and edge 2 (G + k + 1) FLOPs, where a perceptron has 2",
         requires=("backpropagation",),
     ),
     Architecture(

@@ -252,6 +252,8 @@ SMALL: dict[str, tuple] = {
     "blocks.scored_attention.MultiplicativeAttention": (4, 6),
     "blocks.t5.RelativePositionBias": (4,),
     "blocks.t5.T5Layer": (8, 2),
+    "approximation.kan.ChebyshevKANLayer": (3, 2),
+    "approximation.kan.FastKANLayer": (3, 2),
     "blocks.batch_norm.BatchNorm1d": (3,),
     "blocks.batch_norm.BatchNorm2d": (3,),
     "generative.vae.VectorQuantizer": (3, 4),

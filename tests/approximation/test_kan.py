@@ -1,0 +1,336 @@
+"""The Kolmogorov–Arnold network against scipy, loops, pykan and closed forms."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.interpolate import BSpline
+from torch import nn
+
+from nnlib.approximation.kan import (
+    KAN,
+    ChebyshevKANLayer,
+    FastKANLayer,
+    KANLayer,
+    chebyshev_basis,
+    gaussian_basis,
+    uniform_knots,
+)
+from tests.support import Example, Peer, refuses
+
+pykan = Peer("kan")
+
+
+def example() -> Example:
+    """What the contract runs: see `tests/test_contract.py`."""
+    return Example({"widths": [3, 4, 2], "grid": 5, "k": 3}, (torch.rand(5, 3) * 2 - 1,))
+
+
+def drawn(*shape: int, seed: int = 0, low: float = -1.0, high: float = 1.0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(*shape, generator=generator, dtype=torch.float64) * (high - low) + low
+
+
+def uneven(inputs: int, outputs: int, grid: int = 4, k: int = 3, seed: int = 1) -> KANLayer:
+    """A layer in float64 with weights of no pattern and grids that are not even."""
+    torch.manual_seed(seed)
+    layer = KANLayer(inputs, outputs, grid, k, noise=0.7, dtype=torch.float64)
+    points = drawn(inputs, grid + 1, seed=seed).sort(1).values
+    layer.knots.copy_(uniform_knots(points, k))
+    nn.init.normal_(layer.spline_weight)
+    return layer
+
+
+def curve(layer: KANLayer, o: int, i: int, x: np.ndarray) -> np.ndarray:
+    """One edge by numpy and scipy."""
+    spline = BSpline(layer.knots[i].numpy(), layer.coef[o, i].detach().numpy(), layer.k)
+    inside = (x >= layer.knots[i, 0].item()) & (x < layer.knots[i, -1].item())
+    # scipy takes its spline from knot k to the last but k; beyond, the basis fades as ours does
+    basis = np.zeros_like(x)
+    for m, c in enumerate(layer.coef[o, i].tolist()):
+        element = BSpline.basis_element(spline.t[m : m + layer.k + 2], extrapolate=False)
+        basis += c * np.nan_to_num(element(x)) * inside
+    w_b, w_s = layer.base_weight[o, i].item(), layer.spline_weight[o, i].item()
+    return layer.mask[o, i].item() * (w_b * x / (1 + np.exp(-x)) + w_s * basis)
+
+
+# ------------------------------------------------------------------------------------- the forward
+@pytest.mark.equation("kan-edge")
+@pytest.mark.parametrize("k", [1, 2, 3, 4])
+def test_an_edge_is_the_base_and_scipys_spline(k):
+    layer = uneven(3, 2, k=k)
+    x = drawn(40, 3, seed=5, low=-3, high=3)
+    edges = layer.edges(x).detach().numpy()
+    for o in range(2):
+        for i in range(3):
+            wanted = curve(layer, o, i, x[:, i].numpy())
+            np.testing.assert_allclose(edges[:, o, i], wanted, atol=1e-12)
+
+
+@pytest.mark.equation("kan-layer")
+def test_a_layer_sums_its_edges_over_the_inputs():
+    layer = uneven(3, 2)
+    layer.mask[1, 2] = 0
+    x = drawn(30, 3, seed=2, low=-2, high=2)
+    wanted = np.zeros((30, 2))
+    for o in range(2):
+        for i in range(3):
+            wanted[:, o] += curve(layer, o, i, x[:, i].numpy())
+    np.testing.assert_allclose(layer(x).detach().numpy(), wanted, atol=1e-12)
+    torch.testing.assert_close(layer(x), layer.edges(x).sum(-1))
+
+
+@pytest.mark.equation("kan-theorem", "kan-deep")
+def test_two_layers_are_the_theorems_sum_of_sums():
+    n = 2
+    kan = KAN([n, 2 * n + 1, 1], dtype=torch.float64)
+    kan.layers[0], kan.layers[1] = uneven(n, 5), uneven(5, 1, seed=3)
+    x = drawn(20, n, seed=4).numpy()
+    total = np.zeros(20)
+    for q in range(2 * n + 1):
+        inner = sum(curve(kan.layers[0], q, p, x[:, p]) for p in range(n))
+        total += curve(kan.layers[1], 0, q, inner)
+    got = kan(torch.from_numpy(x)).detach().numpy()[:, 0]
+    np.testing.assert_allclose(got, total, atol=1e-11)
+
+
+def test_the_edges_and_nodes_of_a_network_are_those_on_its_way():
+    kan = KAN([2, 3, 1])
+    x = drawn(9, 2).float()
+    nodes, edges = kan.nodes(x), kan.edges(x)
+    assert [h.shape[1] for h in nodes] == [2, 3, 1]
+    assert [tuple(e.shape) for e in edges] == [(9, 3, 2), (9, 1, 3)]
+    torch.testing.assert_close(edges[0].sum(-1), nodes[1])
+    torch.testing.assert_close(edges[1].sum(-1), kan(x))
+
+
+def test_leading_axes_are_kept():
+    layer = KANLayer(3, 2)
+    x = drawn(4, 5, 3).float()
+    assert layer(x).shape == (4, 5, 2) and layer(x[0, 0]).shape == (2,)
+    torch.testing.assert_close(layer(x)[1, 2], layer(x[1, 2]))
+
+
+@pytest.mark.equation("kan-product")
+def test_a_product_is_three_squares_and_two_sums():
+    """xy = ((x + y)² - x² - y²) / 2, whose curves a KAN of cubic splines holds exactly."""
+    kan = KAN([2, 3, 1], grid=2, dtype=torch.float64)
+    at = torch.linspace(-2, 1.999, 60, dtype=torch.float64)[:, None]
+    from nnlib.approximation.kan import fit_spline
+
+    knots = uniform_knots(torch.linspace(-2, 2, 3, dtype=torch.float64)[None], 3)
+    square = fit_spline(at, at[:, None] ** 2, knots)[0, 0]
+    line = fit_spline(at, at[:, None], knots)[0, 0]
+    with torch.no_grad():
+        for layer in kan.layers:
+            layer.base_weight.zero_()
+            layer.knots.copy_(knots.expand(layer.in_features, -1))
+        for o, row in enumerate(([1, 1], [1, 0], [0, 1])):
+            for i, weight in enumerate(row):
+                kan.layers[0].coef[o, i] = weight * line
+        for i, weight in enumerate((0.5, -0.5, -0.5)):
+            kan.layers[1].coef[0, i] = weight * square
+    x = drawn(50, 2, low=-0.99, high=0.99)
+    torch.testing.assert_close(kan(x)[:, 0], x[:, 0] * x[:, 1])
+
+
+# ------------------------------------------------------------------------------------ size, starts
+@pytest.mark.equation("kan-parameters")
+@pytest.mark.parametrize(("widths", "grid", "k"), [([2, 5, 1], 5, 3), ([3, 4, 4, 2], 7, 2)])
+def test_each_edge_has_so_many_coefficients_and_two_weights(widths, grid, k):
+    kan = KAN(widths, grid, k)
+    edges = 0
+    for layer in range(len(widths) - 1):
+        edges += widths[layer] * widths[layer + 1]
+    assert sum(p.numel() for p in kan.parameters()) == edges * (grid + k + 2)
+
+
+def test_the_start_is_an_even_grid_small_splines_and_xaviers_base():
+    torch.manual_seed(0)
+    layer = KANLayer(60, 40, grid=4, k=2, grid_range=(-2, 6), noise=0.25)
+    want = torch.tensor([-6.0, -4, -2, 0, 2, 4, 6, 8, 10])
+    torch.testing.assert_close(layer.knots[7], want)
+    torch.testing.assert_close(layer.points[3], want[2:-2])
+    assert layer.coef.std().item() == pytest.approx(0.25, rel=0.02)
+    assert (layer.spline_weight == 1).all() and (layer.mask == 1).all()
+    bound = math.sqrt(6 / 100)
+    assert 0.97 * bound < layer.base_weight.abs().max() <= bound
+    assert layer.grid == 4
+
+
+def test_options_of_a_network_reach_its_layers():
+    kan = KAN([1, 2, 1], 3, 2, grid_range=(0, 3), grid_eps=0.5, noise=0.0)
+    for layer in kan.layers:
+        assert (layer.grid, layer.k, layer.grid_eps, layer.noise) == (3, 2, 0.5, 0.0)
+        torch.testing.assert_close(layer.points[0], torch.arange(4.0))
+        assert (layer.coef == 0).all()
+    assert "1, 2, grid=3, k=2" in repr(kan)
+
+
+def test_weights_of_another_grid_can_be_loaded():
+    torch.manual_seed(0)
+    fine, coarse = KAN([2, 3, 1], grid=9), KAN([2, 3, 1], grid=4)
+    coarse.load_state_dict(copy.deepcopy(fine.state_dict()))
+    x = drawn(20, 2).float()
+    torch.testing.assert_close(coarse(x), fine(x))
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        KAN([2, 4, 1]).load_state_dict(fine.state_dict())
+
+
+# ----------------------------------------------------------------------------------- the gradients
+def test_the_gradient_of_a_deep_one_is_that_of_finite_differences():
+    kan = KAN([2, 3, 1], grid=4, noise=0.5, dtype=torch.float64)
+    x = drawn(6, 2, seed=8, low=-0.9, high=0.9).requires_grad_()
+    assert torch.autograd.gradcheck(kan, x)
+    assert torch.autograd.gradgradcheck(kan, x)
+
+
+def test_its_second_derivative_solves_where_a_known_curve_has_one():
+    """A cubic spline holds x³, so its second derivative is 6x: what a PINN needs."""
+    layer = KANLayer(1, 1, grid=6, dtype=torch.float64)
+    at = torch.linspace(-1, 0.999, 40, dtype=torch.float64)[:, None]
+    from nnlib.approximation.kan import fit_spline
+
+    with torch.no_grad():
+        layer.base_weight.zero_()
+        layer.coef.copy_(fit_spline(at, at[:, None] ** 3, layer.knots))
+    x = drawn(30, 1, high=0.99).requires_grad_()
+    (slope,) = torch.autograd.grad(layer(x).sum(), x, create_graph=True)
+    (bend,) = torch.autograd.grad(slope.sum(), x)
+    torch.testing.assert_close(slope, 3 * x**2)
+    torch.testing.assert_close(bend, 6 * x)
+
+
+# ----------------------------------------------------------------------------------- against pykan
+def beside(widths, grid=5, k=3, seed=0):
+    """Return pykan's network and ours with its weights."""
+    peer = pykan.KAN(
+        width=list(widths), grid=grid, k=k, seed=seed, symbolic_enabled=False, save_act=False,
+        auto_save=False, noise_scale=0.5, grid_eps=0.02,
+    )  # fmt: skip
+    mine = KAN(widths, grid, k)
+    with torch.no_grad():
+        for own, other in zip(mine.layers, peer.act_fun, strict=True):
+            own.coef.copy_(other.coef.transpose(0, 1))
+            own.base_weight.copy_(other.scale_base.mT)
+            own.spline_weight.copy_(other.scale_sp.mT)
+            own.knots.copy_(other.grid)
+    return peer, mine
+
+
+@pytest.mark.parametrize("k", [2, 3])
+def test_pykans_weights_give_pykans_answers_inside_and_outside_the_grid(k):
+    peer, mine = beside([3, 4, 2], k=k)
+    for reach in (0.9, 4.0):
+        x = drawn(60, 3, low=-reach, high=reach).float()
+        torch.testing.assert_close(mine(x), peer(x), rtol=1e-4, atol=1e-5)
+
+
+def test_pykans_gradients_are_ours():
+    peer, mine = beside([3, 4, 2])
+    x = drawn(60, 3).float()
+    for model in (peer, mine):
+        model(x).square().sum().backward()
+    for own, other in zip(mine.layers, peer.act_fun, strict=True):
+        torch.testing.assert_close(own.coef.grad, other.coef.grad.transpose(0, 1), rtol=1e-3,
+                                   atol=1e-4)  # fmt: skip
+        torch.testing.assert_close(own.base_weight.grad, other.scale_base.grad.mT, rtol=1e-3,
+                                   atol=1e-4)  # fmt: skip
+
+
+def test_a_grid_is_updated_to_pykans_points_and_curves():
+    peer, mine = beside([2, 3, 1])
+    x = drawn(200, 2, seed=3, low=-0.8, high=0.9).float()
+    before = mine.layers[0].edges(x)
+    peer.act_fun[0].update_grid_from_samples(x)
+    mine.layers[0].update_grid(x)
+    torch.testing.assert_close(mine.layers[0].knots, peer.act_fun[0].grid.data)
+    after, theirs = mine.layers[0].edges(x), peer.act_fun[0](x)[2]
+    torch.testing.assert_close(after, theirs, rtol=0, atol=2e-4)
+    assert (after - before).abs().max() < 0.2, "the curves are kept, as far as the new grid can"
+
+
+# --------------------------------------------------------------------------------------- relatives
+@pytest.mark.equation("kan-gaussian")
+def test_gaussians_are_as_wide_as_their_centres_are_apart_and_like_cubic_splines():
+    centers = torch.linspace(-2, 2, 9, dtype=torch.float64)
+    x = torch.linspace(-2, 2, 81, dtype=torch.float64)[:, None]
+    got = gaussian_basis(x, centers)[:, 0]
+    for m in range(9):
+        wanted = np.exp(-(((x[:, 0].numpy() + 2 - 0.5 * m) / 0.5) ** 2))
+        np.testing.assert_allclose(got[:, m].numpy(), wanted, atol=1e-14)
+    bump = BSpline.basis_element(np.arange(-2, 3) * 0.5)(np.clip(x[:, 0].numpy(), -1, 1))
+    correlation = np.corrcoef(bump[20:61], got[20:61, 4].numpy())[0, 1]
+    assert correlation > 0.99
+
+
+@pytest.mark.equation("kan-chebyshev")
+def test_chebyshevs_polynomials_are_cosines_of_multiples():
+    x = drawn(30, 2)
+    got = chebyshev_basis(x, 6)
+    for n in range(7):
+        torch.testing.assert_close(got[..., n], torch.cos(n * torch.arccos(x)))
+
+
+def test_layers_of_other_curves_are_sums_over_their_edges():
+    torch.manual_seed(0)
+    fast, cheb = FastKANLayer(3, 2, 5).double(), ChebyshevKANLayer(3, 2, 4).double()
+    x = drawn(7, 3, low=-3, high=3)
+    bumps = gaussian_basis(fast.norm(x), fast.centers)
+    curves = torch.einsum("bic,oic->bo", bumps, fast.coef.view(2, 3, 5))
+    torch.testing.assert_close(fast(x), curves + fast.base(x * x.sigmoid()))
+    powers = chebyshev_basis(x.tanh(), 4)
+    torch.testing.assert_close(
+        cheb(x), torch.einsum("bic,oic->bo", powers, cheb.coef.view(2, 3, 5))
+    )
+    assert fast.centers.tolist() == [-2, -1, 0, 1, 2]
+    torch.manual_seed(0)
+    wide = ChebyshevKANLayer(300, 50, 3)
+    assert wide.coef.std().item() == pytest.approx(1 / math.sqrt(1200), rel=0.02)
+    assert FastKANLayer(300, 50).coef.std().item() == pytest.approx(0.1, rel=0.05)
+
+
+# --------------------------------------------------------------------------------------- bad input
+def test_bad_arguments_are_refused_by_name():
+    x = torch.rand(5, 2)
+    for bad, message in [
+        ({"in_features": 0}, "in_features=0 must be an integer ≥ 1"),
+        ({"out_features": 1.5}, "out_features=1.5 must be an integer ≥ 1"),
+        ({"grid": 0}, "grid=0 must be an integer ≥ 1"),
+        ({"k": 0}, "k=0 must be an integer ≥ 1"),
+        ({"grid_range": (1.0, 1.0)}, "grid_range=(1.0, 1.0) must rise"),
+        ({"grid_range": (0.0, math.nan)}, "grid_range[1]=nan"),
+        ({"grid_range": (0.0,)}, "grid_range=(0.0,) must be two numbers"),
+        ({"grid_eps": 1.1}, "grid_eps=1.1 must be a finite number ≥ 0 and ≤ 1"),
+        ({"noise": -0.1}, "noise=-0.1 must be a finite number ≥ 0"),
+    ]:
+        with refuses((TypeError, ValueError), message):
+            KANLayer(**({"in_features": 2, "out_features": 2} | bad))
+    for widths, message in [([3], "widths=[3] must hold two"), ([3, 0, 1], "widths[1]=0")]:
+        with refuses(ValueError, message):
+            KAN(widths)
+    with refuses(ValueError, "x must have rows of 3 inputs, got (5, 2)"):
+        KANLayer(3, 1)(x)
+    with refuses(TypeError, "widths=5 must be a list of integers"):
+        KAN(5)
+    with refuses(TypeError, "x must be torch.float32 as the weights are, got torch.float64"):
+        KANLayer(2, 1)(x.double())
+    with refuses(TypeError, "x must be floating point, got torch.int64"):
+        KANLayer(2, 1)(x.long())
+    with refuses(ValueError, "centers has 1 points, it needs 2 or more"):
+        gaussian_basis(x, torch.zeros(1))
+    with refuses(ValueError, "degree=0 must be an integer ≥ 1"):
+        chebyshev_basis(x, 0)
+    with refuses(ValueError, "num_centers=1 must be an integer ≥ 2"):
+        FastKANLayer(2, 1, 1)
+    for layer in (FastKANLayer(3, 1), ChebyshevKANLayer(3, 1)):
+        with refuses(ValueError, "x must have rows of 3 inputs, got (5, 2)"):
+            layer(x)
+
+
+def test_an_input_that_is_not_a_number_is_no_number_later():
+    kan = KAN([2, 2, 1])
+    answer = kan(torch.tensor([[0.1, math.nan], [0.1, 0.2]]))
+    assert answer[0].isnan() and answer[1].isfinite()
