@@ -15,6 +15,7 @@ from nnlib.approximation.kan import (
     FastKANLayer,
     KANLayer,
     chebyshev_basis,
+    fit_spline,
     gaussian_basis,
     uniform_knots,
 )
@@ -118,8 +119,6 @@ def test_a_product_is_three_squares_and_two_sums():
     """xy = ((x + y)² - x² - y²) / 2, whose curves a KAN of cubic splines holds exactly."""
     kan = KAN([2, 3, 1], grid=2, dtype=torch.float64)
     at = torch.linspace(-2, 1.999, 60, dtype=torch.float64)[:, None]
-    from nnlib.approximation.kan import fit_spline
-
     knots = uniform_knots(torch.linspace(-2, 2, 3, dtype=torch.float64)[None], 3)
     square = fit_spline(at, at[:, None] ** 2, knots)[0, 0]
     line = fit_spline(at, at[:, None], knots)[0, 0]
@@ -134,6 +133,25 @@ def test_a_product_is_three_squares_and_two_sums():
             kan.layers[1].coef[0, i] = weight * square
     x = drawn(50, 2, low=-0.99, high=0.99)
     torch.testing.assert_close(kan(x)[:, 0], x[:, 0] * x[:, 1])
+
+
+@pytest.mark.equation("kan-example")
+def test_three_edges_hold_the_papers_example():
+    kan = KAN([2, 1, 1], grid=40, dtype=torch.float64)
+    for layer, low, high in ((kan.layers[0], -1.0, 1.0), (kan.layers[1], -1.1, 2.1)):
+        points = torch.linspace(low, high, 41, dtype=torch.float64)
+        layer.knots.copy_(uniform_knots(points.expand(layer.in_features, -1), 3))
+        nn.init.zeros_(layer.base_weight)
+    v = torch.linspace(-1, 0.9999, 400, dtype=torch.float64)[:, None]
+    h = torch.linspace(-1.1, 2.0999, 400, dtype=torch.float64)[:, None]
+    (inner, outer) = (layer.knots[:1] for layer in kan.layers)
+    with torch.no_grad():
+        kan.layers[0].coef[0, 0] = fit_spline(v, (math.pi * v).sin()[:, None], inner)[0, 0]
+        kan.layers[0].coef[0, 1] = fit_spline(v, v.square()[:, None], inner)[0, 0]
+        kan.layers[1].coef[0, 0] = fit_spline(h, h.exp()[:, None], outer)[0, 0]
+    x = drawn(60, 2, seed=9)
+    wanted = torch.exp(torch.sin(math.pi * x[:, 0]) + x[:, 1] ** 2)
+    torch.testing.assert_close(kan(x)[:, 0], wanted, rtol=0, atol=1e-4)
 
 
 # ------------------------------------------------------------------------------------ size, starts
@@ -191,8 +209,6 @@ def test_its_second_derivative_solves_where_a_known_curve_has_one():
     """A cubic spline holds x³, so its second derivative is 6x: what a PINN needs."""
     layer = KANLayer(1, 1, grid=6, dtype=torch.float64)
     at = torch.linspace(-1, 0.999, 40, dtype=torch.float64)[:, None]
-    from nnlib.approximation.kan import fit_spline
-
     with torch.no_grad():
         layer.base_weight.zero_()
         layer.coef.copy_(fit_spline(at, at[:, None] ** 3, layer.knots))
