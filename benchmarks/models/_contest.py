@@ -20,7 +20,7 @@ class Case(NamedTuple):
     Sizes go by letter: b batch, t tokens or steps, e width, h heads, L layers, v vocabulary; of
     what walks through time: d features of the input, e width of an embedding, h units of the
     state; of what sees pictures: s pixels of a side; of flows: d features, h hidden units;
-    of graphs: n nodes, e edges, d features.
+    of graphs: n nodes, e edges, d features; g intervals of a grid.
     """
 
     build: Callable[[Size, torch.device, torch.dtype], list["Contest"]]

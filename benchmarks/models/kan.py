@@ -13,7 +13,7 @@ def kan(size: dict[str, int], device: torch.device, dtype: torch.dtype) -> list[
 
     widths = [size["d"], size["h"], 1]
     peer = PeerKAN(
-        width=widths, grid=size["g"], k=3, seed=0, symbolic_enabled=False, save_act=False,
+        width=list(widths), grid=size["g"], k=3, seed=0, symbolic_enabled=False, save_act=False,
         auto_save=False,
     )  # fmt: skip
     mine = KAN(widths, size["g"], 3)
