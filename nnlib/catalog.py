@@ -784,6 +784,10 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         "hypernetwork", "approximation", "Hypernetwork",
         idea="A network whose output is the weights of another.",
         year=2016, people="Ha, Dai and Le", ancestors=("mlp", "lstm"), source="ha2016hypernetworks",
+        module="nnlib.approximation.hypernetwork", cls="HyperNetwork", trained_by="gradient",
+        parameters="of the head: its width times the numbers that it writes; fewer in chunks",
+        train_cost="for each code a pass through both networks, forwards and back",
+        use_cost="one pass of the generator a code, then the main network alone",
         requires=("lstm",),
     ),
     # ------------------------------------------------------------------ Part XIII: uncertainty

@@ -249,6 +249,9 @@ def test_reset_parameters_resets_every_parameter():
 
 
 SMALL: dict[str, tuple] = {
+    "approximation.hypernetwork.HyperLSTM": (3, 4),
+    "approximation.hypernetwork.KernelHyperNetwork": (2, 3),
+    "approximation.hypernetwork.LayerNormLSTM": (3, 4),
     "blocks.scored_attention.MultiplicativeAttention": (4, 6),
     "blocks.t5.RelativePositionBias": (4,),
     "blocks.t5.T5Layer": (8, 2),
