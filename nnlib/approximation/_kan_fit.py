@@ -35,6 +35,7 @@ def fit_spline(
         >>> bool((spline - x[:, None] ** 2).abs().max() < 1e-5)
         True
     """
+    checks.tensor("x", x, shape=("b", "i"), floating=True, finite=True, empty=False)
     checks.tensor("y", y, shape=(len(x), "o", x.shape[1]), floating=True, finite=True)
     basis = bspline_basis(x.detach().double(), knots.double(), k).transpose(0, 1)
     curves = y.detach().double().permute(2, 0, 1)
@@ -97,6 +98,10 @@ def finer_grid(points: Float[Tensor, "i g"], grid: int) -> Float[Tensor, "i n"]:
         points: the old grid of each input.
         grid: the new number of intervals, ≥ 1.
     """
+    grid = checks.count("grid", grid)
+    checks.tensor("points", points, shape=("i", "g"), floating=True)
+    if points.shape[1] < 2:
+        raise ValueError(f"points has {points.shape[1]} an input, it needs 2 or more")
     old = points.shape[1] - 1
     at = torch.arange(grid + 1, device=points.device) * old
     below = (at // grid).clamp(max=old - 1)

@@ -31,7 +31,10 @@ def entropy(sizes: Float[Tensor, "o i"]) -> Float[Tensor, ""]:
     """
     checks.tensor("sizes", sizes, shape=("o", "i"), floating=True, empty=False)
     tiny = torch.finfo(sizes.dtype).tiny
-    shares = sizes / sizes.sum().clamp(min=tiny)
+    total = sizes.sum()
+    shares = sizes / torch.where(
+        total > 0, total, 1
+    )  # with a finite slope at zero, too
     return -(shares * shares.clamp(min=tiny).log()).sum()  # eq. kan-entropy
 
 

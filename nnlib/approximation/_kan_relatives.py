@@ -28,6 +28,8 @@ def gaussian_basis(
     checks.tensor("centers", centers, shape=("c",), floating=True)
     if len(centers) < 2:
         raise ValueError(f"centers has {len(centers)} points, it needs 2 or more")
+    if checks.readable(centers) and not bool((centers.diff() > 0).all()):
+        raise ValueError("centers must rise from each to the next")
     width = (centers[-1] - centers[0]) / (len(centers) - 1)
     return (-((x[..., None] - centers) / width).square()).exp()  # eq. kan-gaussian
 

@@ -97,6 +97,12 @@ def uniform_knots(grid: Tensor, k: int) -> Tensor:
         grid: G + 1 rising points of each input, one row an input.
         k: order of the polynomials, ≥ 0.
     """
+    k = checks.count("k", k, least=0)
+    checks.tensor("grid", grid, shape=("i", "g"), floating=True)
+    if grid.shape[1] < 2:
+        raise ValueError(
+            f"grid has {grid.shape[1]} points an input, it needs 2 or more"
+        )
     step = (grid[:, -1:] - grid[:, :1]) / (grid.shape[1] - 1)
     beyond = step * torch.arange(1, k + 1, device=grid.device, dtype=grid.dtype)
     return torch.cat([grid[:, :1] - beyond.flip(1), grid, grid[:, -1:] + beyond], 1)
@@ -158,6 +164,8 @@ def _local(x: Tensor, knots: Tensor, k: int) -> Tensor:
 
 class _Basis(torch.autograd.Function):
     """Values whose gradient is the B-splines of the order below; nothing else is kept for it."""
+
+    generate_vmap_rule = True  # for torch.func and vectorised Jacobians
 
     @staticmethod
     def forward(x: Tensor, knots: Tensor, k: int) -> Tensor:

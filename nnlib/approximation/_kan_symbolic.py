@@ -1,5 +1,6 @@
 r"""Reading a formula off an edge: which known function, moved and scaled, is its curve?"""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -55,7 +56,8 @@ def symbolic_fit(
         reach: b and c are looked for between -reach and reach, > 0.
 
     Returns:
-        A `Reading` for each function, by falling R².
+        A `Reading` for each function, by falling R²; -inf for one that is defined nowhere within
+        reach.
 
     Example:
         >>> x = torch.linspace(-1, 1, 50)
@@ -101,4 +103,5 @@ def _read(
     a = float((off @ centred) / spread) if bool(spread > 0) else 0.0
     d = float(y.mean() - a * values.mean())
     left = (y - a * values - d).square().sum()
-    return Reading(name, float(1 - left / centred.square().sum()), a, b, c, d)
+    share = float(1 - left / centred.square().sum())
+    return Reading(name, -math.inf if math.isnan(share) else share, a, b, c, d)

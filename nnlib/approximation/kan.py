@@ -145,6 +145,11 @@ class KANLayer(nn.Module):
         with torch.no_grad():
             even = torch.linspace(low, high, self.grid + 1).expand(self.in_features, -1)
             self.knots.copy_(uniform_knots(even, self.k))
+            if checks.readable(self.knots) and not bool((self.knots.diff() > 0).all()):
+                raise ValueError(
+                    f"grid={self.grid} points in grid_range={self.grid_range} are too near to "
+                    f"one another for {self.knots.dtype}"
+                )
             self.mask.fill_(1.0)
         nn.init.normal_(self.coef, std=self.noise)
         nn.init.xavier_uniform_(self.base_weight)

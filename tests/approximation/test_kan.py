@@ -15,8 +15,10 @@ from nnlib.approximation.kan import (
     FastKANLayer,
     KANLayer,
     chebyshev_basis,
+    finer_grid,
     fit_spline,
     gaussian_basis,
+    symbolic_fit,
     uniform_knots,
 )
 from tests.support import Example, Peer, refuses
@@ -350,3 +352,39 @@ def test_an_input_that_is_not_a_number_is_no_number_later():
     kan = KAN([2, 2, 1])
     answer = kan(torch.tensor([[0.1, math.nan], [0.1, 0.2]]))
     assert answer[0].isnan() and answer[1].isfinite()
+
+
+def test_the_slope_of_the_entropy_is_finite_where_every_edge_is_zero():
+    kan = KAN([2, 3, 1], noise=0.0)
+    kan.penalty(torch.zeros(4, 2)).backward()
+    assert all(p.grad.isfinite().all() for p in kan.parameters() if p.grad is not None)
+
+
+def test_a_function_that_is_defined_nowhere_within_reach_is_read_last():
+    x = torch.linspace(-1000, 1000, 200)
+    found = symbolic_fit(x, x**2)  # exp(b x + c) overflows for every b but 0
+    assert found[0].name == "x²" and found[-1].r2 == -math.inf
+    assert all(not math.isnan(reading.r2) for reading in found)
+
+
+def test_torchs_transforms_see_the_same_slopes():
+    layer, x = KANLayer(2, 3, dtype=torch.float64), torch.rand(4, 2, dtype=torch.float64)
+    wanted = torch.autograd.functional.jacobian(layer, x)
+    torch.testing.assert_close(torch.func.jacrev(layer)(x), wanted)
+
+
+def test_grids_that_cannot_be_laid_are_refused_by_name():
+    x = torch.zeros(5, 2)
+    message = "grid=600 points in grid_range=(-1.0, 1.0) are too near to one another for torch.bf"
+    with refuses(ValueError, message):
+        KANLayer(2, 1, grid=600, dtype=torch.bfloat16)
+    with refuses(ValueError, "centers must rise from each to the next"):
+        gaussian_basis(x, torch.ones(3))
+    with refuses(ValueError, "grid has 1 points an input, it needs 2 or more"):
+        uniform_knots(torch.zeros(2, 1), 3)
+    with refuses(ValueError, "k=-1 must be an integer ≥ 0"):
+        uniform_knots(torch.zeros(2, 3), -1)
+    with refuses(ValueError, "grid=0 must be an integer ≥ 1"):
+        finer_grid(torch.rand(2, 3), 0)
+    with refuses(ValueError, "x must be finite, got 10 values that are NaN or infinite"):
+        fit_spline(x * math.nan, torch.zeros(5, 1, 2), torch.arange(8.0).expand(2, -1))
