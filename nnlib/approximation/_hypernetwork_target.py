@@ -117,6 +117,7 @@ def generated_mlp_loop(
     """Return what `generated_mlp` returns, one network after the other; the arguments are its."""
     layers = split_weights(theta, layer_sizes)
     bend = ACTIVATIONS[checks.one_of("activation", activation, ACTIVATIONS)]
+    points(x, theta, layers[0][0].shape[2])
     answers = []
     for one in range(len(theta)):
         h = x if x.ndim == 2 else x[one]
@@ -124,7 +125,8 @@ def generated_mlp_loop(
             h = F.linear(h, weight[one], bias[one])
             h = bend(h) if at < len(layers) - 1 else h
         answers.append(h)
-    return torch.stack(answers)
+    none = theta.new_zeros(0, x.shape[-2], layers[-1][1].shape[1])
+    return torch.stack(answers) if answers else none
 
 
 def points(x: Tensor, theta: Tensor, inputs: int) -> Tensor:

@@ -225,6 +225,8 @@ def remembering_loss(
 
     Source: von Oswald et al. 2020.
     """
+    if not isinstance(model, HyperNetwork):
+        raise TypeError(f"model must be a HyperNetwork, got {type(model).__name__}")
     checks.tensor("z", z, shape=("b", model.embed_dim), floating=True, empty=False)
     checks.tensor("theta", theta, shape=(len(z), model.num_generated), floating=True)
     return (

@@ -567,3 +567,17 @@ def test_bad_sequences_and_states_are_refused_by_name():
         layer(torch.zeros(2, 1, 3), torch.zeros(2, 5))
     with refuses(ValueError, "state[2] must have shape (2, 4), got (2, 5)"):
         layer(torch.zeros(2, 1, 3), HyperState(*[torch.zeros(2, 5)] * 4))
+
+
+def test_the_loop_refuses_what_the_fast_form_refuses_and_takes_no_networks_at_all():
+    theta = torch.zeros(2, 32)
+    for x in (torch.zeros(3, 7, 3), torch.zeros(7, 4)):
+        with refuses(ValueError, "x must have shape (n, 3) or (2, n, 3)"):
+            generated_mlp_loop(theta, x, [3, 5, 2])
+    none = generated_mlp_loop(theta[:0], torch.zeros(7, 3), [3, 5, 2])
+    assert none.shape == generated_mlp(theta[:0], torch.zeros(7, 3), [3, 5, 2]).shape == (0, 7, 2)
+
+
+def test_a_model_of_another_kind_is_refused_by_name():
+    with refuses(TypeError, "model must be a HyperNetwork, got Linear"):
+        remembering_loss(nn.Linear(2, 2), torch.zeros(1, 2), torch.zeros(1, 8))
