@@ -767,6 +767,10 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         idea="A sum of bumps, each answering near its own centre.",
         year=1988, people="Broomhead and Lowe", ancestors=("mlp",),
         source="broomhead1988multivariable", short="RBF",
+        module="nnlib.approximation.rbf_network", cls="RBFNetwork", trained_by="rule",
+        parameters="o (K + 1) solved for; K d for the centres, K for the widths",
+        train_cost="k-means: O(N K d) a round; weights: O(N K²), once; keeps N K numbers",
+        use_cost="O(K (d + o)) a point",
         requires=("mlp",),
     ),
     Architecture(
