@@ -111,6 +111,9 @@ def _snakemake(
     remote = "--workflow-profile" in options
     # A profile says itself how much may run at once.
     command += [] if remote else ["--cores", cores]
+    # After every look at its jobs Snakemake plans another, a timespan later, besides those that are
+    # planned: with its second, fifty looks a second after fifty chapters, a quarter of a core.
+    command += [] if remote else ["--max-jobs-per-timespan", "300/3s"]
     # Our lock stands in for Snakemake's, which outlives a killed process.
     command += ["--nolock", "--rerun-incomplete", "--nocolor", *options, "--", *targets]
     words = root / "_build" / "said"
