@@ -21,6 +21,7 @@ UNNUMBERED: dict[str, set[str]] = {
     "proceedings": {
         "proceedings.mlr.press",
         "proceedings.neurips.cc",
+        "papers.nips.cc",  # the same archive by its older name
         "icml.cc",
         "apps.dtic.mil",
         "ai.stanford.edu",  # a workshop that left no proceedings: its authors' group
