@@ -760,6 +760,14 @@ def test_a_delta_code_sends_changes_and_nothing_else():
     assert not delta_code(torch.full((1, 9), 0.7), 0.1).any()
 
 
+def test_the_sum_of_a_delta_codes_events_follows_the_signal_up_and_down():
+    time = torch.linspace(0, 4 * math.pi, 400, dtype=DOUBLE)
+    x = torch.stack([time.sin(), (0.7 * time).cos()])
+    events = delta_code(x, 0.1)
+    followed = x[:, :1] + 0.1 * (events[..., 0] - events[..., 1]).cumsum(1)
+    assert (followed - x).abs().max() < 0.1 + 1e-12
+
+
 # -------------------------------------------------------------------------------------------- STDP
 @pytest.mark.equation("spiking-stdp")
 def test_the_window_is_its_formula_on_both_sides():
