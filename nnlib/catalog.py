@@ -722,7 +722,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         module="nnlib.dynamics.neural_ode", cls="NeuralODE", trained_by="gradient",
         parameters="those of the field: (d + 1) h + h² + h d and biases for two layers of width h",
         train_cost="N evaluations of the field forwards, with what each keeps for the way back; by "
-        "the adjoint about 2 N more, and the states at the asked times alone",
+        "the adjoint a second solve, with an evaluation and a backward pass for each slope",
         use_cost="N evaluations of the field: six for each step of dopri5, and as many steps as "
         "the tolerance asks for",
         requires=("resnet",),
@@ -734,8 +734,8 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         source="hasani2020liquid", short="Liquid",
         module="nnlib.dynamics.liquid", cls="LTC", trained_by="gradient",
         parameters="4 n (n + d) + 3 n + 2 (d + m) for n neurons, d inputs and m outputs",
-        train_cost="O(T L n (n + d)): back through L steps of the solver between two inputs",
-        use_cost="O(L n²) a step and n numbers of state; CfC: one pass, L = 1",
+        train_cost="O(T n (d + L n)): back through L steps of the solver between two inputs",
+        use_cost="O(n (d + L n)) an input and n numbers of state; CfC: one pass, no solver",
         requires=("neural_ode", "rnn"),
     ),
     Architecture(
@@ -745,8 +745,9 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         source="maass1997networks", short="Spiking",
         module="nnlib.dynamics.spiking", cls="SpikingNetwork", trained_by="gradient",
         parameters="those of the affine maps between its layers; a neuron adds none, or one leak",
-        train_cost="T times a dense network's, step by step; keeps T membranes of each neuron",
-        use_cost="an addition a spike and synapse on event-driven hardware; else T dense products",
+        train_cost="T times a dense network's, step by step; keeps T membranes for each neuron",
+        use_cost="an addition for each spike and synapse on event-driven hardware; else T dense "
+        "products",
         requires=("rnn",),
     ),
     Architecture(
