@@ -145,6 +145,16 @@ KEPT = {
     "energy.energy_based.langevin(step_size=)": "of walkers in the space of examples; no weight "
     "learns by it",
     "energy.energy_based.metropolis_langevin(step_size=)": "likewise",
+    "dynamics.neural_ode.odeint(step_size=)": "of a solver, in units of time, as torchdiffeq says",
+    **{
+        f"dynamics.neural_ode.{name}(step_size=)": "likewise"
+        for name in (
+            "odeint_adjoint",
+            "solve",
+            "NeuralODE.__init__",
+            "ContinuousFlow.__init__",
+        )
+    },
 }
 
 ATTRIBUTES = {
@@ -269,6 +279,7 @@ SMALL: dict[str, tuple] = {
     "graph.graph_attention.DistanceBias": (2, 3),
     "graph.graph_attention.GATv2Layer": (3, 4),
     "language.adapters.Adapter": (4, 2),
+    "dynamics.neural_ode.ContinuousFlow": (2, 4),
     "dynamics.spiking.LIF": (0.9,),
     "dynamics.liquid.CfC": (3, 4),
     "dynamics.liquid.CfCCell": (3, 4),

@@ -56,4 +56,4 @@ def rbf_network(size: dict[str, int], device: torch.device, dtype: torch.dtype) 
 
 
 SIZES = sized("ndh", (60, 2, 5), (500, 2, 50), (2_000, 2, 200))
-CASES = {"rbf_network": Case(rbf_network, SIZES, SIZES[:1])}
+CASES = {"rbf_network": Case(rbf_network, SIZES, SIZES)}

@@ -17,7 +17,7 @@ FLOWS = ("couplings", "rbm", "neural_ode", "kan", "rbf_network")  # here h count
 GRAPHS = ("message_passing", "gcn", "graph_attention")  # here e counts edges
 WALKS = ("recurrent", "lengths", "bidirectional", "min_gru", "seq2seq", "echo_state", "s4")
 WALKS += ("rwkv", "rwkv_writing", "wkv", "wavenet", "tokenizer", "bm25", "nearest", "liquid")
-WALKS += ("spiking",)
+WALKS += ("spiking", "neural_cellular_automata")
 
 
 @pytest.mark.parametrize("name", CASES)
