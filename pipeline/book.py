@@ -112,8 +112,10 @@ def _snakemake(
     # A profile says itself how much may run at once.
     command += [] if remote else ["--cores", cores]
     # After every look at its jobs Snakemake plans another, a timespan later, besides those that are
-    # planned: with its second, fifty looks a second after fifty chapters, a quarter of a core.
-    command += [] if remote else ["--max-jobs-per-timespan", "300/3s"]
+    # planned: with its second, fifty looks a second after fifty chapters, a quarter of a core. At
+    # the end it waits for the last one, so a small book keeps the second.
+    span = 1 + len(list((root / "chapters").glob("*/*.ipynb"))) // 25
+    command += [] if remote else ["--max-jobs-per-timespan", f"300/{span}s"]
     # Our lock stands in for Snakemake's, which outlives a killed process.
     command += ["--nolock", "--rerun-incomplete", "--nocolor", *options, "--", *targets]
     words = root / "_build" / "said"
