@@ -467,6 +467,21 @@ def test_without_adaptation_it_is_the_plain_neuron():
     assert torch.equal(spikes, LIF(0.9, 0.8)(x)[0])
 
 
+def test_an_adaptive_neuron_loses_the_threshold_that_it_passed():
+    drawn_current = torch.rand(30, generator=torch.Generator().manual_seed(3), dtype=DOUBLE) * 2
+    spikes, levels = adaptive_lif(
+        drawn_current[None, :, None], beta=0.8, threshold=1.0, adaptation=0.5, rho=0.9
+    )
+    v, tired, level, fired = 0.0, 0.0, 1.0, 0.0
+    for t, drive in enumerate(drawn_current.tolist()):
+        v = 0.8 * v + drive - level * fired
+        tired = 0.9 * tired + fired
+        level = 1.0 + 0.5 * tired
+        fired = float(v >= level)
+        assert spikes[0, t, 0] == fired and float(levels[0, t, 0]) == pytest.approx(level)
+    assert 2 < spikes.sum() < 30
+
+
 def test_an_adaptive_neuron_slows_down_under_a_steady_current():
     spikes, _ = adaptive_lif(torch.full((1, 200, 1), 1.0), adaptation=0.3, rho=0.97)
     early, late = spikes[0, :50].sum(), spikes[0, -50:].sum()
