@@ -427,7 +427,10 @@ def test_without_its_norms_it_would_be_torchs_lstm(monkeypatch):
         ):
             mine.copy_(theirs)
         layer.bias.copy_(peer.bias_ih_l0 + peer.bias_hh_l0)
-    plain = lambda x, size, weight=None, bias=None: x  # noqa: E731
+
+    def plain(x, size, weight=None, bias=None):
+        return x
+
     monkeypatch.setattr(F, "layer_norm", plain)
     x = torch.randn(2, 7, 3, dtype=DOUBLE)
     torch.testing.assert_close(layer(x)[0], peer(x)[0])
