@@ -1,0 +1,1 @@
+"""Networks whose purpose is the vector in the middle, learned without labels."""
