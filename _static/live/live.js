@@ -1189,7 +1189,10 @@ self.nnLive ??= (() => {
 
     // What was done before this script had come.
     const touched = early.filter((event) => event.isTrusted || event.type);
-    let button = touched.findLast((event) => event.type === "click")?.target.closest("button");
+    const clicks = touched.filter((event) => event.type === "click");
+    const pressed = clicks.map((event) => event.target.closest("button")).filter(Boolean);
+    let button = clicks.at(-1)?.target.closest("button");
+    const nodes = pressed.slice(pressed.findLastIndex((each) => !each.matches("[data-node]")) + 1);
     const letter = button?.closest(".nn-letters")
       ? [...button.parentNode.children].indexOf(button) : -1;
     const drew = touched.some((event) => event.type === "pointerdown" && form.given.replay);
@@ -1204,6 +1207,7 @@ self.nnLive ??= (() => {
       for (const { key, shiftKey } of touched.filter((event) => event.type === "keydown"))
         drawn.dispatchEvent(new KeyboardEvent("keydown", { key, shiftKey, bubbles: true, cancelable: true }));
     if (letter >= 0) button = root.querySelector(".nn-letters").children[letter];
+    if (nodes.at(-1) === button) for (const node of nodes.slice(0, -1)) node.click(); // two make an edge
     if (button) button.click();
     else if (!drew) run.begin();
     form.run = run;

@@ -247,6 +247,18 @@ def test_nodes_are_joined_and_parted_by_buttons_and_by_a_finger(opened):
     told(3, 1)
 
 
+def test_nodes_pressed_before_the_model_has_come_are_joined_all_the_same(opened):
+    tab = opened()
+    form = tab.form("friends")
+    form.evaluate(  # at once, so that the script cannot have come between the two
+        """form => [..."AD"].forEach((name) => [...form.querySelectorAll("[data-node]")]
+        .find((button) => button.textContent.trim() === name).click())"""
+    )
+    says = "document.querySelector('#live-friends .nn-numbers .nn-now').textContent"
+    tab.page.wait_for_function(f"{says} === 'edges3.0triangles1.0'")
+    assert form.locator(".nn-links svg line").count() == 3
+
+
 POLE = "document.querySelector('#live-rolls .nn-pole').getAttribute('x2')"
 
 
