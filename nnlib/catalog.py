@@ -808,6 +808,12 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         idea="An answer with several peaks, where several answers are right.",
         year=1994, people="Bishop", ancestors=("mlp",), source="bishop1994mixture",
         short="Mixture density",
+        module="nnlib.probabilistic.mixture_density", cls="MixtureDensityNetwork",
+        trained_by="gradient",
+        parameters="those of its network, whose last layer gives K (1 + 2d) numbers: weights, "
+        "means and spreads of K components over d targets",
+        train_cost="a pass of its network and back, and K densities a target",
+        use_cost="one pass; then as many samples as one likes, or the modes in a few cheap steps",
         requires=("backpropagation",),
     ),
     # ------------------------------------------------------------------ Part XIV: reinforcement
