@@ -164,6 +164,22 @@ def test_a_block_is_two_convolutions_each_rectified(padding):
     torch.testing.assert_close(block(x), block_by_hand(x, block, padding))
 
 
+@pytest.mark.equation("unet-block-norm")
+def test_batch_norm_stands_between_a_convolution_without_bias_and_its_relu():
+    """Mean 0 and variance 1 of each channel over batch and pixels, then its scale and shift."""
+    block = stirred(ConvBlock(3, 5, 1, batch_norm=True)).train()
+    x = torch.randn(2, 3, 8, 7).double()
+    wanted = x
+    for conv, norm in ((block[0], block[1]), (block[3], block[4])):
+        assert conv.bias is None
+        wanted = convolved(wanted, conv.weight, torch.zeros(5).double(), 1)
+        variance, mean = torch.var_mean(wanted, (0, 2, 3), correction=0, keepdim=True)
+        wanted = (wanted - mean) / (variance + norm.eps).sqrt()
+        wanted = wanted * norm.weight[:, None, None] + norm.bias[:, None, None]
+        wanted = wanted.clamp_min(0)
+    torch.testing.assert_close(block(x), wanted)
+
+
 @pytest.mark.equation("unet-encoder", "unet-decoder", "unet-head")
 @pytest.mark.parametrize("padding", [0, 1])
 def test_skips_are_taken_before_the_pooling_and_joined_going_up(padding):
