@@ -375,6 +375,17 @@ def test_an_slstm_is_its_printed_equations_in_numpy(heads, gate, function):
     same(state.h, h[:, -1])
 
 
+@pytest.mark.equation("xlstm-exponential")
+@pytest.mark.parametrize(("gate", "log"), [("exp", lambda f: f), ("sigmoid", F.logsigmoid)])
+def test_what_is_kept_against_what_is_new_is_a_sum_of_the_gates_logarithms(gate, log):
+    """Candidates 1 and 0, outputs open: h after two steps is the share of the first step."""
+    i, f = 2 * torch.randn(2, 9, 2, generator=torch.Generator().manual_seed(0), dtype=DOUBLE)
+    candidate = torch.tensor([50.0, 0.0], dtype=DOUBLE).expand(9, 2)
+    x = torch.stack([i, f, candidate, torch.full((9, 2), 50.0, dtype=DOUBLE)], -1)
+    h, _ = slstm(x, torch.zeros(1, 4, 1, dtype=DOUBLE), forget_gate=gate)
+    same(h[:, 1, 0].logit(), i[:, 0] + log(f[:, 1]) - i[:, 1])
+
+
 @pytest.mark.equation("xlstm-mean")
 def test_a_cell_is_a_weighted_mean_of_all_candidates():
     g = torch.Generator().manual_seed(0)
