@@ -312,6 +312,23 @@ def test_lower_precision_keeps_its_dtype_and_comes_near(dtype):
 
 
 # ------------------------------------------------------------------------------------- the adjoint
+@pytest.mark.equation("neural-ode-state-gradient")
+@pytest.mark.parametrize("t", [0.0, 0.5, 1.2])
+def test_the_adjoint_says_what_a_nudge_of_the_state_does_to_the_loss(t):
+    """Of dy/dt = My and the loss c·y(1.3) it is exp(Mᵀ(1.3 − t)) c, with a plus sign."""
+    M, c, y = start(3, 3), start(3, seed=2), start(3, seed=3)
+    near = {"rtol": 1e-5, "atol": 1e-6}
+
+    def loss(state, solver=odeint, **options):
+        return solver(lambda _, v: v @ M.T, state, times(t, 1.3), **options)[-1] @ c
+
+    leaf = y.clone().requires_grad_()
+    (a,) = torch.autograd.grad(loss(leaf, odeint_adjoint, adjoint_params=()), leaf)
+    torch.testing.assert_close(a, torch.linalg.matrix_exp(M.T * (1.3 - t)) @ c, **near)
+    nudge = start(3, seed=4)
+    torch.testing.assert_close(loss(y + nudge) - loss(y), a @ nudge, **near)
+
+
 @pytest.mark.equation("neural-ode-adjoint")
 def test_the_adjoint_state_is_plus_the_gradient_at_each_time():
     """a(t) of the equation, integrated with its sign, is what autograd finds from time t on."""
