@@ -634,6 +634,7 @@ def test_spikes_and_rates_are_those_of_a_solver_that_finds_the_threshold():
     assert float(rate) == pytest.approx(1 / np.diff(wanted).mean(), rel=1e-8)
 
 
+@pytest.mark.equation("spiking-fire")
 def test_the_first_spike_starts_from_rest_and_the_next_ones_from_the_reset():
     got = spike_times(2.5, 100.0, rest=-65.0, reset=-75.0, refractory=3.0)
     first, period = 20 * math.log(25 / 10), 3 + 20 * math.log(35 / 10)
