@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 import torch
 from torch import nn
-from torch.func import functional_call, vmap
+from torch.func import functional_call, jacfwd, vmap
 from torch.nn import functional as F
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
@@ -145,6 +145,35 @@ def test_the_gradient_of_the_head_is_an_outer_product():
     outer = torch.einsum("bp,be->pe", scaled, model.features(z).detach())
     torch.testing.assert_close(model.head.weight.grad, outer)
     torch.testing.assert_close(model.head.bias.grad, scaled.sum(0))
+
+
+@pytest.mark.equation("hypernetwork-chain")
+def test_the_gradient_is_the_jacobian_of_what_is_written_times_that_of_the_main_network():
+    """The Jacobian by forward mode, delta by the main network that torch.nn would have."""
+    torch.manual_seed(0)
+    model = HyperNetwork(4, [2, 6, 1], hidden_sizes=(5,), activation="tanh", dtype=DOUBLE)
+    z, x = torch.randn(1, 4, dtype=DOUBLE), torch.randn(5, 2, dtype=DOUBLE)
+    y = torch.randn(5, 1, dtype=DOUBLE)
+    F.mse_loss(model(z, x)[0], y).backward()
+
+    main = sequential([2, 6, 1], "tanh")
+    vector_to_parameters(model.weights(z)[0].detach(), main.parameters())
+    F.mse_loss(main(x), y).backward()
+    delta = parameters_to_vector(p.grad for p in main.parameters())
+
+    class Written(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = model
+
+        def forward(self):
+            return self.model.weights(z)[0]
+
+    psi = {f"model.{name}": p.detach() for name, p in model.named_parameters()}
+    jacobian = jacfwd(lambda psi: functional_call(Written(), psi))(psi)
+    for name, p in model.named_parameters():
+        wanted = torch.einsum("p...,p->...", jacobian[f"model.{name}"], delta)
+        torch.testing.assert_close(p.grad, wanted)
 
 
 @pytest.mark.equation("hypernetwork-loss")
