@@ -246,6 +246,24 @@ def test_the_fast_walk_is_the_readable_one(neurons):
         torch.testing.assert_close(got, wanted, **CLOSE)
 
 
+@pytest.mark.equation("liquid-gate")
+def test_a_gate_with_one_sender_is_that_of_a_layer_with_a_sigmoid():
+    """Capacitance and strengths of 1, one input, no synapse among neurons: the two layers agree."""
+    alone = wiring(1, 4, 1)
+    alone.sensory.fill_(1), alone.inner.zero_()  # the input reaches every neuron
+    cell, x, v = network(1, alone).rnn_cell, drawn(3, 1), drawn(3, 4, seed=1)
+    with torch.no_grad():
+        cell.vleak.zero_()
+        cell.cm.fill_(math.log(math.e - 1)), cell.sensory_w.fill_(math.log(math.e - 1))
+    f = torch.nn.Linear(1, 4, dtype=torch.float64)
+    with torch.no_grad():
+        f.weight.copy_(cell.sensory_sigma.T)
+        f.bias.copy_(-(cell.sensory_sigma * cell.sensory_mu)[0])
+    gate, (capacity, leak) = f(x).sigmoid(), cell.leaks()
+    wanted = -(leak / capacity + gate) * v + gate * cell.sensory_erev[0]
+    torch.testing.assert_close(cell.derivative(x, v), wanted, **CLOSE)
+
+
 def test_a_fused_step_of_one_neuron_is_that_of_the_single_equation():
     """One input, no synapse among neurons: C, g and W are a τ = C/g and an f = W·σ/C."""
     two = wiring(1, 4, 1)
