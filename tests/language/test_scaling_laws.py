@@ -96,6 +96,18 @@ def test_tokens_a_parameter_at_chinchillas_budget():
     assert exponents == pytest.approx([0.452, 0.456, 0.513], abs=1e-3)
 
 
+@pytest.mark.equation("scaling-laws-twenty")
+def test_twenty_tokens_a_parameter_is_chinchilla_and_near_the_lowest_loss_of_the_refit():
+    size, tokens = 70e9, 1.4e12  # what Hoffmann et al. trained
+    budget = 6 * size * tokens
+    assert tokens == 20 * size
+    assert math.sqrt(budget / 120) == pytest.approx(size)
+    n = torch.logspace(9, 13, 100_001, dtype=torch.float64)
+    best = n[BESIROGLU(n, budget / 6 / n).argmin()].item()
+    assert best == pytest.approx(math.sqrt(budget / 120), rel=0.06)
+    assert budget / 6 / best == pytest.approx(20 * best, rel=0.1)
+
+
 @pytest.mark.equation("scaling-laws-kaplan")
 def test_kaplans_laws_reach_one_at_their_scales():
     scales = {"parameters": 8.8e13, "tokens": 5.4e13, "compute": 3.1e8 * 8.64e19}
