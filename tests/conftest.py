@@ -26,7 +26,7 @@ torch.set_num_threads(1)  # the same numbers on every machine, and no fight betw
 declare_torchvision()  # before anything imports it, or transformers, which does
 
 # What they see of a page is shared: tests/book/looking.py.
-SITE = ("tests/book/test_site.py", "tests/book/test_reading.py")
+SITE = tuple(f"tests/book/test_{room}.py" for room in ("frame", "reading", "site"))
 
 _NO_CUDA = "" if torch.cuda.is_available() else "no CUDA device"
 if _NO_CUDA:  # kernels then run in Triton's interpreter; set before anything imports Triton

@@ -29,19 +29,23 @@
     const pair = [luminance(one), luminance(other)].sort((a, b) => b - a);
     return (pair[0] + 0.05) / (pair[1] + 0.05);
   };
-  const ground = (element) => {
-    const layers = [];
-    for (let e = element; e; e = e.parentElement) {
-      layers.push(rgba(getComputedStyle(e).backgroundColor));
-      if (layers.at(-1)[3] === 1) break;
-    }
-    return layers.reduceRight((under, top) => over(top, under), [255, 255, 255]);
+  const known = { ground: new WeakMap(), opacity: new WeakMap() }; // of one look: a theme changes all
+  const once = (kind, element, find) => {
+    if (!known[kind].has(element)) known[kind].set(element, find());
+    return known[kind].get(element);
   };
-  const opacity = (element) => {
-    let product = 1;
-    for (let e = element; e; e = e.parentElement) product *= +getComputedStyle(e).opacity;
-    return product;
+  const anew = () => {
+    for (const kind in known) known[kind] = new WeakMap();
   };
+  const ground = (element) => once("ground", element, () => {
+    const top = rgba(getComputedStyle(element).backgroundColor);
+    if (top[3] === 1) return top.slice(0, 3);
+    return over(top, element.parentElement ? ground(element.parentElement) : [255, 255, 255]);
+  });
+  const opacity = (element) => once("opacity", element, () => {
+    const outer = element.parentElement ? opacity(element.parentElement) : 1;
+    return outer * getComputedStyle(element).opacity;
+  });
   const shown = (element) =>
     element.checkVisibility({ visibilityProperty: true }) &&
     element.getBoundingClientRect().width > 1 &&
@@ -49,6 +53,7 @@
 
   /** Words whose contrast with what lies under them is below 4.5 (large type: 3). */
   const faint = () => {
+    anew();
     const found = new Map();
     for (const element of document.querySelectorAll("body *")) {
       const words = [...element.childNodes].filter((n) => n.nodeType === 3 && n.data.trim());
@@ -163,7 +168,7 @@
     height: slider.getBoundingClientRect().height,
   });
 
-  const colour = { rgba, over, ratio, ground, opacity };
+  const colour = { rgba, over, ratio, ground, opacity, anew };
   window.nnMeasure = { colour, faint, wide, cut, scrolled, mathematics, frame };
   const still = document.createElement("style");
   // Everything is laid out, also what the page leaves for later.

@@ -1,6 +1,6 @@
 // Run in a page after measure.js: the words and lines of its figures, as they are shown.
 (() => {
-  const { rgba, over, ratio, ground, opacity } = nnMeasure.colour;
+  const { rgba, over, ratio, ground, opacity, anew } = nnMeasure.colour;
   const GLYPH = /-[A-Z]+-[0-9a-f]+$/; // an outlined letter, as nnlib.plot.svg names it
   const LENT = /^s[0-9a-f]+-\d+$/;
   const EM = 100; // units of an outlined letter to the size of its font
@@ -209,6 +209,7 @@
     for (const picture of pictures()) {
       settle(picture);
       await develop(picture);
+      anew();
       const [shapes, page] = [painted(picture), ground(picture)];
       const note = (kind, seen) => {
         if (!seen || seen.worst >= seen.least) return;

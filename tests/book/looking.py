@@ -8,6 +8,7 @@ from pipeline import ROOT
 from pipeline.checks.measuring import instrument
 from pipeline.site.browser import Visit, why_not
 from pipeline.site.toc import toc_pages
+from tests.book import axe
 
 # `make check` looks at a page before it is published.
 SITE = Path(os.environ.get("SITE", ROOT / "_build" / "html"))
@@ -59,7 +60,8 @@ class Looks:
 
     def _visit(self, width: int) -> Visit:
         if width not in self._visits:
-            self._visits[width] = Visit(self._browser, self._address, width=width, height=900)
+            height = 900 if width < 500 else 800
+            self._visits[width] = Visit(self._browser, self._address, width=width, height=height)
         return self._visits[width]
 
 
@@ -81,6 +83,11 @@ def _in_a_window(visit: Visit) -> dict[str, Any]:
     seen = {
         name: tab.evaluate(f"nnMeasure.{name}()") for name in ("weight", "holding", "cut", "stops")
     }
+    seen["frame"] = tab.evaluate(Path(__file__).with_name("frame.js").read_text("utf8"))
+    # What depends on colours, tests/book/test_site.py measures at every word. How links look within
+    # text, which alone takes half of the time, is asked on a few pages in test_frame.py: one style
+    # sheet serves them all.
+    seen["frame"]["barriers"] = axe.grave(tab, without=["color-contrast", "link-in-text-block"])
     tab.evaluate("nnMeasure.unfold()")
     seen["code"] = tab.evaluate("nnMeasure.code()")
     return seen

@@ -1,11 +1,7 @@
 """The frame of every page: what it loads, how it stands, how it is reached by the keyboard."""
 
-from pathlib import Path
-from typing import Any
-
 import pytest
 
-from pipeline.checks.measuring import instrument
 from pipeline.site import assets, stylesheet
 from pipeline.site.browser import Visit
 from tests.book import axe
@@ -15,34 +11,12 @@ if REASON:
     pytest.skip(f"the site is not looked at: {REASON}", allow_module_level=True)
 
 STOPS = 60  # presses of Tab to the end of a section, where it is the first and an average one
-_known: dict[str, dict[str, Any]] = {}
 
 
-@pytest.fixture(scope="module")
-def frame(browser, address):
-    """What stands around the text of a page in a window, each page opened once."""
-    visit = Visit(browser, address, width=1280, height=800)
-
-    def frame(page):
-        if page not in _known:
-            _known[page] = _look(visit, page)
-        return _known[page]
-
-    yield frame
-    visit.close()
-
-
-def _look(visit, page):
-    visit.open(page)
-    tab = visit.page
-    instrument(tab)
-    seen = tab.evaluate(Path(__file__).with_name("frame.js").read_text("utf8"))
-    seen["stops"] = tab.evaluate("nnMeasure.stops()")
-    # What depends on colours, tests/book/test_site.py measures at every word. How links look within
-    # text, which alone takes half of the time, is asked on a few pages below: one style sheet
-    # serves them all.
-    seen["barriers"] = axe.grave(tab, without=["color-contrast", "link-in-text-block"])
-    return seen
+@pytest.fixture
+def frame(looks):
+    """What stands around the text of a page in a window."""
+    return lambda page: looks(page)["frame"] | {"stops": looks(page)["stops"]}
 
 
 @pytest.mark.parametrize("page", PAGES)
