@@ -278,6 +278,7 @@ def test_a_shared_start_is_one_ordinary_network_for_all_codes():
     from_it = model.weights(torch.randn(200, 16)).detach() / model.scale - one
     assert one.std().item() == pytest.approx(1, rel=0.1)
     assert from_it.square().mean().sqrt().item() == pytest.approx(0.1, rel=0.15)
+    torch.testing.assert_close(model.scale, HyperNetwork(16, [9, 64, 1]).scale)
 
 
 def test_hidden_layers_keep_the_second_moment():
@@ -538,6 +539,15 @@ def test_it_begins_as_a_layer_normed_lstm_with_a_tenth_of_the_weights():
         plain.weight_hh.copy_(0.1 * layer.weight_hh)
     x = torch.randn(2, 7, 3, dtype=DOUBLE)
     torch.testing.assert_close(layer(x)[0], plain(x)[0])
+
+
+def test_biases_are_written_from_nothing_at_first_and_can_move():
+    torch.manual_seed(0)
+    layer = HyperLSTM(3, 40, 30, 20)
+    assert not layer.weight_factor[2].any()  # no bias is added yet …
+    code = layer.weight_code.detach()
+    assert code[2].std().item() == pytest.approx(0.01, rel=0.1)  # … and its factor has a gradient
+    assert not code[:2].any()
 
 
 def test_forget_gates_lean_open_and_gains_are_one():

@@ -160,6 +160,9 @@ def test_both_ways_to_a_distance_agree_and_large_tables_take_the_products(shape,
     torch.testing.assert_close(squared_distances_by_products(x, centers), wanted)
     near = squared_distances_by_products(centers.float(), centers.float())
     assert near.min() >= 0 and near.diagonal().max() < 1e-5  # about their middle, so not far off 0
+    crowd = 1000 + torch.randn(200, 8)  # without the middle and the floor: ±4, and below 0
+    near = squared_distances_by_products(crowd, crowd)
+    assert near.min() >= 0 and near.diagonal().max() < 1e-4
     monkeypatch.setattr(_rbf_functions, "DIRECT", x.numel() * 4 - 1)
     assert torch.equal(squared_distances(x, centers), squared_distances_by_products(x, centers))
 
