@@ -652,7 +652,12 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     Architecture(
         "self_organizing_map", "representation", "Self-organizing map",
         idea="Units on a grid move towards the data and drag their neighbours along.",
-        year=1982, people="Kohonen", ancestors=(), source="kohonen1982self",
+        year=1982, people="Kohonen", ancestors=(), source="kohonen1982self", short="SOM",
+        module="nnlib.representation.self_organizing_map", cls="SelfOrganizingMap",
+        trained_by="rule",
+        parameters="$U d$: one point of the data's space for each of $U$ units on the grid",
+        train_cost="a pass over $N$ examples: $2 N U d$ FLOPs, and $2 U^2 d$ more in batches",
+        use_cost="$2 U d$ FLOPs an example: a search among $U$ units",
     ),
     # ------------------------------------------------------------------ Part IX: graphs
     Architecture(

@@ -1,10 +1,12 @@
 """The grid on which the units of a self-organizing map stand: places, distances, neighbours.
 
 Everything here is geometry of the grid alone, in float64; the data do not enter.
+The last few grids are kept, so no caller may change what it gets.
 Axes: u units, row by row.
 """
 
 import math
+from functools import lru_cache
 
 import torch
 from jaxtyping import Bool, Float
@@ -28,6 +30,7 @@ def positions(rows: int, columns: int, topology: str) -> Float[Tensor, "u 2"]:
     return torch.stack([down, across], 1)
 
 
+@lru_cache(maxsize=4)
 def distances(
     rows: int, columns: int, topology: str, torus: bool
 ) -> Float[Tensor, "u u"]:
@@ -41,6 +44,7 @@ def distances(
     return away.square().sum(-1).sqrt()
 
 
+@lru_cache(maxsize=4)
 def adjacent(
     rows: int, columns: int, topology: str, torus: bool
 ) -> Bool[Tensor, "u u"]:

@@ -28,12 +28,15 @@ def nearest(
     x: Float[Tensor, "n d"], weight: Float[Tensor, "u d"], count: int = 1
 ) -> Int[Tensor, "n k"]:
     """Return the nearest units, the best first; of equals the one with the smallest number."""
-    found = []
+    middle = weight.mean(0)
+    weight = weight - middle
+    found, theirs = [], weight.square().sum(1)
     for part in x.split(max(1, AT_ONCE // len(weight))):
-        away = squared_distances(part, weight)
+        # An example's own square is the same for all units, so that it need not be added.
+        away = torch.addmm(theirs, part - middle, weight.mT, alpha=-2)
         best = [away.argmin(1)]
         for _ in range(count - 1):
-            away = away.scatter(1, best[-1][:, None], torch.inf)
+            away.scatter_(1, best[-1][:, None], torch.inf)
             best.append(away.argmin(1))
         found.append(torch.stack(best, 1))
     return torch.cat(found)

@@ -114,7 +114,7 @@ class SelfOrganizingMap(nn.Module):
     @property
     def grid_distances(self) -> Float[Tensor, "u u"]:
         """How far apart the units stand on the grid."""
-        return self._of_grid(grid_of.distances).to(self.weight)
+        return self._of_grid(grid_of.distances).to(self.weight, copy=True)
 
     def forward(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b rows columns"]:
         """Return how far each unit is from an example: the map of distances."""
@@ -223,6 +223,41 @@ class SelfOrganizingMap(nn.Module):
         return learning.energy(self.units, self._taken(x), log_h, rule)
 
     @torch.no_grad()
+    def initialize(
+        self,
+        x: Float[Tensor, "n d"],
+        init: str = "plane",
+        *,
+        generator: torch.Generator | None = None,
+    ) -> "SelfOrganizingMap":
+        """Place the units where `fit` begins.
+
+        Args:
+            x: examples.
+            init: `plane` or `sample`, as in `fit`.
+            generator: draws the examples of `sample`.
+
+        Returns:
+            The map.
+        """
+        self._examples(x, width=None)
+        checks.one_of("init", init, INITS[:2])
+        old, many = self.weight, self.rows * self.columns
+        if old.shape[-1] != x.shape[1]:
+            self.weight = nn.Parameter(old.new_empty(*old.shape[:2], x.shape[1]))
+        if init == "plane":
+            wide = x.detach().to("cpu", torch.float64)
+            place = grid_of.positions(self.rows, self.columns, self.topology)
+            return self._put(
+                learning.plane(wide, place, int(self.columns >= self.rows))
+            )
+        drawn = [
+            torch.randperm(len(x), generator=generator)
+            for _ in range(-(-many // len(x)))
+        ]
+        return self._put(x.detach()[torch.cat(drawn)[:many].to(x.device)])
+
+    @torch.no_grad()
     def batch_step(
         self,
         x: Float[Tensor, "n d"],
@@ -316,7 +351,8 @@ class SelfOrganizingMap(nn.Module):
         rates = per_step("lr", (0.5, 0.02) if lr is None else lr, many, decay, most=1)
         if order is not None:
             checks.tokens("order", order, len(x), shape=(many,), of="examples")
-        self._begin(x, init, generator)
+        if init != "keep":
+            self.initialize(x, init, generator=generator)
         rows = self._examples(x)
         units, distance = self.units.to(rows), self._distances(rows)
         if online:
@@ -329,27 +365,6 @@ class SelfOrganizingMap(nn.Module):
                 log_h = learning.spread(distance, radius, self.neighborhood, rule)
                 units = learning.batch_step(units, rows, log_h, rule)
         return self._put(units)
-
-    def _begin(self, x: Tensor, init: str, generator: torch.Generator | None) -> None:
-        """Place the units before anything is learned."""
-        if init == "keep":
-            self._examples(x)
-            return
-        old = self.weight
-        if old.shape[-1] != x.shape[1]:
-            self.weight = nn.Parameter(old.new_empty(*old.shape[:2], x.shape[1]))
-        many = self.rows * self.columns
-        if init == "plane":
-            wide = x.detach().to("cpu", torch.float64)
-            place = grid_of.positions(self.rows, self.columns, self.topology)
-            units = learning.plane(wide, place, int(self.columns >= self.rows))
-        else:
-            drawn = [
-                torch.randperm(len(x), generator=generator)
-                for _ in range(-(-many // len(x)))
-            ]
-            units = x.detach()[torch.cat(drawn)[:many].to(x.device)]
-        self._put(units)
 
     def _put(self, units: Tensor) -> "SelfOrganizingMap":
         self.weight.copy_(units.view(self.weight.shape))

@@ -13,7 +13,7 @@ from tests.support import refuses
 
 QUICK = {"device": "cpu", "quick": True, "budget": 0.01}
 PICTURES = ("resnet", "efficientnet", "vgg", "vit", "swin")
-FLOWS = ("couplings", "rbm", "neural_ode", "kan", "rbf_network")  # here h counts hidden units
+FLOWS = ("couplings", "rbm", "neural_ode", "kan", "rbf_network", "self_organizing_map")  # here h counts hidden units
 GRAPHS = ("message_passing", "gcn", "graph_attention")  # here e counts edges
 WALKS = ("recurrent", "lengths", "bidirectional", "min_gru", "seq2seq", "echo_state", "s4")
 WALKS += ("rwkv", "rwkv_writing", "wkv", "wavenet", "tokenizer", "bm25", "nearest", "liquid")
