@@ -108,7 +108,7 @@ def batch_step(
     means = sums / counts.clamp_min(1)[:, None]
     logits = log_h.mT + counts.log()  # of each unit, over the winners
     heard = logits.amax(1, keepdim=True) > -torch.inf
-    moved = logits.softmax(1).nan_to_num() @ means  # eq. self-organizing-map-batch
+    moved = logits.softmax(1) @ means  # eq. self-organizing-map-batch
     return torch.where(heard, torch.lerp(weight, moved, lr), weight)
 
 
