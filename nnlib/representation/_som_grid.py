@@ -53,7 +53,6 @@ def adjacent(
     No unit is its own neighbour.
     """
     away = distances(rows, columns, topology, torus)
-    reach = (
-        1.5 if topology == "rectangular" else 1.1
-    )  # a diagonal is 1.41, the next unit 1.73 or 2
+    # A diagonal is 1.41; the next units stand at 2, among hexagons at 1.73.
+    reach = 1.5 if topology == "rectangular" else 1.1
     return (away < reach) & (away > 0)

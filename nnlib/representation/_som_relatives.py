@@ -56,8 +56,6 @@ def neural_gas(
     weight = x[start.to(x.device)].clone()
     for radius in per_step("reach", span, steps, "exponential").tolist():
         rank = squared_distances(x, weight).argsort(1).argsort(1)
-        shares = (-rank.to(x) / radius).softmax(
-            0
-        )  # over the examples: eq. …-neural-gas
+        shares = (-rank.to(x) / radius).softmax(0)  # eq. self-organizing-map-neural-gas
         weight = shares.mT @ x
     return weight

@@ -421,8 +421,10 @@ def test_more_features_than_examples_have_the_same_plane():
 def test_a_single_feature_and_a_single_row_have_a_plane_too():
     x = drawn(50, 1)
     assert torch.isfinite(SelfOrganizingMap(3, 3).fit(x.float()).weight).all()
-    chain = SelfOrganizingMap(1, 5, dtype=torch.float64).initialize(drawn(50, 3))
+    x = drawn(50, 3)
+    chain = SelfOrganizingMap(1, 5, dtype=torch.float64).initialize(x)
     assert torch.linalg.matrix_rank(chain.units - chain.units.mean(0)) == 1
+    torch.testing.assert_close(chain.units[2], x.mean(0))
 
 
 def test_the_plane_does_not_depend_on_the_sign_of_an_axis():
