@@ -28,9 +28,8 @@ def walk_by_steps(
         away = x[at] - weight
         winner = away.square().sum(1).argmin()  # eq. self-organizing-map-bmu
         h = neighborhood(distance[winner], float(sigma[t]), kind)
-        weight = (
-            weight + lr[t].to(h) * h[:, None] * away
-        )  # eq. self-organizing-map-update
+        share = lr[t].to(h) * h[:, None]
+        weight = weight + share * away  # eq. self-organizing-map-update
     return weight
 
 
@@ -76,9 +75,8 @@ def winners(
     h = log_h.exp()
     parts = x.split(max(1, AT_ONCE // len(weight)))
     costs = [squared_distances(part, weight) @ h.mT for part in parts]
-    return torch.cat(
-        [cost.argmin(1) for cost in costs]
-    )  # eq. self-organizing-map-heskes
+    found = [cost.argmin(1) for cost in costs]  # eq. self-organizing-map-heskes
+    return torch.cat(found)
 
 
 def spread(
