@@ -634,6 +634,10 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         idea="Pull two views of one thing together and push the rest apart.",
         year=1993, people="Siamese: Bromley et al.; SimCLR: Chen et al. 2020", ancestors=("cnn",),
         source="bromley1993signature", short="Contrastive",
+        module="nnlib.representation.contrastive", cls="CLIP", trained_by="gradient",
+        parameters="those of the encoders and projections, and a temperature: ViT-B/32 151 million",
+        train_cost="both encoders on every pair, and b² d products for b pairs of width d",
+        use_cost="an encoder for what is new; d products for each stored vector",
         requires=("cnn",),
     ),
     Architecture(
