@@ -20,7 +20,7 @@ def contrastive(size: dict[str, int], device: torch.device, dtype: torch.dtype) 
     from pytorch_metric_learning import distances, losses, miners, reducers
 
     b, draw = size["b"], torch.Generator().manual_seed(0)
-    z = torch.randn(2 * b, size["d"], generator=draw).to(device, dtype)
+    z = torch.randn(2 * b, size["e"], generator=draw).to(device, dtype)
     pairs = torch.arange(b, device=device).repeat(2)
     fours = torch.arange(2 * b, device=device) // 4
     theirs = losses.NTXentLoss(temperature=0.2)
@@ -47,6 +47,6 @@ def contrastive(size: dict[str, int], device: torch.device, dtype: torch.dtype) 
     ]  # fmt: skip
 
 
-SIZES = sized("bd", (32, 64), (128, 128))
-GPU_SIZES = sized("bd", (128, 128), (512, 128))
+SIZES = sized("be", (32, 64), (128, 128))
+GPU_SIZES = sized("be", (128, 128), (512, 128))
 CASES = {"contrastive": Case(contrastive, SIZES, GPU_SIZES)}
