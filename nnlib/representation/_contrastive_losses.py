@@ -59,9 +59,9 @@ def contrastive_loss(
     different: Tensor,
     margin: float = 1.0,
 ) -> Float[Tensor, ""]:
-    r"""Return the contrastive loss of pairs, $(1-y)\tfrac12 d^2 + y\tfrac12\max(0, m-d)^2$.
+    r"""Return the contrastive loss of pairs, $(1-y)\tfrac12 D^2 + y\tfrac12\max(0, m-D)^2$.
 
-    Equation `contrastive-pair`, with the Euclidean distance $d$ of a pair (`contrastive-distance`).
+    Equation `contrastive-pair`, with the Euclidean distance $D$ of a pair (`contrastive-distance`).
 
     Args:
         first: one embedding of each pair.
