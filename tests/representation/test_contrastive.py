@@ -625,6 +625,13 @@ def test_the_loss_is_the_error_of_hidden_patches_alone():
     assert model.patches(x)[0, 1].tolist() == x[0, 0, :2, 2:4].flatten().tolist()
 
 
+def test_hidden_patches_are_told_apart_by_their_place():
+    model, noise = painter(), torch.arange(16.0)[None]
+    painted, hidden = model(drawn(1, 1, 8, 8), noise)
+    first, second = painted[0, hidden[0]][:2]
+    assert not torch.allclose(first, second, atol=1e-3)
+
+
 def test_without_a_mask_the_encoder_reads_all_patches():
     model = painter()
     assert model.encode(drawn(2, 1, 8, 8)).shape == (2, 16, 16)
