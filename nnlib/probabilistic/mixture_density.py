@@ -18,7 +18,6 @@ from nnlib.blocks.activations import activation as activation_named
 from nnlib.probabilistic._mixture_arm import TwoLinkArm
 from nnlib.probabilistic._mixture_gaussian import Mixture, Spread, naive_log_prob
 from nnlib.probabilistic._mixture_losses import (
-    discretized_logistic_log_prob,
     nll_loss,
     winner_takes_all_loss,
 )
@@ -30,7 +29,6 @@ __all__ = [
     "MixtureDensityNetwork",
     "Spread",
     "TwoLinkArm",
-    "discretized_logistic_log_prob",
     "naive_log_prob",
     "nll_loss",
     "output_count",
@@ -199,10 +197,11 @@ class MixtureDensityNetwork(nn.Module):
         steps: int = 10,
         generator: torch.Generator | None = None,
     ) -> "MixtureDensityNetwork":
-        r"""Spread the components over the targets: set the last layer's biases by k-means.
+        r"""Spread the components over the targets: set the last layer by k-means.
 
         Means begin at the clusters' centres, weights at their shares, standard deviations at
-        theirs. The weight matrices stay as they are.
+        theirs: these are its biases. Its weights shrink to a tenth, so that every input begins
+        near there; at full size they would move the means by more than a narrow cluster is wide.
 
         Args:
             y: targets, at least as many as components.
@@ -229,6 +228,7 @@ class MixtureDensityNetwork(nn.Module):
         for _ in range(steps):
             centres, _, _ = _clusters(y, centres)
         centres, shares, stds = _clusters(y, centres)
+        self.head.weight.mul_(0.1)
         bias = self.head.bias
         bias[:k] = shares.log()
         bias[k : k * (1 + d)] = centres.flatten()

@@ -16,7 +16,6 @@ from nnlib.probabilistic.mixture_density import (
     Mixture,
     MixtureDensityNetwork,
     TwoLinkArm,
-    discretized_logistic_log_prob,
     naive_log_prob,
     nll_loss,
     output_count,
@@ -424,6 +423,13 @@ def test_components_begin_at_the_clusters_of_the_targets():
             torch.testing.assert_close(mix.stds, torch.full_like(mix.stds, 0.3), rtol=0.2, atol=0)
 
 
+def test_a_start_shrinks_the_last_layers_weights_and_no_other():
+    model, same = network(), network()
+    assert model.start_from(drawn(20, 2)) is model
+    torch.testing.assert_close(model.head.weight, 0.1 * same.head.weight, **CLOSE)
+    assert torch.equal(model.hidden[0].weight, same.hidden[0].weight)
+
+
 def test_an_empty_cluster_keeps_its_place_and_is_as_wide_as_all_targets():
     y = torch.tensor([[0.0, 1.0]] * 3 + [[1.0, 0.0]] * 3).double()
     model = network()
@@ -486,34 +492,6 @@ def test_winners_are_the_nearest_means(winners):
         far = sorted(((y[row] - mean) ** 2).sum().item() for mean in mix.means[row])
         wanted.append(sum(far[:winners]) / winners)
     assert winner_takes_all_loss(mix, y, winners).item() == pytest.approx(sum(wanted) / 3)
-
-
-# ------------------------------------------------------------------------------ logistic mixtures
-@pytest.mark.equation("mixture-density-logistic")
-def test_a_discretized_mixture_of_logistics_is_differences_of_scipys_distribution_functions():
-    logits, means = drawn(8, 3), 4 + 3 * drawn(8, 3, seed=1)
-    scales = drawn(8, 3, seed=2).exp()
-    levels = torch.arange(8)
-    got = discretized_logistic_log_prob(levels, logits, means, scales, 8)
-    edges = torch.cat([torch.tensor([-math.inf]), torch.arange(7) + 0.5, torch.tensor([math.inf])])
-    for row in range(8):
-        low, high = (
-            torch.from_numpy(stats.logistic.cdf(edges[row + at].item(), means[row], scales[row]))
-            for at in (0, 1)
-        )
-        wanted = (logits[row].softmax(0) * (high - low)).sum().log()
-        assert got[row].item() == pytest.approx(wanted.item(), rel=1e-9)
-
-
-def test_probabilities_of_all_levels_add_up_to_one_and_stay_finite_far_away():
-    logits, means, scales = drawn(1, 3), drawn(1, 3, seed=1), drawn(1, 3, seed=2).exp()
-    each = [part.expand(16, 3) for part in (logits, means, scales)]
-    log_p = discretized_logistic_log_prob(torch.arange(16), *each, 16)
-    assert log_p.exp().sum().item() == pytest.approx(1, abs=1e-12)
-    far = discretized_logistic_log_prob(
-        torch.tensor([255]), torch.zeros(1, 1), torch.tensor([[-900.0]]), torch.ones(1, 1)
-    )
-    assert far.item() == pytest.approx(-(254.5 + 900), rel=1e-6)
 
 
 # --------------------------------------------------------------------------------------- the arm
@@ -591,8 +569,6 @@ def test_bad_input_is_named():
         model.start_from(torch.full((5, 2), math.nan).double())
     with refuses(ValueError, "winners=5 must be at most 4, the components"):
         winner_takes_all_loss(model(x), drawn(6, 2), 5)
-    with refuses(ValueError, "levels must be 0 … 7 (num_levels), got 0 … 8"):
-        discretized_logistic_log_prob(torch.tensor([0, 8]), *torch.ones(3, 2, 3), 8)
     with refuses(ValueError, "fore=0 must be a finite number > 0"):
         TwoLinkArm(1.0, 0)
 
