@@ -287,6 +287,8 @@ SMALL: dict[str, tuple] = {
     "memory.hopfield.HopfieldPooling": (4, 2),
     "memory.neural_turing_machine.DNC": (3, 2),
     "reinforcement.dqn.NoisyLinear": (3, 4),
+    "representation.jepa.MaskedAutoencoder": (8, 4, 8, 1, 2, 4, 1, 2),
+    "representation.jepa.VJEPA": (2, 8, 1, 4, 8, 1, 2, 4, 1, 2),
     "sequence.gru.ResetBeforeGRU": (3, 4),
     "sequence.gru.MinGRU": (3, 4),
     "sequence.lstm.PeepholeLSTM": (3, 4),
