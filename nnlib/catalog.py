@@ -646,8 +646,8 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         year=2022, people="LeCun; I-JEPA: Assran et al. 2023", ancestors=("contrastive", "vit"),
         source="lecun2022path",
         module="nnlib.representation.jepa", cls="IJEPA", trained_by="gradient",
-        parameters="12 L e² for the encoder, as much again for its slow copy, and a narrow predictor",
-        train_cost="the slow copy reads all n patches, the encoder c < n of them, the predictor "
+        parameters="12 L e² for the encoder, as much for its slow copy, and a narrow predictor",
+        train_cost="the slow copy reads all n patches, the encoder c < n, the predictor "
                    "c + k for each of m blocks",
         use_cost="one pass of a vision transformer: O(L (n e² + n² e)); no predictor",
         requires=("contrastive", "vit"),
