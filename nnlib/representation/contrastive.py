@@ -23,20 +23,14 @@ from torch.types import Device
 from nnlib import checks, hugging_face
 from nnlib.representation import _contrastive_towers as theirs
 from nnlib.representation._contrastive_losses import (
-    alignment,
-    barlow_twins_loss,
-    byol_loss,
     clip_loss,
     contrastive_loss,
     cosine_logits,
-    dino_loss,
     info_nce,
     nt_xent,
     sigmoid_loss,
     supervised_contrastive_loss,
     triplet_loss,
-    uniformity,
-    vicreg_loss,
 )
 from nnlib.representation._contrastive_masked import (
     MaskedAutoencoder,
@@ -49,6 +43,14 @@ from nnlib.representation._contrastive_mining import (
     squared_distances,
 )
 from nnlib.representation._contrastive_towers import TextTower, VisionTower
+from nnlib.representation._contrastive_views import (
+    alignment,
+    barlow_twins_loss,
+    byol_loss,
+    dino_loss,
+    uniformity,
+    vicreg_loss,
+)
 
 __all__ = [
     "CLIP",
