@@ -38,7 +38,11 @@ def squared_distances(z: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
                 [9., 0.]])
     """
     checks.tensor("z", z, shape=("n", "d"), floating=True)
-    return (z[:, None] - z).square().sum(2)
+    wide = z if z.dtype in (torch.float32, torch.float64) else z.float()
+    away = wide - wide.mean(0)  # far from zero, the products would lose digits
+    products = away @ away.T
+    lengths = products.diagonal()
+    return (lengths[:, None] + lengths - 2 * products).clamp(min=0).to(z)
 
 
 @torch.no_grad()

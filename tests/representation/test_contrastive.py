@@ -202,11 +202,13 @@ def test_the_hardest_of_a_batch_are_those_of_metric_learning_with_loss_and_gradi
     torch.testing.assert_close(*slopes, rtol=1e-6, atol=1e-8)
 
 
-def test_squared_distances_of_large_equal_rows_are_zero():
-    z = torch.full((3, 2), 1e4)
-    assert not squared_distances(z).any()
-    torch.testing.assert_close(squared_distances(drawn(4, 3)), torch.cdist(
-        drawn(4, 3), drawn(4, 3)).square(), rtol=1e-8, atol=1e-8)  # fmt: skip
+def test_squared_distances_are_the_loop_and_lose_no_digits_far_from_zero():
+    z = drawn(5, 3, seed=8)
+    wanted = [[math.dist(a, b) ** 2 for b in z.tolist()] for a in z.tolist()]
+    torch.testing.assert_close(squared_distances(z), torch.tensor(wanted).double())
+    far = torch.tensor([[1e4, 0.0], [1e4 + 0.5, 0.0]])
+    assert squared_distances(far).tolist() == [[0.0, 0.25], [0.25, 0.0]]
+    assert squared_distances(far.bfloat16()).dtype == torch.bfloat16
 
 
 # -------------------------------------------------------------------------- one among many
