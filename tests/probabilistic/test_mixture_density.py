@@ -255,6 +255,15 @@ def test_at_a_mode_the_gradient_vanishes_and_no_step_goes_down(full):
     assert (mix.log_prob(y) >= heights[-1].max(1).values - 1e-9).all()
 
 
+def test_a_climb_takes_as_many_steps_as_it_is_told():
+    mix = mixture()
+    assert torch.equal(mix.modes(0)[0], mix.means)
+    start = drawn(3, 1, 2, seed=9)
+    pull = mix.responsibilities(start[:, 0])[..., None] / mix.scales**2
+    once = (pull * mix.means).sum(1) / pull.sum(1)
+    torch.testing.assert_close(mix.ascend(start, 1)[:, 0], once, **CLOSE)
+
+
 def test_the_heaviest_component_need_not_hold_the_mode():
     broad = one_dimensional([0.6, 0.4], [0.0, 5.0], [2.0, 0.2])
     assert broad.weights.argmax() == 0
@@ -421,6 +430,33 @@ def test_components_begin_at_the_clusters_of_the_targets():
                 **CLOSE,
             )
             torch.testing.assert_close(mix.stds, torch.full_like(mix.stds, 0.3), rtol=0.2, atol=0)
+
+
+@pytest.mark.parametrize("positive", POSITIVE)
+@pytest.mark.parametrize("size", [0.3, 3.0])
+def test_one_component_begins_as_the_gaussian_of_the_targets(positive, size):
+    y = 1 + size * drawn(50, 2)
+    model = MixtureDensityNetwork(3, 2, 1, (), positive=positive, dtype=torch.float64)
+    with torch.no_grad():
+        model.head.weight.zero_()
+    mix = model.start_from(y)(torch.zeros(1, 3).double())
+    torch.testing.assert_close(mix.means[0], y.mean(0, keepdim=True), **CLOSE)
+    torch.testing.assert_close(mix.stds[0], y.std(0, correction=0)[None], **CLOSE)
+
+
+def test_a_cluster_of_two_is_their_mean_and_one_alone_is_as_wide_as_all_targets():
+    y = torch.tensor([[0.0, 0.0], [0.0, 1.0], [30.0, 30.0], [-30.0, 20.0], [25.0, -30.0]]).double()
+    model = network()
+    with torch.no_grad():
+        model.head.weight.zero_()
+    # which of the points the first centres are is drawn; in this draw, one of the first two
+    mix = model.start_from(y, generator=torch.Generator().manual_seed(1))(
+        torch.zeros(1, 3).double()
+    )
+    pair = (mix.means[0] - torch.tensor([0.0, 0.5]).double()).norm(dim=1) < 1e-9
+    assert pair.sum() == 1
+    whole = y.std(0, correction=0).expand(3, 2)
+    torch.testing.assert_close(mix.stds[0, ~pair], whole, **CLOSE)
 
 
 def test_a_start_shrinks_the_last_layers_weights_and_no_other():
