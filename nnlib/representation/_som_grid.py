@@ -7,6 +7,7 @@ Axes: u units, row by row.
 
 import math
 from functools import lru_cache
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -22,8 +23,9 @@ def positions(rows: int, columns: int, topology: str) -> Float[Tensor, "u 2"]:
     In a hexagonal grid odd rows are moved by half a unit, so that each unit has six neighbours at
     the distance 1.
     """
-    down = torch.arange(rows, dtype=torch.float64).repeat_interleave(columns)
-    across = torch.arange(columns, dtype=torch.float64).repeat(rows)
+    like: Any = {"dtype": torch.float64, "device": "cpu"}  # whatever the default is
+    down = torch.arange(rows, **like).repeat_interleave(columns)
+    across = torch.arange(columns, **like).repeat(rows)
     if topology == "hexagonal":
         across = across + 0.5 * (down % 2)
         down = down * HEIGHT
@@ -39,9 +41,10 @@ def distances(
     away = (at[:, None] - at[None]).abs()
     if torus:
         height = rows * (HEIGHT if topology == "hexagonal" else 1.0)
-        around = torch.tensor([height, float(columns)], dtype=torch.float64)
+        around = at.new_tensor([height, float(columns)])
         away = torch.minimum(away, around - away)
-    return away.square().sum(-1).sqrt()
+    # four squares are a whole number on both grids: equal distances are so to the last digit
+    return (away.square().sum(-1) * 4).round_().div_(4).sqrt_()
 
 
 @lru_cache(maxsize=4)

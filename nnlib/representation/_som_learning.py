@@ -144,8 +144,8 @@ def plane(
     largest = axes.gather(0, axes.abs().argmax(0, keepdim=True))
     axes = axes * torch.where(largest < 0, -1.0, 1.0)
     low, high = place.amin(0), place.amax(0)
-    share = 2 * (place - low) / (high - low).clamp_min(1) - 1
-    share = torch.where(high > low, share, torch.zeros_like(share))
+    wide = torch.where(high > low, high - low, 1.0)
+    share = torch.where(high > low, 2 * (place - low) / wide - 1, 0.0)
     if longer == 1:
         share = share.flip(1)  # so that its first column goes with the first component
     many = axes.shape[1]

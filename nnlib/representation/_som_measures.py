@@ -40,7 +40,7 @@ def topographic_product(
 
     For each unit, its neighbours are sorted by distance on the grid and by distance in the data's
     space; the mean logarithm of the ratios says whether the grid has too few dimensions (below 0)
-    or too many (above 0).
+    or too many (above 0). NaN where two units are equal.
     """
     far = torch.cdist(weight, weight, compute_mode="donot_use_mm_for_euclid_dist")
     by_grid = distance.argsort(dim=1, stable=True)[:, 1:]

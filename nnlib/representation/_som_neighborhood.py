@@ -20,7 +20,7 @@ def log_neighborhood(
     distance: Float[Tensor, "*u"], sigma: float, kind: str = "gaussian"
 ) -> Float[Tensor, "*u"]:
     r"""Return $\ln h$: $-d^2/2\sigma^2$ for a Gaussian; 0 within the radius and −∞ beyond."""
-    sigma = max(sigma, FLOOR)
+    sigma = min(max(sigma, FLOOR), 1 / FLOOR)
     if kind == "bubble":
         return torch.where(distance <= sigma, 0.0, -torch.inf).to(distance)
     return distance.square() * (-0.5 / sigma**2)  # eq. self-organizing-map-gaussian
@@ -38,7 +38,7 @@ def neighborhood(
     Args:
         distance: between units on the grid, ≥ 0.
         sigma: the radius, > 0, in distances between two units of a row. Below 1e-15 it is taken as
-            that, where the winner already learns alone.
+            that, where the winner already learns alone; above 1e15 likewise, where all do.
         kind: `gaussian`, or `bubble`: 1 up to the radius, and 0 beyond.
 
     Example:

@@ -12,6 +12,7 @@ from nnlib.representation._som_nearest import squared_distances
 from nnlib.representation._som_neighborhood import per_step
 
 
+@torch.no_grad()
 def neural_gas(
     x: Float[Tensor, "n d"],
     units: int,

@@ -107,6 +107,11 @@ class SelfOrganizingMap(nn.Module):
         return self.weight.detach().flatten(0, 1)
 
     @property
+    def _wide(self) -> Float[Tensor, "u d"]:
+        """The units in the precision that is computed in: single, where they are kept in half."""
+        return self.units.to(_precise(self.weight))
+
+    @property
     def grid(self) -> Float[Tensor, "u 2"]:
         """Where each unit stands on the grid: down and across."""
         return grid_of.positions(self.rows, self.columns, self.topology).to(self.weight)
@@ -116,11 +121,16 @@ class SelfOrganizingMap(nn.Module):
         """How far apart the units stand on the grid."""
         return self._of_grid(grid_of.distances).to(self.weight, copy=True)
 
+    @property
+    def _grid_distances(self) -> Float[Tensor, "u u"]:
+        return self._of_grid(grid_of.distances).to(self._wide, copy=True)
+
     def forward(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b rows columns"]:
         """Return how far each unit is from an example: the map of distances."""
         rows = self._taken(x)
-        weight = self.weight.flatten(0, 1)
+        weight = self.weight.flatten(0, 1).to(rows.dtype)
         away = torch.cdist(rows, weight, compute_mode="donot_use_mm_for_euclid_dist")
+        away = away.to(self.weight.dtype)
         return away.reshape(*x.shape[:-1], self.rows, self.columns)
 
     @torch.no_grad()
@@ -130,7 +140,7 @@ class SelfOrganizingMap(nn.Module):
         Row and column are the quotient and the remainder of a division by `columns`. Of units that
         are equally near the first one wins.
         """
-        return nearest(self._taken(x), self.units)[:, 0].reshape(x.shape[:-1])
+        return nearest(self._taken(x), self._wide)[:, 0].reshape(x.shape[:-1])
 
     @torch.no_grad()
     def locate(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b 2"]:
@@ -140,8 +150,8 @@ class SelfOrganizingMap(nn.Module):
     @torch.no_grad()
     def quantization_error(self, x: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
         """Return the mean distance to the best unit (`self-organizing-map-quantization`)."""
-        rows = self._taken(x)
-        return (rows - self.units[self.bmu(rows)]).norm(dim=1).mean()
+        rows = self._taken(x, empty=False)
+        return (rows - self._wide[self.bmu(rows)]).norm(dim=1).mean()
 
     @torch.no_grad()
     def topographic_error(self, x: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
@@ -154,7 +164,7 @@ class SelfOrganizingMap(nn.Module):
             ValueError: the map has a single unit.
         """
         self._at_least(2, "a second-best unit")
-        best = nearest(self._taken(x), self.units, 2)
+        best = nearest(self._taken(x, empty=False), self._wide, 2)
         together = self._of_grid(grid_of.adjacent).to(best.device)
         return (~together[best[:, 0], best[:, 1]]).to(self.weight.dtype).mean()
 
@@ -169,19 +179,19 @@ class SelfOrganizingMap(nn.Module):
             ValueError: the map has fewer than three units.
         """
         self._at_least(3, "distances to compare")
-        return measures.order_correlation(self.units, self.grid_distances)
+        return measures.order_correlation(self._wide, self._grid_distances)
 
     @torch.no_grad()
     def topographic_product(self) -> Float[Tensor, ""]:
         """Return Bauer and Pawelzik's topographic product, 0 for a grid that fits the data.
 
-        Below 0 the grid has too few dimensions, above 0 too many.
+        Below 0 the grid has too few dimensions, above 0 too many; NaN where two units are equal.
 
         Raises:
             ValueError: the map has fewer than three units.
         """
         self._at_least(3, "distances to compare")
-        return measures.topographic_product(self.units, self.grid_distances)
+        return measures.topographic_product(self._wide, self._grid_distances)
 
     @torch.no_grad()
     def u_matrix(self) -> Float[Tensor, "rows columns"]:
@@ -190,10 +200,12 @@ class SelfOrganizingMap(nn.Module):
         Valleys are regions of similar units, ridges the borders between them
         (equation `self-organizing-map-u-matrix`). A single unit has no neighbours, and 0.
         """
-        near = self._of_grid(grid_of.adjacent).to(self.weight)
-        away = torch.cdist(self.units, self.units)
-        total = (near * away).sum(1) / near.sum(1).clamp_min(1)
-        return total.view(self.rows, self.columns)
+        near = self._of_grid(grid_of.adjacent).to(self.weight.device)
+        units, (one, other) = self._wide, near.nonzero(as_tuple=True)
+        away = (units[one] - units[other]).norm(dim=1)
+        total = units.new_zeros(len(units)).index_add_(0, one, away)
+        mean = total / near.sum(1).clamp_min(1)
+        return mean.to(self.weight.dtype).view(self.rows, self.columns)
 
     @torch.no_grad()
     def hits(self, x: Float[Tensor, "n d"]) -> Int[Tensor, "rows columns"]:
@@ -219,8 +231,8 @@ class SelfOrganizingMap(nn.Module):
         """
         rule = checks.one_of("winner", winner, WINNERS)
         radius = checks.number("sigma", sigma, above=0)
-        log_h = learning.spread(self.grid_distances, radius, self.neighborhood, rule)
-        return learning.energy(self.units, self._taken(x), log_h, rule)
+        log_h = learning.spread(self._grid_distances, radius, self.neighborhood, rule)
+        return learning.energy(self._wide, self._taken(x, empty=False), log_h, rule)
 
     @torch.no_grad()
     def initialize(
@@ -244,7 +256,8 @@ class SelfOrganizingMap(nn.Module):
         checks.one_of("init", init, INITS[:2])
         old, many = self.weight, self.rows * self.columns
         if old.shape[-1] != x.shape[1]:
-            self.weight = nn.Parameter(old.new_empty(*old.shape[:2], x.shape[1]))
+            fresh = old.new_empty(*old.shape[:2], x.shape[1])
+            self.weight = nn.Parameter(fresh, old.requires_grad)
         if init == "plane":
             wide = x.detach().to("cpu", torch.float64)
             place = grid_of.positions(self.rows, self.columns, self.topology)
@@ -370,13 +383,13 @@ class SelfOrganizingMap(nn.Module):
         self.weight.copy_(units.view(self.weight.shape))
         return self
 
-    def _taken(self, x: Tensor) -> Float[Tensor, "n d"]:
-        """Return examples as rows, in the map's precision."""
-        checks.tensor("x", x, floating=True)
+    def _taken(self, x: Tensor, *, empty: bool = True) -> Float[Tensor, "n d"]:
+        """Return examples as rows, in the precision that is computed in."""
+        checks.tensor("x", x, floating=True, empty=empty)
         if x.ndim == 0 or x.shape[-1] != self.in_features:
             wanted = f"(*, {self.in_features})"
             raise ValueError(f"x must have shape {wanted}, got {tuple(x.shape)}")
-        return x.reshape(-1, self.in_features).to(self.weight.dtype)
+        return x.reshape(-1, self.in_features).to(_precise(self.weight))
 
     def _examples(self, x: Tensor, width: int | None = -1) -> Float[Tensor, "n d"]:
         """Return examples to learn from, in the precision that a fit computes in."""
@@ -384,8 +397,8 @@ class SelfOrganizingMap(nn.Module):
         checks.tensor(
             "x", x, shape=("n", wanted), floating=True, finite=True, empty=False
         )
-        precise = torch.promote_types(self.weight.dtype, torch.float32)
-        return x.detach().to(self.weight.device, precise)
+        taken = x.detach().to(self.weight.device, _precise(self.weight))
+        return checks.tensor("x", taken, finite=True)  # in that precision, too
 
     def _distances(self, like: Tensor) -> Float[Tensor, "u u"]:
         return self._of_grid(grid_of.distances).to(like)
@@ -406,7 +419,8 @@ class SelfOrganizingMap(nn.Module):
         """Take the width of the examples from what is loaded."""
         old, new = self.weight, state_dict.get(prefix + "weight")
         if isinstance(new, Tensor) and new.ndim == 3 and new.shape[2] != old.shape[2]:
-            self.weight = nn.Parameter(old.new_empty(*old.shape[:2], new.shape[2]))
+            fresh = old.new_empty(*old.shape[:2], new.shape[2])
+            self.weight = nn.Parameter(fresh, old.requires_grad)
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def extra_repr(self) -> str:
@@ -416,6 +430,11 @@ class SelfOrganizingMap(nn.Module):
             f"{self.rows}, {self.columns}, {self.in_features}, topology={self.topology!r}{torus}, "
             f"neighborhood={self.neighborhood!r}"
         )
+
+
+def _precise(weight: Tensor) -> torch.dtype:
+    """Return in which precision is computed: single, where the units are kept in half."""
+    return torch.promote_types(weight.dtype, torch.float32)
 
 
 def _order(

@@ -645,3 +645,73 @@ def test_a_map_of_another_width_can_be_loaded_and_says_what_it_is():
         "SelfOrganizingMap(2, 3, 4, topology='rectangular', neighborhood='gaussian')"
     )
     assert "torus" in repr(SelfOrganizingMap(2, 3, torus=True))
+
+
+# ------------------------------------------------------------------------------------- the corners
+def test_the_u_matrix_far_from_the_origin_is_that_of_differences():
+    som = SelfOrganizingMap(6, 6, 2)
+    put(som, 1000 + 0.01 * drawn(6, 6, 2).float())
+    near, units = grid_of.adjacent(6, 6, "rectangular", False), som.units.double()
+    away = (units[:, None] - units).norm(dim=2)
+    wanted = torch.stack([away[j][near[j]].mean() for j in range(36)]).view(6, 6)
+    torch.testing.assert_close(som.u_matrix().double(), wanted, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("size", [(2, 5), (5, 1), (1, 2), (2, 1)])
+def test_the_plane_of_a_small_hexagonal_grid_reaches_as_far_to_either_side(size):
+    x = drawn(300, 2) * torch.tensor([5.0, 1.0], dtype=torch.float64)
+    som = SelfOrganizingMap(*size, topology="hexagonal", dtype=torch.float64).initialize(x)
+    place = (som.units - x.mean(0)) @ torch.linalg.eigh(x.T.cov())[1]
+    torch.testing.assert_close(place.amin(0), -place.amax(0))
+    assert place.amax().item() == pytest.approx(3**0.5 * x[:, 0].std(correction=0).item(), rel=0.01)
+
+
+@pytest.mark.parametrize("torus", [False, True])
+def test_equal_distances_on_a_hexagonal_grid_are_equal_to_the_last_digit(torus):
+    """Else a bubble of radius 1 leaves out neighbours at 1 + 4e-16."""
+    away = grid_of.distances(20, 20, "hexagonal", torus)
+    quarters = (4 * away.square()).round()
+    assert len(away.unique()) == len(quarters.unique())
+    near = grid_of.adjacent(20, 20, "hexagonal", torus)
+    assert torch.equal((away <= 1) & (away > 0), near)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_map_of_half_precision_answers_all_that_it_is_asked(dtype):
+    x = drawn(60, 2).to(dtype)
+    som = SelfOrganizingMap(4, 4, dtype=dtype).fit(x)
+    wide = put(SelfOrganizingMap(4, 4, 2), som.units.float())
+    assert som(x).dtype == dtype and torch.equal(som.bmu(x), wide.bmu(x.float()))
+    for name in ("order_correlation", "topographic_product", "u_matrix"):
+        got, wanted = getattr(som, name)(), getattr(wide, name)()
+        torch.testing.assert_close(got.double(), wanted.double(), rtol=1e-2, atol=1e-3)
+    torch.testing.assert_close(som.energy(x, 1.0), wide.energy(x.float(), 1.0))
+
+
+def test_a_grid_that_was_first_made_under_another_default_device_serves_all():
+    grid_of.distances.cache_clear()
+    with torch.device("meta"):
+        assert SelfOrganizingMap(3, 7, 2).grid_distances.device.type == "meta"
+    assert SelfOrganizingMap(3, 7).fit(torch.rand(9, 2)).grid_distances.shape == (21, 21)
+
+
+def test_a_frozen_map_stays_frozen_and_no_graph_is_built():
+    som = SelfOrganizingMap(2, 2)
+    som.weight.requires_grad_(False)
+    assert not som.fit(torch.rand(9, 3)).weight.requires_grad
+    fresh = SelfOrganizingMap(2, 2)
+    fresh.weight.requires_grad_(False)
+    fresh.load_state_dict(som.state_dict())
+    assert not fresh.weight.requires_grad
+    assert not neural_gas(torch.rand(9, 2, requires_grad=True), 2).requires_grad
+    assert neighborhood(torch.tensor([0.0, 1.0]), 1e200).tolist() == [1, 1]
+
+
+def test_nothing_to_measure_and_numbers_that_are_too_large_are_refused_by_name():
+    som, none = made(2, 2), torch.zeros(0, 2)
+    for asked in (som.quantization_error, som.topographic_error, lambda x: som.energy(x, 1.0)):
+        with refuses(ValueError, "x must not be empty"):
+            asked(none)
+    assert som.bmu(none).shape == (0,) and som.hits(none).sum() == 0
+    with refuses(ValueError, "x must be finite, got 2 values"):
+        SelfOrganizingMap(2, 2).fit(torch.full((1, 2), 1e300, dtype=torch.float64))
