@@ -656,6 +656,10 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         "word2vec", "representation", "Word vectors",
         idea="A word is known by the company it keeps.",
         year=2013, people="Mikolov et al.", ancestors=("mlp",), source="mikolov2013efficient",
+        module="nnlib.representation.word2vec", cls="Word2Vec", trained_by="gradient",
+        parameters="$2 v d$: an input and an output vector for each of $v$ words",
+        train_cost="$6 d (K + 1)$ FLOPs a pair with $K$ negatives; about $w + 1$ pairs a word",
+        use_cost="a row of a table; all cosines of a word are $2 v d$ FLOPs",
         requires=("backpropagation",),
     ),
     Architecture(
