@@ -19,7 +19,7 @@ FLOWS += ("mixture_density",)
 GRAPHS = ("message_passing", "gcn", "graph_attention")  # here e counts edges
 WALKS = ("recurrent", "lengths", "bidirectional", "min_gru", "seq2seq", "echo_state", "s4")
 WALKS += ("rwkv", "rwkv_writing", "wkv", "wavenet", "tokenizer", "bm25", "nearest", "liquid")
-WALKS += ("spiking", "neural_cellular_automata", "word2vec")
+WALKS += ("spiking", "neural_cellular_automata")
 
 
 @pytest.mark.parametrize("name", CASES)
