@@ -46,6 +46,21 @@ def _scale(scale: Tensor | float) -> Tensor | float:
     return checks.number("scale", scale, above=0)
 
 
+def in_range(z: Float[Tensor, "n d"]) -> tuple[Tensor, Tensor]:
+    """Return rows whose squares neither over- nor underflow, and which were zeros: now ones."""
+    largest = z.detach().abs().amax(1, keepdim=True)
+    empty = largest == 0
+    usual = (largest > 1e-3) & (largest < 1e2)  # those stay as they are
+    size = torch.where(usual | empty, 1.0, largest)
+    return torch.where(empty, 1.0, z / size), empty
+
+
+def unit(z: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+    """Return rows of length 1, however long they were; zeros stay zeros, and get no gradient."""
+    rows, empty = in_range(z)
+    return torch.where(empty, 0.0, F.normalize(rows, dim=1))
+
+
 def _length(square: Tensor) -> Tensor:
     """Return the square root, with a gradient of 0 where it is 0, where it has none."""
     apart = square > 0
@@ -78,12 +93,13 @@ def contrastive_loss(
     pair_of("first", first, "second", second)
     margin = checks.number("margin", margin, above=0)
     checks.tensor("different", different, shape=(len(first),))
-    y = different.to(first.dtype)
-    if checks.readable(y) and not bool(((y == 0) | (y == 1)).all()):
+    y = different == 1
+    if checks.readable(y) and not bool((y | (different == 0)).all()):
         raise ValueError("different must hold 0 (similar) and 1 (dissimilar) only")
     square = (first - second).square().sum(1)
     short = F.relu(margin - _length(square))
-    return ((1 - y) * square + y * short.square()).mean() / 2  # eq. contrastive-pair
+    # chosen, not multiplied: the square of what is far may be infinite
+    return torch.where(y, short.square(), square).mean() / 2  # eq. contrastive-pair
 
 
 def triplet_loss(
@@ -144,7 +160,7 @@ def nt_xent(
     """
     pair_of("z1", z1, "z2", z2, least=2)
     temperature = checks.number("temperature", temperature, above=0)
-    z = F.normalize(torch.cat([z1, z2]), dim=1)
+    z = unit(torch.cat([z1, z2]))
     scores = z @ z.T / temperature
     itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
     scores = scores.masked_fill(itself, -math.inf)
@@ -180,7 +196,7 @@ def info_nce(
     if len(negatives) < 1:
         raise ValueError("negatives must hold one row or more, got none")
     temperature = checks.number("temperature", temperature, above=0)
-    q, p, n = (F.normalize(x, dim=1) for x in (query, positive, negatives))
+    q, p, n = (unit(x) for x in (query, positive, negatives))
     scores = torch.cat([(q * p).sum(1, keepdim=True), q @ n.T], 1) / temperature
     return F.cross_entropy(scores, scores.new_zeros(len(q), dtype=torch.long))
 
@@ -207,7 +223,7 @@ def supervised_contrastive_loss(
     checks.tensor("z", z, shape=("n", "d"), floating=True, empty=False)
     checks.tensor("labels", labels, shape=(len(z),), floating=False)
     temperature = checks.number("temperature", temperature, above=0)
-    z = F.normalize(z, dim=1)
+    z = unit(z)
     itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
     scores = (z @ z.T / temperature).masked_fill(itself, -math.inf)
     same = (labels[:, None] == labels) & ~itself
@@ -236,9 +252,8 @@ def cosine_logits(
     """
     checks.tensor("images", images, shape=("b", "d"), floating=True)
     checks.tensor("texts", texts, shape=("s", images.shape[1]), floating=True)
-    return (
-        _scale(scale) * F.normalize(images, dim=1) @ F.normalize(texts, dim=1).T
-    )  # eq. contrastive-clip-logits
+    # eq. contrastive-clip-logits
+    return _scale(scale) * unit(images) @ unit(texts).T
 
 
 def clip_loss(
@@ -289,6 +304,10 @@ def sigmoid_loss(
     Source: Zhai et al. 2023; summed over a row, averaged over rows.
     """
     pair_of("images", images, "texts", texts)
+    if isinstance(bias, Tensor):
+        checks.tensor("bias", bias, shape=(), floating=True, finite=True)
+    else:
+        bias = checks.number("bias", bias)
     logits = cosine_logits(images, texts, scale) + bias
     sign = 2 * torch.eye(len(logits), dtype=logits.dtype, device=logits.device) - 1
     return -F.logsigmoid(sign * logits).sum(1).mean()

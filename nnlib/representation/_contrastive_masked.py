@@ -14,7 +14,9 @@ from torch.types import Device
 
 from nnlib import checks
 from nnlib.blocks.layer_norm import LayerNorm
+from nnlib.blocks.multi_head_attention import MultiHeadAttention
 from nnlib.blocks.transformer_layer import TransformerEncoderLayer
+from nnlib.representation._contrastive_towers import fresh
 
 
 class Masking(NamedTuple):
@@ -132,9 +134,21 @@ class MaskedAutoencoder(nn.Module):
         self.decoder_position = nn.Parameter(torch.empty(many, decoder_dim, **like))
         self.decoder = stack(decoder_dim, decoder_layers)
         self.head = nn.Linear(decoder_dim, inside, **like)
+        self._place()
+
+    def _place(self) -> None:
         nn.init.normal_(self.mask_token, std=0.02)
         for place in (self.position_embedding, self.decoder_position):
             nn.init.normal_(place, std=0.5**0.5)  # the spread of sines
+
+    def reset_parameters(self) -> None:
+        """Draw all weights anew."""
+        for part in reversed(list(self.modules())):  # a layer after its own parts
+            if isinstance(part, LayerNorm):
+                fresh(part)
+            elif isinstance(part, nn.Linear | MultiHeadAttention):
+                part.reset_parameters()
+        self._place()
 
     def patches(self, x: Float[Tensor, "b c y x"]) -> Float[Tensor, "b n p"]:
         """Return the patches of each picture, row by row."""

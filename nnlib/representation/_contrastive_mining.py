@@ -58,7 +58,7 @@ def mine_triplets(
         z: embeddings of a batch.
         labels: the class of each; some class must occur twice, and another one beside it.
         kind: "all"; "violating", those with a loss above 0; "hard", whose negative is no farther
-            than the positive; "semihard", whose negative is farther, but by no more than the
+            than the positive; "semihard", whose negative is farther, but by less than the
             margin; "hardest", for each anchor its farthest positive with its nearest negative.
         margin: α > 0.
 

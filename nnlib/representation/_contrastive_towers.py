@@ -174,6 +174,8 @@ class TextTower(nn.Module):
         for layer in self.layers:
             h = layer(h, is_causal=True)
         end = texts if self.end_token is None else (texts == self.end_token).int()
+        if end is not texts and checks.readable(end) and not bool(end.any(1).all()):
+            raise ValueError(f"texts must each hold end_token={self.end_token}")
         last = h[torch.arange(len(h), device=h.device), end.argmax(1)]
         return self.projection(self.norm_after(last))
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nnlib import checks
-from nnlib.representation._contrastive_losses import pair_of
+from nnlib.representation._contrastive_losses import in_range, pair_of, unit
 
 
 def byol_loss(
@@ -36,7 +36,9 @@ def byol_loss(
     Source: Grill et al. 2020, equation 2; Chen and He 2020.
     """
     pair_of("prediction", prediction, "target", target)
-    return 2 - 2 * F.cosine_similarity(prediction, target.detach(), dim=1).mean()
+    (q, none), (z, nothing) = in_range(prediction), in_range(target.detach())
+    cosine = torch.where((none | nothing)[:, 0], 0.0, F.cosine_similarity(q, z, dim=1))
+    return 2 - 2 * cosine.mean()
 
 
 def dino_loss(
@@ -93,12 +95,13 @@ def barlow_twins_loss(
     """
     pair_of("z1", z1, "z2", z2, least=2)
     weight = checks.number("weight", weight, least=0)
+    least = max(1e-12, torch.finfo(z1.dtype).tiny)  # 1e-12 is 0 in float16
     a, b = (
-        (z - z.mean(0)) / (z.var(0, unbiased=False) + 1e-12).sqrt() for z in (z1, z2)
+        (z - z.mean(0)) / (z.var(0, unbiased=False) + least).sqrt() for z in (z1, z2)
     )
     cross = a.T @ b / len(a)
     diagonal = cross.diagonal()
-    others = cross.square().sum() - diagonal.square().sum()
+    others = (cross - diagonal.diag_embed()).square().sum()
     return (diagonal - 1).square().sum() + weight * others
 
 
@@ -136,7 +139,7 @@ def vicreg_loss(
         terms[1] = terms[1] + F.relu(1 - (z.var(0) + 1e-4).sqrt()).mean()
         away = z - z.mean(0)
         cov = away.T @ away / (len(z) - 1)
-        beside = cov.square().sum() - cov.diagonal().square().sum()
+        beside = (cov - cov.diagonal().diag_embed()).square().sum()
         terms[2] = terms[2] + beside / z.shape[1]
     return cast(Tensor, sum(w * term for w, term in zip(weights, terms, strict=True)))
 
@@ -155,7 +158,7 @@ def alignment(z1: Float[Tensor, "b d"], z2: Float[Tensor, "b d"]) -> Float[Tenso
     Source: Wang and Isola 2020.
     """
     pair_of("z1", z1, "z2", z2)
-    return (F.normalize(z1, dim=1) - F.normalize(z2, dim=1)).square().sum(1).mean()
+    return (unit(z1) - unit(z2)).square().sum(1).mean()
 
 
 def uniformity(z: Float[Tensor, "n d"], t: float = 2.0) -> Float[Tensor, ""]:
@@ -177,7 +180,7 @@ def uniformity(z: Float[Tensor, "n d"], t: float = 2.0) -> Float[Tensor, ""]:
     if len(z) < 2:
         raise ValueError(f"z must hold 2 rows or more, got {len(z)}")
     t = checks.number("t", t, above=0)
-    z = F.normalize(z, dim=1)
+    z = unit(z)
     row, column = torch.triu_indices(len(z), len(z), 1, device=z.device)
     square = (2 - 2 * (z @ z.T))[row, column].clamp(min=0)
     return torch.logsumexp(-t * square, 0) - math.log(len(row))

@@ -720,3 +720,72 @@ def test_bad_models_are_refused_by_name():
 
 def test_every_public_name_is_there():
     assert all(hasattr(module, name) for name in module.__all__)
+
+
+# ------------------------------------------------------------------------------------- the corners
+LOSSES = [nt_xent, clip_loss, sigmoid_loss, alignment, byol_loss, barlow_twins_loss, vicreg_loss]
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_embeddings_that_are_zeros_cost_a_finite_loss_with_a_bounded_gradient(loss, dtype):
+    """Divided by the usual 1e-12, which is 0 in float16, they would get NaN, or 1e12."""
+    z = drawn(5, 3).to(dtype)
+    z[1] = 0
+    value = loss(z.requires_grad_(), drawn(5, 3, seed=1).to(dtype))
+    value.backward()
+    assert value.isfinite() and z.grad.isfinite().all() and z.grad.abs().max() < 1e3
+
+
+@pytest.mark.parametrize("size", [1e-25, 1e-6, 1e6, 1e25])
+def test_losses_by_direction_are_blind_to_any_size_in_single_precision(size):
+    """1e25 squared is beyond float32."""
+    z1, z2 = (z.float() for z in views())
+    negatives, labels = drawn(3, 4, seed=9).float(), torch.tensor([0, 1, 0, 1, 1])
+    for loss in (
+        lambda a, b: nt_xent(a, b), lambda a, b: clip_loss(a, b), alignment, byol_loss,
+        lambda a, b: info_nce(a, b, negatives),
+        lambda a, _: supervised_contrastive_loss(a, labels), lambda a, _: uniformity(a),
+    ):  # fmt: skip
+        torch.testing.assert_close(loss(size * z1, z2), loss(z1, z2), rtol=1e-5, atol=1e-6)
+
+
+def test_a_dissimilar_pair_that_is_far_apart_costs_nothing_also_where_its_square_overflows():
+    for dtype, far in ((torch.float16, 20.0), (torch.float32, 1e25)):
+        z = torch.full((1, 256), far, dtype=dtype, requires_grad=True)
+        loss = contrastive_loss(torch.zeros(1, 256, dtype=dtype), z, torch.tensor([1]))
+        loss.backward()
+        assert loss == 0 and not z.grad.any()
+
+
+def test_what_stands_beside_a_diagonal_is_no_difference_of_squares():
+    z = 1e4 * torch.tensor([[1.0, 1], [1, -1], [-1, 1], [-1, -1]])
+    z[0, 0] += 1  # a covariance of about 3e3 beside variances of 1e8
+    wanted = 2 * z.double().T.cov()[0, 1].square().item()  # of either view
+    assert vicreg_loss(z, z, 0, 0, 1).item() == pytest.approx(wanted, rel=1e-3)
+
+
+def test_a_masked_autoencoder_can_be_drawn_anew():
+    model = MaskedAutoencoder(8, 2, 16, 1, 2, 8)
+    with torch.no_grad():
+        for value in model.parameters():
+            value.fill_(3.0)
+    torch.manual_seed(0)
+    model.reset_parameters()
+    assert all((value != 3.0).all() for value in model.parameters())
+    torch.manual_seed(0)
+    kept = [value.clone() for value in model.parameters()]
+    model.reset_parameters()
+    assert all(map(torch.equal, kept, model.parameters()))
+
+
+def test_a_bias_that_is_none_and_a_text_without_an_end_are_refused_by_name():
+    a, b = views()
+    with refuses(TypeError, "bias=None must be a finite number"):
+        sigmoid_loss(a, b, 1.0, None)
+    with refuses(ValueError, "bias must have shape (), got (5,)"):
+        sigmoid_loss(a, b, 1.0, torch.zeros(5))
+    with refuses(ValueError, "bias must be finite"):
+        sigmoid_loss(a, b, 1.0, torch.tensor(math.nan))
+    with refuses(ValueError, "texts must each hold end_token=20"):
+        CLIP(**SMALL, end_token=20).text_encoder(torch.tensor([[1, 20, 3], [1, 2, 3]]))
