@@ -50,7 +50,8 @@ def in_range(z: Float[Tensor, "n d"]) -> tuple[Tensor, Tensor]:
     """Return rows whose squares neither over- nor underflow, and which were zeros: now ones."""
     largest = z.detach().abs().amax(1, keepdim=True)
     empty = largest == 0
-    usual = (largest > 1e-3) & (largest < 1e2)  # those stay as they are
+    bound = torch.finfo(z.dtype).max ** 0.25
+    usual = (largest > 1 / bound) & (largest < bound)  # those stay as they are
     size = torch.where(usual | empty, 1.0, largest)
     return torch.where(empty, 1.0, z / size), empty
 
