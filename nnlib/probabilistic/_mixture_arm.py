@@ -33,12 +33,12 @@ class TwoLinkArm:
 
     def elbow(self, angles: Float[Tensor, "*b 2"]) -> Float[Tensor, "*b 2"]:
         """Return where the elbow is."""
-        first = angles[..., 0]
+        first = _pairs("angles", angles)[..., 0]
         return self.upper * torch.stack([first.cos(), first.sin()], -1)
 
     def hand(self, angles: Float[Tensor, "*b 2"]) -> Float[Tensor, "*b 2"]:
         """Return where the hand is (`mixture-density-arm`): a function, easily computed."""
-        both = angles.sum(-1)
+        both = _pairs("angles", angles).sum(-1)
         return self.elbow(angles) + self.fore * torch.stack(
             [both.cos(), both.sin()], -1
         )
@@ -48,9 +48,15 @@ class TwoLinkArm:
 
         First the one with $\theta_2 \ge 0$; NaN where a point is out of reach.
         """
-        checks.tensor("points", points, floating=True)
-        square = points.square().sum(-1)
-        cosine = (square - self.upper**2 - self.fore**2) / (2 * self.upper * self.fore)
+        square = _pairs("points", points).square().sum(-1)
+        twice = 2 * self.upper * self.fore
+        cosine = (square - self.upper**2 - self.fore**2) / twice
+        # a stretched arm reaches its own hand, whatever the rounding of the square
+        slack = (
+            8 * torch.finfo(points.dtype).eps * (self.upper + self.fore) ** 2 / twice
+        )
+        reached = cosine.abs() <= 1 + slack
+        cosine = torch.where(reached, cosine.clamp(-1, 1), math.nan)
         bend = torch.stack([cosine.acos(), -cosine.acos()], -1)
         toward = torch.atan2(points[..., 1], points[..., 0])[..., None]
         turned = torch.atan2(
@@ -75,3 +81,13 @@ class TwoLinkArm:
         low, high = torch.tensor([0.0, -most]), torch.tensor([math.pi, most])
         angles = low + (high - low) * drawn
         return self.hand(angles), angles
+
+
+def _pairs(name: str, value: Tensor) -> Tensor:
+    """Return numbers whose last axis has two of them."""
+    checks.tensor(name, value, floating=True)
+    if value.ndim == 0 or value.shape[-1] != 2:
+        raise ValueError(
+            f"{name} must have 2 numbers as its last axis, got {tuple(value.shape)}"
+        )
+    return value

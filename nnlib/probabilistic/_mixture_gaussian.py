@@ -69,14 +69,15 @@ class Mixture(NamedTuple):
         means, scales = _wide(self.means), _wide(self.scales)
         apart = _wide(y)[:, :, None] - means[:, None]
         if self.full:
-            white = torch.linalg.solve_triangular(
-                scales[:, None], apart[..., None], upper=False
-            )[..., 0]
+            points = apart.movedim(1, -1)  # b k d m: one factor for all of them
+            white = torch.linalg.solve_triangular(scales, points, upper=False)
+            white = white.movedim(-1, 1)
             log_det = scales.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         else:
             white = apart / scales[:, None]
             log_det = scales.log().sum(-1)
-        squares = white.square().sum(-1)
+        far = torch.finfo(white.dtype).max ** 0.5 / 1000  # beyond it squares overflow
+        squares = white.clamp(-far, far).square().sum(-1)
         return -0.5 * (squares + y.shape[-1] * LOG_2PI) - log_det[:, None]
 
     def log_joint(self, y: Float[Tensor, "b d"]) -> Float[Tensor, "b k"]:
@@ -127,20 +128,22 @@ class Mixture(NamedTuple):
             steps: ≥ 0.
         """
         steps = checks.count("steps", steps, least=0)
-        log_weights = self.logits.log_softmax(-1)[:, None]
+        log_weights = _wide(self.logits).log_softmax(-1)[:, None]
+        kind, y = y.dtype, _wide(y)
         for _ in range(steps):
-            share = (log_weights + self.log_components(y)).softmax(-1)
-            y = self._pulled(share.to(y.dtype))
-        return y
+            y = self._pulled(log_weights + self.log_components(y))
+        return y.to(kind)
 
-    def _pulled(self, share: Float[Tensor, "b m k"]) -> Float[Tensor, "b m d"]:
+    def _pulled(self, log_share: Float[Tensor, "b m k"]) -> Float[Tensor, "b m d"]:
         """Return the mean of the component means, each weighted by share times precision."""
+        means, scales = _wide(self.means), _wide(self.scales)
         if not self.full:
-            precise = share[..., None] / self.scales.square()[:, None]
-            return (precise * self.means[:, None]).sum(-2) / precise.sum(-2)
-        precision = torch.cholesky_inverse(self.scales)
+            # in logarithms: a precision may be too large for a number
+            log_precise = log_share[..., None] - 2 * scales.log()[:, None]
+            return (log_precise.softmax(-2) * means[:, None]).sum(-2)
+        share, precision = log_share.softmax(-1), torch.cholesky_inverse(scales)
         matrix = torch.einsum("bmk,bkij->bmij", share, precision)
-        pull = torch.einsum("bmk,bkij,bkj->bmi", share, precision, self.means)
+        pull = torch.einsum("bmk,bkij,bkj->bmi", share, precision, means)
         return torch.linalg.solve(matrix, pull)
 
     def modes(
@@ -151,7 +154,7 @@ class Mixture(NamedTuple):
         Several components may end at one mode; `steps=0` gives the means themselves.
         """
         ends = self.ascend(self.means, steps)
-        log_weights = self.logits.log_softmax(-1)[:, None]
+        log_weights = _wide(self.logits).log_softmax(-1)[:, None]
         return ends, (log_weights + self.log_components(ends)).logsumexp(-1)
 
     def mode(self, steps: int = 50) -> Float[Tensor, "b d"]:
@@ -177,7 +180,9 @@ class Mixture(NamedTuple):
         """
         count = checks.count("num_samples", num_samples)
         temperature = checks.number("temperature", temperature, above=0)
-        weights = (_wide(self.logits) / temperature).softmax(-1)
+        logits = _wide(self.logits)
+        logits = logits - logits.amax(-1, keepdim=True)  # finite, however cold
+        weights = (logits / temperature).softmax(-1)
         chosen = torch.multinomial(
             weights, count, replacement=True, generator=generator
         ).T
@@ -203,10 +208,11 @@ class Mixture(NamedTuple):
         Smaller is better; in closed form, `mixture-density-crps` (Grimit et al. 2006).
         """
         self._target(y)
-        weights, variance = self.weights[..., None], self.stds.square()
-        near = _mean_distance(y[:, None] - self.means, variance)
-        apart = self.means[:, :, None] - self.means[:, None]
-        between = _mean_distance(apart, variance[:, :, None] + variance[:, None])
+        y, means, stds = _wide(y), _wide(self.means), _wide(self.stds)
+        weights = _wide(self.logits).softmax(-1)[..., None]
+        near = _mean_distance(y[:, None] - means, stds)
+        apart = means[:, :, None] - means[:, None]
+        between = _mean_distance(apart, torch.hypot(stds[:, :, None], stds[:, None]))
         pairs = weights[:, :, None] * weights[:, None]
         return (weights * near).sum(1) - 0.5 * (pairs * between).sum((1, 2))
 
@@ -215,12 +221,11 @@ class Mixture(NamedTuple):
         checks.tensor("y", y, shape=(rows, numbers), floating=True)
 
 
-def _mean_distance(shift: Tensor, variance: Tensor) -> Tensor:
-    r"""Return $\mathbb E|Z|$ of a normal $Z$ with this mean and variance."""
-    std = variance.sqrt()
+def _mean_distance(shift: Tensor, std: Tensor) -> Tensor:
+    r"""Return $\mathbb E|Z|$ of a normal $Z$ with this mean and standard deviation."""
     z = shift / std
     density = torch.exp(-0.5 * (z.square() + LOG_2PI))
-    return shift * (2 * torch.special.ndtr(z) - 1) + 2 * std * density
+    return shift * torch.erf(z * 0.5**0.5) + 2 * std * density  # erf is 2Φ − 1
 
 
 def _wide(x: Tensor) -> Tensor:

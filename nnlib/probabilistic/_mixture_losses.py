@@ -3,6 +3,8 @@
 Axes: b batch, k components, d numbers of a target.
 """
 
+from typing import Any
+
 from jaxtyping import Float
 from torch import Tensor
 
@@ -22,6 +24,8 @@ def nll_loss(mixture: Mixture, y: Float[Tensor, "b d"]) -> Float[Tensor, ""]:
         >>> nll_loss(one, torch.zeros(1, 1))
         tensor(0.9189)
     """
+    _mixture(mixture)
+    checks.tensor("y", y, floating=True, empty=False)
     return -mixture.log_prob(y).mean()
 
 
@@ -41,11 +45,19 @@ def winner_takes_all_loss(
         winners: how many means a target pulls, 1 … k.
     """
     count = checks.count("winners", winners)
+    _mixture(mixture)
     components = mixture.means.shape[1]
     if count > components:
         raise ValueError(
             f"winners={winners} must be at most {components}, the components"
         )
-    checks.tensor("y", y, shape=tuple(mixture.mean.shape), floating=True)
+    shape = tuple(mixture.mean.shape)
+    checks.tensor("y", y, shape=shape, floating=True, empty=False)
     far = (y[:, None] - mixture.means).square().sum(-1)
     return far.topk(count, dim=1, largest=False).values.mean()
+
+
+def _mixture(value: Any) -> None:
+    """Refuse what is no mixture, such as the input of the network that gives one."""
+    if not isinstance(value, Mixture):
+        raise TypeError(f"mixture must be a Mixture, got {type(value).__name__}")

@@ -41,7 +41,7 @@ COVARIANCES = ("spherical", "diagonal", "full")
 POSITIVE: dict[str, Callable[[Tensor], Tensor]] = {
     "exp": torch.exp,
     "softplus": F.softplus,
-    "elu": lambda z: F.elu(z) + 1,
+    "elu": lambda z: torch.where(z > 0, z + 1, z.clamp(max=0).exp()),
 }
 """What makes a standard deviation of any number (`mixture-density-scales`)."""
 
@@ -87,7 +87,8 @@ class MixtureDensityNetwork(nn.Module):
         covariance: `spherical`, $\sigma_k^2\mathbf I$; `diagonal`; or `full`, by a Cholesky factor.
         positive: how a standard deviation is kept positive, a name in `POSITIVE`.
         min_std: floor $\epsilon$ ≥ 0 of every standard deviation, in the unit of the targets; at 0
-            the likelihood has no upper bound (`mixture-density-spike`).
+            the likelihood has no upper bound (`mixture-density-spike`) but that of arithmetic:
+            1e-9, or the smallest normal number, is what a deviation never falls below.
         device: of the parameters.
         dtype: of the parameters.
 
@@ -138,9 +139,9 @@ class MixtureDensityNetwork(nn.Module):
             nn.Linear(a, b, device=device, dtype=dtype) for a, b in pairwise(widths)
         )
         self.head = nn.Linear(widths[-1], outputs, device=device, dtype=dtype)
-        rows, columns = torch.tril_indices(self.out_features, self.out_features, -1)
-        places = (rows * self.out_features + columns).to(device or "cpu")
-        self.register_buffer("below", places, persistent=False)
+        d = self.out_features
+        rows, columns = torch.tril_indices(d, d, -1, device=device)
+        self.register_buffer("below", rows * d + columns, persistent=False)
 
     def reset_parameters(self) -> None:
         """Draw all parameters anew, as `torch.nn.Linear` does."""
@@ -158,6 +159,7 @@ class MixtureDensityNetwork(nn.Module):
         )
         means, spread = means.unflatten(-1, (k, d)), spread.unflatten(-1, (k, -1))
         scales = self.min_std + POSITIVE[self.positive](spread[..., :d])  # eq. …-scales
+        scales = scales.clamp(min=max(1e-9, torch.finfo(scales.dtype).tiny))
         if self.covariance == "full":
             square = torch.diag_embed(scales).flatten(-2)
             square = square.index_add(-1, self.below, spread[..., d:])
@@ -223,7 +225,8 @@ class MixtureDensityNetwork(nn.Module):
             raise ValueError(
                 f"y has {len(y)} rows, num_components={k} takes as many or more"
             )
-        y = y.to(self.head.weight)
+        weight = self.head.weight
+        y = y.to(weight.device, torch.promote_types(weight.dtype, torch.float32))
         centres = y[torch.randperm(len(y), generator=generator)[:k].to(y.device)]
         for _ in range(steps):
             centres, _, _ = _clusters(y, centres)
@@ -236,8 +239,10 @@ class MixtureDensityNetwork(nn.Module):
         if self.covariance == "spherical":
             stds = stds.square().mean(-1, keepdim=True).sqrt()
         spread.zero_()
+        whole = float(y.std(0, correction=0).max())
+        least = 1e-3 * whole if whole > 0 else 1e-3  # in the unit of the targets
         spread[:, : stds.shape[1]] = _INVERSE[self.positive](
-            (stds - self.min_std).clamp(min=1e-3)
+            (stds - self.min_std).clamp(min=least)
         )
         return self
 

@@ -612,3 +612,100 @@ def test_bad_input_is_named():
 def test_what_is_public_is_documented():
     assert set(module.__all__) >= {"MixtureDensityNetwork", "Mixture"}
     assert all(getattr(module, name).__doc__ for name in module.__all__)
+
+
+# ------------------------------------------------------------------------------------- the corners
+@pytest.mark.parametrize("covariance", COVARIANCES)
+@pytest.mark.parametrize("positive", POSITIVE)
+@pytest.mark.parametrize("bias", [-200.0, -20.0])
+def test_without_a_floor_a_deviation_that_vanishes_leaves_loss_and_gradient_finite(
+    covariance, positive, bias
+):
+    torch.manual_seed(0)
+    model = MixtureDensityNetwork(3, 3, 4, (8,), covariance=covariance, positive=positive,
+                                  min_std=0.0)  # fmt: skip
+    with torch.no_grad():
+        model.head.bias[16:] = bias
+    mix = model(torch.randn(6, 3))
+    loss = nll_loss(mix, torch.randn(6, 3))
+    loss.backward()
+    assert torch.isfinite(loss) and (mix.stds > 0).all()
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+    assert mix.log_prob(mix.means[:, 0]).isfinite().all()
+
+
+def test_a_deviation_by_elu_is_the_exponential_also_where_it_is_small():
+    z = torch.tensor([-18.0, -30.0])
+    torch.testing.assert_close(POSITIVE["elu"](z), z.exp(), rtol=1e-6, atol=0)
+
+
+def test_a_target_beyond_all_reach_costs_a_finite_loss_with_a_finite_gradient():
+    means = torch.zeros(1, 2, 1, requires_grad=True)
+    loss = nll_loss(Mixture(torch.zeros(1, 2), means, torch.full((1, 2, 1), 1e-3)),
+                    torch.full((1, 1), 1e20))  # fmt: skip
+    loss.backward()
+    assert loss.isfinite() and means.grad.isfinite().all() and loss > 1e30
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("full", [False, True])
+def test_a_mode_is_found_however_narrow_and_in_half_precision(dtype, full):
+    """A precision of 1e6 is beyond float16, one of 1e40 beyond float32."""
+    std = 1e-3 if dtype != torch.float32 or full else 1e-20
+    scales = torch.full((1, 2, 1, 1) if full else (1, 2, 1), std, dtype=dtype)
+    means = torch.tensor([[[1.0], [2.0]]], dtype=dtype)
+    mode = Mixture(torch.tensor([[1.0, 0.0]], dtype=dtype), means, scales).mode()
+    assert mode.dtype == dtype and mode.item() == 1
+
+
+def test_crps_of_a_point_is_the_distance_and_small_shifts_do_not_cancel():
+    point = Mixture(torch.zeros(1, 2), torch.tensor([[[0.0], [0.0]]]), torch.full((1, 2, 1), 1e-24))
+    assert point.crps(torch.tensor([[3.0]])).item() == pytest.approx(3)
+    assert point.crps(torch.zeros(1, 1)).item() == pytest.approx(0, abs=1e-20)
+
+
+def test_a_temperature_next_to_zero_draws_the_likeliest_component():
+    mix = Mixture(torch.tensor([[0.0, 1.0]]), torch.tensor([[[0.0], [5.0]]]), torch.ones(1, 2, 1))
+    assert (mix.sample(9, temperature=1e-40) == 5).all()
+
+
+def test_a_network_is_built_on_the_default_device():
+    with torch.device("meta"):
+        model = MixtureDensityNetwork(3, 2, 4, covariance="full")
+        assert model(torch.zeros(5, 3)).scales.shape == (5, 4, 2, 2)
+    assert model.below.device.type == "meta"
+
+
+def test_components_begin_in_the_unit_of_the_targets():
+    model = MixtureDensityNetwork(1, 1, 2, (), min_std=0.0, dtype=torch.float64)
+    y = 1e-6 * torch.cat([drawn(50, 1) - 9, drawn(50, 1, seed=1) + 9])
+    stds = model.start_from(y, generator=torch.Generator().manual_seed(1))(
+        torch.zeros(1, 1).double()
+    ).stds
+    torch.testing.assert_close(stds, torch.full_like(stds, 1e-6), rtol=0.3, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_stretched_and_a_folded_arm_reach_their_own_hands(dtype):
+    arm, turn = TwoLinkArm(1.0, 0.8), torch.linspace(0, 3, 200, dtype=dtype)
+    for bend in (0.0, math.pi):
+        hands = arm.hand(torch.stack([turn, torch.full_like(turn, bend)], 1))
+        back = arm.hand(arm.poses(hands))
+        torch.testing.assert_close(back, hands[:, None].expand(-1, 2, -1), rtol=0, atol=1e-5)
+    beyond = torch.tensor([[1.8001, 0.0], [0.1999, 0.0]], dtype=dtype)
+    assert arm.poses(beyond).isnan().all(2).all(1).all()
+
+
+def test_what_used_to_pass_or_to_break_without_a_name_is_refused():
+    mix = mixture()
+    with refuses(TypeError, "mixture must be a Mixture, got Tensor"):
+        nll_loss(drawn(3, 2), drawn(3, 2))
+    with refuses(ValueError, "y must not be empty"):
+        nll_loss(Mixture(*(part[:0] for part in mix)), drawn(0, 2))
+    with refuses(ValueError, "y must not be empty"):
+        winner_takes_all_loss(Mixture(*(part[:0] for part in mix)), drawn(0, 2))
+    for asked in (TwoLinkArm().hand, TwoLinkArm().elbow):
+        with refuses(ValueError, "angles must have 2 numbers as its last axis, got (4, 3)"):
+            asked(drawn(4, 3))
+    with refuses(ValueError, "points must have 2 numbers"):
+        TwoLinkArm().poses(drawn(4, 3))
