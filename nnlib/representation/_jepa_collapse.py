@@ -47,6 +47,10 @@ def effective_rank(z: Float[Tensor, "n e"]) -> Float[Tensor, ""]:
     Source: Roy and Vetterli 2007; RankMe (Garrido et al. 2023) does not centre.
     """
     rows = _rows(z)
+    rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
+    rows = (
+        rows - rows[:1]
+    )  # equal rows are then 0 exactly, whatever their mean is rounded to
     values = torch.linalg.svdvals(rows - rows.mean(0))
     shares = values / values.sum().clamp_min(torch.finfo(values.dtype).tiny)
     entropy = torch.special.entr(shares).sum()

@@ -38,12 +38,17 @@ def grid_positions(
         grid: sides of the grid, (y, x) or (t, y, x).
         embed_dim: width e of the vectors, ≥ 1.
         device: of the result.
-        dtype: of the result.
+        dtype: of the result, floating point.
 
     Example:
         >>> grid_positions((2, 2), 4)[2]  # row 1, column 0: sin 1, cos 1, sin 0, cos 0
         tensor([0.8415, 0.5403, 0.0000, 1.0000])
     """
+    if not isinstance(grid, tuple):
+        raise TypeError(f"grid={grid!r} must be a tuple of sides")
+    if dtype is not None and not dtype.is_floating_point:
+        raise TypeError(f"dtype={dtype} must be floating point")
+    grid = sides("grid", grid, len(grid))
     e, axes = checks.count("embed_dim", embed_dim), len(grid)
     share = 2 * math.ceil(e / (2 * axes))
     parts = []
@@ -70,7 +75,20 @@ def take_patches(
         tensor([[[4., 5.],
                  [0., 1.]]])
     """
-    flat = numbers.flatten(1)[..., None].expand(-1, -1, z.shape[-1])
+    checks.tensor("z", z, shape=("b", "n", "e"))
+    checks.tensor("numbers", numbers, floating=False)
+    if numbers.ndim < 2 or len(numbers) != len(z):
+        raise ValueError(
+            f"numbers must have a row for each of {len(z)} pictures, "
+            f"got shape {tuple(numbers.shape)}"
+        )
+    if checks.readable(numbers) and numbers.numel():
+        low, high = map(int, numbers.aminmax())
+        if low < 0 or high >= z.shape[1]:
+            raise ValueError(
+                f"numbers must be 0 … {z.shape[1] - 1} (patches), got {low} … {high}"
+            )
+    flat = numbers.long().flatten(1)[..., None].expand(-1, -1, z.shape[-1])
     return z.gather(1, flat).view(*numbers.shape, z.shape[-1])
 
 

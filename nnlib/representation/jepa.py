@@ -98,13 +98,21 @@ def ema_update(target: nn.Module, source: nn.Module, momentum: float) -> None:
     Source: Assran et al. 2023; as a target network, Lillicrap et al. 2015 and Grill et al. 2020.
     """
     alpha = checks.number("momentum", momentum, least=0, most=1)
+    for name, module in (("target", target), ("source", source)):
+        if not isinstance(module, nn.Module):
+            raise TypeError(f"{name} must be a module, got {type(module).__name__}")
     slow, fast = list[Tensor](target.parameters()), list[Tensor](source.parameters())
     if [p.shape for p in slow] != [p.shape for p in fast]:
         raise ValueError("target must have the parameters of source, shape by shape")
+    own, theirs = dict(target.named_buffers()), dict(source.named_buffers())
+    if own.keys() != theirs.keys():
+        raise ValueError(
+            f"target must have the buffers of source, {list(theirs)}, got {list(own)}"
+        )
     if slow:
         torch._foreach_lerp_(slow, fast, 1 - alpha)  # eq. jepa-ema
-    for mine, its in zip(target.buffers(), source.buffers(), strict=True):
-        mine.copy_(its)
+    for name, mine in own.items():
+        mine.copy_(theirs[name])
 
 
 def momentum_schedule(steps: int, first: float = 0.996, last: float = 1.0) -> Schedule:
@@ -477,6 +485,8 @@ class MaskedAutoencoder(nn.Module):
         if any(side % p for side in size):
             raise ValueError(f"patch_size={p} does not divide image_size, {size}")
         self.normalize_targets = checks.flag("normalize_targets", normalize_targets)
+        _check_heads(embed_dim, num_heads, decoder_dim, decoder_heads, "decoder")
+        checks.count("decoder_layers", decoder_layers)
         self.encoder = JEPAEncoder(
             size, (p, p), embed_dim, num_layers, num_heads, None, in_channels, **like
         )
@@ -515,6 +525,11 @@ class MaskedAutoencoder(nn.Module):
         self, x: Float[Tensor, "b c y x"], targets: Int[Tensor, "b m k"]
     ) -> Float[Tensor, "b m k p"]:
         """Return the true pixels of patches, channel by channel."""
+        shape = ("b", self.encoder.in_channels, *self.encoder.size)
+        checks.tensor("x", x, shape=shape, floating=True)
+        n = len(self.encoder.position_embedding)
+        wanted = (len(x), "m", "k")
+        checks.tokens("targets", targets, n, shape=wanted, of="patches")
         u, v = self.encoder.patch_size
         cut = rearrange(x, "b c (i u) (j v) -> b (i j) (c u v)", u=u, v=v)
         if self.normalize_targets:
@@ -527,11 +542,13 @@ class MaskedAutoencoder(nn.Module):
         return self.encoder(x).mean(1)
 
 
-def _check_heads(e: Any, heads: Any, p: Any, predictor_heads: Any) -> None:
+def _check_heads(
+    e: Any, heads: Any, p: Any, other_heads: Any, other: str = "predictor"
+) -> None:
     """Refuse heads that do not divide their width, by the names that a user gave."""
     for wide, width, name, count in (
         ("embed_dim", e, "num_heads", heads),
-        ("predictor_dim", p, "predictor_heads", predictor_heads),
+        (f"{other}_dim", p, f"{other}_heads", other_heads),
     ):
         if checks.count(wide, width) % checks.count(name, count):
             raise ValueError(f"{name}={count} does not divide {wide}={width}")

@@ -718,3 +718,61 @@ def test_numbers_of_patches_that_are_not_there_are_refused():
         model.predictor(torch.zeros(3, 4, 5).double(), context, targets)
     with refuses(ValueError, "grid=(0, 2) must be an integer ≥ 1".replace("grid=(0, 2)", "grid=0")):
         JEPAPredictor((0, 2), 4, 4, 1, 1)
+
+
+# ------------------------------------------------------------------------------------- the corners
+@pytest.mark.parametrize("value", [0.1, 1 / 3, 7.7])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_equal_vectors_have_no_rank_whatever_their_mean_is_rounded_to(value, dtype):
+    z = (value * torch.tensor([1.0, 1.1, 1.3, 0.7, 0.9])).to(dtype).expand(7, 5)
+    assert effective_rank(z) == 0
+    z = torch.randn(9, 5, generator=draw()).to(dtype)
+    torch.testing.assert_close(effective_rank(z), effective_rank(z.float()))
+
+
+def test_patches_are_taken_of_every_picture_or_refused_by_name():
+    z = torch.randn(3, 4, 2)
+    with refuses(ValueError, "numbers must have a row for each of 3 pictures, got shape (2, 2)"):
+        take_patches(z, torch.zeros(2, 2).long())
+    with refuses(ValueError, "numbers must be 0 … 3 (patches), got 0 … 9"):
+        take_patches(z, torch.tensor([[0], [9], [1]]))
+    with refuses(ValueError, "z must have shape (b, n, e), got (4, 2)"):
+        take_patches(z[0], torch.zeros(4, 2).long())
+    with refuses(TypeError, "numbers must hold integers"):
+        take_patches(z, torch.zeros(3, 2))
+    assert take_patches(z, torch.zeros(3, 1, dtype=torch.int32)).shape == (3, 1, 2)
+
+
+def test_an_average_of_what_does_not_fit_is_refused_by_name():
+    with refuses(TypeError, "target must be a module, got int"):
+        ema_update(1, nn.Linear(1, 1), 0.5)
+    with refuses(ValueError, "target must have the buffers of source, [], got ['running_mean'"):
+        ema_update(nn.BatchNorm1d(2), nn.LayerNorm(2), 0.5)
+
+
+def test_a_masked_autoencoder_refuses_by_the_names_of_its_own_arguments():
+    def made(**how):
+        return MaskedAutoencoder(**({"image_size": 8, "patch_size": 2, "embed_dim": 16,
+                                     "num_layers": 1, "num_heads": 4, "decoder_dim": 8,
+                                     "decoder_layers": 1, "decoder_heads": 2} | how))  # fmt: skip
+
+    for how, told in (
+        ({"decoder_heads": 3}, "decoder_heads=3 does not divide decoder_dim=8"),
+        ({"decoder_dim": 0}, "decoder_dim=0"),
+        ({"decoder_layers": 0}, "decoder_layers=0"),
+        ({"num_heads": 3}, "num_heads=3 does not divide embed_dim=16"),
+    ):
+        with refuses(ValueError, told):
+            made(**how)
+    mae, targets = made(), torch.zeros(2, 1, 1).long()
+    with refuses(ValueError, "x must have shape (b, 3, 8, 8), got (2, 3, 16, 16)"):
+        mae.wanted(torch.zeros(2, 3, 16, 16), targets)
+    with refuses(ValueError, "targets must be 0 … 15 (patches)"):
+        mae.wanted(torch.zeros(2, 3, 8, 8), targets + 99)
+
+
+def test_positions_of_no_grid_are_refused_by_name():
+    with refuses(TypeError, "grid=4 must be a tuple of sides"):
+        grid_positions(4, 8)
+    with refuses(TypeError, "dtype=torch.int64 must be floating point"):
+        grid_positions((2, 2), 4, dtype=torch.int64)
