@@ -23,7 +23,7 @@ class TwoLinkArm:
 
     Example:
         >>> arm = TwoLinkArm(1.0, 1.0)
-        >>> arm.hand(torch.tensor([[0.0, torch.pi / 2]]))
+        >>> arm.hand(torch.tensor([[0.0, torch.pi / 2]])).round(decimals=3)
         tensor([[1., 1.]])
     """
 

@@ -20,6 +20,7 @@ def nll_loss(mixture: Mixture, y: Float[Tensor, "b d"]) -> Float[Tensor, ""]:
         y: the targets.
 
     Example:
+        >>> import torch
         >>> one = Mixture(torch.zeros(1, 1), torch.zeros(1, 1, 1), torch.ones(1, 1, 1))
         >>> nll_loss(one, torch.zeros(1, 1))
         tensor(0.9189)
