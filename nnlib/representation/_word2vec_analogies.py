@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from nnlib import checks
 
+AT_ONCE = 2**24  # scores that are held at one time
 METHODS = ("3CosAdd", "3CosMul", "only b", "only c")
 
 
@@ -37,8 +38,10 @@ class Answers(NamedTuple):
 
 
 def unit(vectors: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d"]:
-    """Return vectors of length 1; a vector of zeros stays one."""
-    return F.normalize(vectors, dim=-1)
+    """Return vectors of length 1, however long they were; a vector of zeros stays one."""
+    largest = vectors.abs().amax(-1, keepdim=True)  # then no square over- or underflows
+    scaled = vectors / torch.where(largest > 0, largest, 1.0)
+    return F.normalize(scaled, dim=-1, eps=torch.finfo(vectors.dtype).tiny)
 
 
 def neighbours(
@@ -118,7 +121,26 @@ def analogies(
     )
     checks.one_of("method", method, METHODS)
     checks.flag("exclude", exclude)
+    if exclude:
+        left = len(vectors) - _different(questions[:, :3])
+        if checks.readable(left) and not bool((left > 0).all()):
+            raise ValueError(
+                f"vectors holds {len(vectors)} words, which leaves none to answer with; "
+                "exclude=False takes the question's own"
+            )
     normed = unit(vectors)
+    parts = questions.split(max(1, AT_ONCE // len(vectors)))
+    told = [_answers(normed, part, method, exclude) for part in parts]
+    return Answers(*(torch.cat(each) for each in zip(*told, strict=True)))
+
+
+def _answers(
+    normed: Float[Tensor, "v d"],
+    questions: Int[Tensor, "q 4"],
+    method: str,
+    exclude: bool,
+) -> Answers:
+    """Answer as many questions as are held at one time."""
     a, b, c = (normed[questions[:, at]] for at in range(3))
     if method == "3CosAdd":
         score = (b - a + c) @ normed.T  # eq. word2vec-analogy
@@ -133,3 +155,8 @@ def analogies(
     better = score > score.gather(1, wanted[:, None])
     numbers = score.argmax(1)
     return Answers(numbers, numbers == wanted, 1 + better.sum(1))
+
+
+def _different(questions: Int[Tensor, "q 3"]) -> Int[Tensor, " q"]:
+    """Return how many different words each question names."""
+    return 1 + (questions.sort(1).values.diff(dim=1) != 0).sum(1)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.types import Device
 
 from nnlib import checks
-from nnlib.representation._word2vec_text import Corpus
+from nnlib.representation._word2vec_text import Corpus, a_corpus
 
 WEIGHTS = ("flat", "linear", "harmonic")
 
@@ -44,6 +44,7 @@ def cooccurrences(
         tensor([[1., 2.],
                 [2., 0.]])
     """
+    a_corpus(text)
     checks.count("window", window)
     checks.one_of("weight", weight, WEIGHTS)
     size = len(text.counts)
@@ -137,6 +138,9 @@ def singular_vectors(
     power = checks.number("power", power, least=0, most=1)
     if checks.count("embed_dim", embed_dim) > min(matrix.shape):
         raise ValueError(f"embed_dim={embed_dim} must be at most {min(matrix.shape)}")
+    seed = checks.count("seed", seed, least=0)
+    kind = matrix.dtype
+    matrix = matrix.to(torch.promote_types(kind, torch.float32))
     draw = torch.Generator(device=matrix.device).manual_seed(seed)
     wide = min(embed_dim + 8, *matrix.shape)
     like: dict[str, Any] = {"device": matrix.device, "dtype": matrix.dtype}
@@ -145,7 +149,7 @@ def singular_vectors(
         basis = torch.linalg.qr(matrix @ (matrix.T @ torch.linalg.qr(basis)[0]))[0]
     left, values, _ = torch.linalg.svd(basis.T @ matrix, full_matrices=False)
     left, values = (basis @ left)[:, :embed_dim], values[:embed_dim]
-    return left * values**power  # eq. word2vec-svd
+    return (left * values**power).to(kind)  # eq. word2vec-svd
 
 
 def expected_loss(
@@ -187,7 +191,8 @@ def best_scores(
     Arguments as for `expected_loss`.
     """
     counts, drawn = _with_noise(counts, negatives, noise)
-    return counts.log() - drawn.log()  # eq. word2vec-optimum
+    found = counts.log() - drawn.log()  # eq. word2vec-optimum
+    return torch.where(counts > 0, found, -torch.inf)
 
 
 def _with_noise(
@@ -203,6 +208,8 @@ def _with_noise(
     if noise is None:
         noise = counts.sum(0) / counts.sum()
     checks.tensor("noise", noise, shape=(counts.shape[1],), floating=True, finite=True)
+    if bool((noise < 0).any()):
+        raise ValueError(f"noise must be 0 or more, got {noise.min().item():g}")
     return counts, negatives * counts.sum(1, keepdim=True) * noise.to(counts.dtype)
 
 
@@ -225,6 +232,8 @@ def glove_weight(
     Source: Pennington, Socher and Manning 2014.
     """
     checks.tensor("counts", counts, floating=True)
+    if checks.readable(counts) and bool((counts < 0).any()):
+        raise ValueError(f"counts must be 0 or more, got {counts.min().item():g}")
     ratio = counts / checks.number("x_max", x_max, above=0)
     return ratio.clamp(max=1) ** checks.number("alpha", alpha, above=0)
 
@@ -292,8 +301,11 @@ class GloVe(nn.Module):
         """
         size = (self.vocab_size, self.vocab_size)
         checks.tensor("counts", counts, shape=size, floating=True)
+        if checks.readable(counts) and not bool(counts.any()):
+            raise ValueError("counts must not all be 0")
         weight = glove_weight(counts, x_max, alpha)
-        off = self() - counts.clamp(min=1e-12).log()
+        # where nothing was counted the weight is 0, and any finite logarithm does
+        off = self() - torch.where(counts > 0, counts, 1.0).log()
         return (weight * off.square()).sum() / (counts > 0).sum()  # eq. word2vec-glove
 
 
@@ -306,5 +318,5 @@ def counted_pairs(pairs: Int[Tensor, "2 p"], vocab_size: int) -> Float[Tensor, "
     """
     vocab_size = checks.count("vocab_size", vocab_size, least=2)
     checks.tokens("pairs", pairs, vocab_size, shape=(2, "p"), empty=True)
-    keys = pairs[0] * vocab_size + pairs[1]
+    keys = pairs[0].long() * vocab_size + pairs[1]
     return torch.bincount(keys, minlength=vocab_size**2).view(vocab_size, -1).float()

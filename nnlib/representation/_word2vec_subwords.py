@@ -53,6 +53,8 @@ def bucket(group: str, buckets: int) -> int:
         >>> bucket("<wh", 2_000_000)
         167652
     """
+    if not isinstance(group, str):
+        raise TypeError(f"group={group!r} must be a string")
     found = _START
     for byte in group.encode():
         signed = byte if byte < 128 else byte - 256
@@ -98,7 +100,9 @@ class FastText(nn.Module):
         dtype: torch.dtype | None = None,
     ):
         super().__init__()
-        if isinstance(words, str) or len(words) < 2 or len(set(words)) < len(words):
+        if isinstance(words, str) or not isinstance(words, Sequence):
+            raise TypeError(f"words={words!r} must be a list of words")
+        if len(words) < 2 or len(set(words)) < len(words):
             raise ValueError("words must hold two different words or more, each once")
         self.words = list(words)
         self.embed_dim = checks.count("embed_dim", embed_dim)

@@ -7,6 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -35,6 +36,13 @@ class Corpus:
     sentence: Int[Tensor, " n"]
 
 
+def a_corpus(value: Any) -> Corpus:
+    """Return `value` when it is a text in numbers."""
+    if not isinstance(value, Corpus):
+        raise TypeError(f"text must be a Corpus, got {type(value).__name__}")
+    return value
+
+
 def corpus(sentences: Iterable[Sequence[str]], min_count: int = 5) -> Corpus:
     """Count the words of sentences, and write the text in numbers.
 
@@ -57,9 +65,16 @@ def corpus(sentences: Iterable[Sequence[str]], min_count: int = 5) -> Corpus:
         (['the', 'cat', 'dog'], [0, 1, 0, 2], [0, 0, 1, 1])
     """
     checks.count("min_count", min_count)
+    if not isinstance(sentences, Iterable):
+        raise TypeError(f"sentences={sentences!r} must hold sequences of words")
     read = list(sentences)
     if any(isinstance(words, str) for words in read):
         raise TypeError("sentences must hold sequences of words, got a string")
+    for words in read:
+        if not isinstance(words, Sequence) or not all(
+            isinstance(w, str) for w in words
+        ):
+            raise TypeError(f"sentences must hold sequences of words, got {words!r}")
     counted = Counter(word for words in read for word in words)
     if not counted:
         raise ValueError("sentences holds no words")
@@ -131,7 +146,8 @@ def noise_distribution(
     Source: Mikolov et al. 2013, Distributed representations.
     """
     power = checks.number("power", power, least=0)
-    raised = shares(counts) ** power
+    part = shares(counts)
+    raised = (part / part.max()) ** power  # the largest stays 1, whatever the power
     return raised / raised.sum()  # eq. word2vec-noise
 
 
@@ -169,7 +185,8 @@ def window_pairs(
         reach = torch.full_like(ids, checks.count("reach", reach, least=0))
     checks.tensor("reach", reach, shape=(len(ids),), floating=False)
     found = [ids.new_zeros(2, 0)]
-    for distance in range(1, int(reach.max()) + 1 if len(reach) else 1):
+    farthest = min(int(reach.max()), len(ids) - 1) if len(reach) else 0
+    for distance in range(1, farthest + 1):
         first, second = slice(None, -distance), slice(distance, None)
         together = sentence[first] == sentence[second]
         for centre, context in ((first, second), (second, first)):
@@ -197,6 +214,7 @@ def phrase_scores(text: Corpus, discount: float = 5.0) -> dict[tuple[str, str], 
     Source: Mikolov et al. 2013, Distributed representations, section 4; the factor of the length is
     the code's.
     """
+    a_corpus(text)
     discount = checks.number("discount", discount, least=0)
     size = len(text.counts)
     together = text.sentence[:-1] == text.sentence[1:]

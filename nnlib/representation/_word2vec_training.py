@@ -22,6 +22,7 @@ from nnlib import checks
 from nnlib.representation._word2vec_subwords import FastText
 from nnlib.representation._word2vec_text import (
     Corpus,
+    a_corpus,
     keep_probability,
     noise_distribution,
 )
@@ -66,6 +67,15 @@ def band_slopes(
         mode: "skip-gram" or "cbow".
         loss: whether the loss is computed as well.
     """
+    checks.one_of("mode", mode, MODES)
+    negatives = checks.count("negatives", negatives)
+    checks.tensor("centres", centres, shape=("b", "c", "d"), floating=True)
+    b, c, d = centres.shape
+    checks.tensor("contexts", contexts, shape=(b, "x", d), floating=True)
+    checks.tensor("noise", noise, shape=(b, "s", d), floating=True)
+    checks.tensor("band", band, shape=(b, c, contexts.shape[1]))
+    if noise.shape[1] < 1:
+        raise ValueError("noise must hold one row or more a stretch, got none")
     pairs = band.to(centres.dtype)
     weight = negatives / noise.shape[1]
     if mode == "skip-gram":
@@ -144,6 +154,8 @@ def train(
     )
     lr = checks.number("lr", lr, above=0)
     batch_size = checks.count("batch_size", batch_size)
+    seed = checks.count("seed", seed, least=0)
+    a_corpus(text)
     parts = _Parts(model, text, mode)
     device = parts.inner.device
     draw = torch.Generator(device=device).manual_seed(seed)
@@ -255,6 +267,11 @@ class _Parts:
             if mode != "skip-gram":
                 raise ValueError(
                     f"mode={mode!r} must be 'skip-gram' where model is a FastText"
+                )
+            if model.words != text.vocabulary.tokens:
+                raise ValueError(
+                    "model must have the words of the text in their order: "
+                    "FastText(text.vocabulary.tokens)"
                 )
             self.rows, self.share = model.rows, model.share
 

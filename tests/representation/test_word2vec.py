@@ -704,3 +704,112 @@ def test_other_kinds_are_refused_by_name():
         corpus(["a b"])
     with refuses(TypeError, "model must be a Word2Vec or a FastText, got Linear"):
         train(torch.nn.Linear(2, 2), two_topics())
+
+
+# ------------------------------------------------------------------------------------- the corners
+def test_a_pair_that_never_occurs_has_the_score_minus_infinity_also_of_a_word_that_never_does():
+    found = best_scores(torch.tensor([[1.0, 0.0], [0.0, 0.0]]))
+    assert torch.isfinite(found[0, 0]) and torch.isneginf(found.flatten()[1:]).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_gloves_loss_is_finite_where_pairs_are_missing_in_any_precision(dtype):
+    model = GloVe(3, 2, dtype=dtype)
+    loss = model.loss(torch.eye(3, dtype=dtype))
+    loss.backward()
+    assert loss.isfinite() and all(p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_cosines_are_blind_to_size_and_zeros_are_no_nan(dtype):
+    words = torch.tensor([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0]], dtype=dtype)
+    assert neighbours(words, torch.tensor([0]), 2).cosines.tolist() == [[0, 0]]
+    tiny = 1e-6 if dtype == torch.float16 else 1e-25
+    told = neighbours(tiny * words, torch.tensor([1]), 1)
+    assert told.numbers.tolist() == [[2]]
+    assert told.cosines.item() == pytest.approx(0.5**0.5, rel=0.05)
+
+
+def test_a_reach_beyond_the_text_is_the_whole_text_and_takes_no_time():
+    ids, same = torch.arange(3), torch.zeros(3, dtype=torch.int64)
+    got = window_pairs(ids, same, 10**12)
+    assert got.equal(window_pairs(ids, same, 2)) and got.shape == (2, 6)
+
+
+def test_a_large_power_leaves_the_most_frequent_word_alone():
+    np.testing.assert_allclose(noise_distribution(torch.tensor([3, 2, 1]), 1e6), [1, 0, 0])
+
+
+def test_singular_vectors_of_half_precision_are_found_in_single():
+    got = singular_vectors(torch.diag(torch.tensor([3.0, 2.0, 1.0])).half(), 2, 1.0)
+    assert got.dtype == torch.float16
+    torch.testing.assert_close(got.float() @ got.float().T, torch.diag(torch.tensor([9.0, 4, 0])))
+
+
+NOTHING = torch.ones(1, 1, 3, dtype=torch.bool)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: GloVe(2, 2).loss(torch.zeros(2, 2)), ValueError, "counts must not all be 0"),
+        (lambda: GloVe(2, 2).loss(-torch.ones(2, 2)), ValueError, "counts must be 0 or more"),
+        (lambda: glove_weight(torch.tensor([-1.0])), ValueError, "counts must be 0 or more"),
+        (
+            lambda: expected_loss(torch.zeros(1, 2), torch.ones(1, 2), 5, torch.tensor([-1.0, 2])),
+            ValueError, "noise must be 0 or more, got -1",
+        ),
+        (
+            lambda: train(FastText(["b", "a"], 2, buckets=9), text_of(["a b"])),
+            ValueError, "model must have the words of the text in their order",
+        ),
+        (
+            lambda: band_slopes(torch.zeros(1, 1, 2), torch.zeros(1, 3, 2), torch.zeros(1, 2, 2),
+                                NOTHING, 1, mode="glove"),
+            ValueError, "mode='glove' must be one of",
+        ),
+        (
+            lambda: band_slopes(torch.zeros(1, 1, 2), torch.zeros(1, 3, 2), torch.zeros(1, 0, 2),
+                                NOTHING, 1),
+            ValueError, "noise must hold one row or more",
+        ),
+        (
+            lambda: band_slopes(torch.zeros(1, 1, 2), torch.zeros(1, 3, 2), torch.zeros(1, 2, 2),
+                                NOTHING, 0),
+            ValueError, "negatives=0",
+        ),
+        (
+            lambda: analogies(torch.eye(3), torch.tensor([[0, 1, 2, 2]])),
+            ValueError, "vectors holds 3 words, which leaves none",
+        ),
+        (lambda: corpus(None), TypeError, "sentences=None must hold sequences of words"),
+        (lambda: corpus([["a", 2]], 1), TypeError, "sentences must hold sequences of words"),
+        (lambda: cooccurrences("a b"), TypeError, "text must be a Corpus, got str"),
+        (lambda: phrase_scores(None), TypeError, "text must be a Corpus, got NoneType"),
+        (lambda: train(Word2Vec(2), None), TypeError, "text must be a Corpus"),
+        (lambda: train(Word2Vec(2), text_of(["a b"]), seed=None), TypeError, "seed=None"),
+        (lambda: singular_vectors(torch.eye(3), 2, seed=None), TypeError, "seed=None"),
+        (lambda: FastText(None), TypeError, "words=None must be a list of words"),
+        (lambda: bucket(3, 9), TypeError, "group=3 must be a string"),
+    ],
+)  # fmt: skip
+def test_what_used_to_pass_or_to_break_without_a_name_is_refused(call, error, message):
+    with refuses(error, message):
+        call()
+
+
+def test_two_equal_words_of_a_question_leave_one_of_three_to_answer_with():
+    assert analogies(torch.eye(3), torch.tensor([[0, 0, 1, 2]])).correct.tolist() == [True]
+
+
+def test_questions_are_answered_in_parts_without_a_seam(monkeypatch):
+    from nnlib.representation import _word2vec_analogies as module
+
+    vectors, questions = questions_and_vectors()
+    for method in module.METHODS:
+        whole = analogies(vectors, questions, method=method)
+        with monkeypatch.context() as patched:
+            patched.setattr(module, "AT_ONCE", 70)  # two questions of 30 words
+            parts = analogies(vectors, questions, method=method)
+        assert all(map(torch.equal, whole, parts))
+    assert analogies(vectors, questions[:0]).rank.shape == (0,)
