@@ -819,6 +819,10 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         idea="Not one set of weights but a distribution over them.",
         year=1992, people="MacKay; Bayes by backprop: Blundell et al. 2015",
         ancestors=("mlp", "backpropagation"), source="mackay1992practical", short="Bayesian",
+        module="nnlib.probabilistic.bayesian", cls="BayesianLinear", trained_by="gradient",
+        parameters="a mean and a standard deviation for each weight: $2 (d + 1) k$ a layer",
+        train_cost="two matrix products a layer where a plain one has one, $8dk$ FLOPs forwards",
+        use_cost="$S$ passes, one for each set of weights that is drawn; 10 to 100",
         requires=("regularization",),
     ),
     Architecture(

@@ -16,6 +16,7 @@ PICTURES = ("resnet", "efficientnet", "vgg", "vit", "swin")
 # here h counts hidden units, or those of a side
 FLOWS = ("couplings", "rbm", "neural_ode", "kan", "rbf_network", "self_organizing_map")
 FLOWS += ("mixture_density",)
+FLOWS += ("ensemble",)
 GRAPHS = ("message_passing", "gcn", "graph_attention")  # here e counts edges
 WALKS = ("recurrent", "lengths", "bidirectional", "min_gru", "seq2seq", "echo_state", "s4")
 WALKS += ("rwkv", "rwkv_writing", "wkv", "wavenet", "tokenizer", "bm25", "nearest", "liquid")
