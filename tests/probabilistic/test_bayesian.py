@@ -758,6 +758,13 @@ def test_conformal_intervals_cover_as_promised_whatever_the_distribution():
 
 
 # --------------------------------------------------------------------------------------- bad input
+LINE, ZERO = nn.Linear(2, 2), torch.zeros(1, 2)
+
+
+def members(*how) -> Ensemble:
+    return Ensemble(lambda: nn.Linear(2, 2), *how)
+
+
 @pytest.mark.parametrize(
     ("call", "told"),
     [
@@ -769,23 +776,23 @@ def test_conformal_intervals_cover_as_promised_whatever_the_distribution():
         (lambda: BayesianLinear(3, 2)(torch.zeros(4, 5)), "x must have in_features=3 as its last"),
         (lambda: ScaleMixture(1.0), "share=1.0 must be"),
         (lambda: ScaleMixture(0.5, 1.0, 2.0), "narrow=2.0 must be a finite number > 0 and < 1"),
-        (lambda: bayes.kl_divergence(nn.Linear(2, 2)), "model holds no BayesianLinear"),
-        (lambda: bayes.sample_functions(nn.Linear(2, 2), torch.zeros(1, 2)), "no BayesianLinear"),
-        (lambda: bayes.sample_functions(BayesianLinear(2, 2), torch.zeros(1, 2), 0), "samples=0"),
-        (lambda: mc_dropout_predict(nn.Linear(2, 2), torch.zeros(1, 2), noise_std=1.0), "no dropout"),
-        (lambda: mc_dropout_predict(nn.Dropout(0.0), torch.zeros(1, 2), noise_std=1.0), "no dropout"),
-        (lambda: mc_dropout_predict(nn.Dropout(), torch.zeros(1, 2), 0, noise_std=1.0), "samples=0"),
-        (lambda: mc_dropout_predict(nn.Dropout(), torch.zeros(1, 2), noise_std=-1.0), "noise_std=-1"),
-        (lambda: Ensemble(lambda: nn.Linear(2, 2), 0), "members=0 must be an integer ≥ 1"),
-        (lambda: Ensemble(lambda: nn.Linear(2, 2), 2, 0.0), "prior_std=0.0 must be"),
-        (lambda: Ensemble(lambda: nn.Linear(2, 2), 2, {"w": 1.0}), "prior_std names ['w']"),
-        (lambda: Ensemble(lambda: nn.Linear(2, 2), 2).penalty(), "penalty needs prior_std"),
-        (lambda: Ensemble(lambda: nn.Linear(2, 2), 2)(torch.zeros(3, 4, 2)), "for 3 members"),
-        (lambda: Ensemble(lambda: nn.Linear(2, 2), 2).member(2), "index=2 must be below"),
-        (lambda: linear_posterior(torch.zeros(3, 2), torch.zeros(4)), "targets must have shape (3)"),
+        (lambda: bayes.kl_divergence(LINE), "model holds no BayesianLinear"),
+        (lambda: bayes.sample_functions(LINE, ZERO), "no BayesianLinear"),
+        (lambda: bayes.sample_functions(BayesianLinear(2, 2), ZERO, 0), "samples=0"),
+        (lambda: mc_dropout_predict(LINE, ZERO, noise_std=1.0), "no dropout"),
+        (lambda: mc_dropout_predict(nn.Dropout(0.0), ZERO, noise_std=1.0), "no dropout"),
+        (lambda: mc_dropout_predict(nn.Dropout(), ZERO, 0, noise_std=1.0), "samples=0"),
+        (lambda: mc_dropout_predict(nn.Dropout(), ZERO, noise_std=-1.0), "noise_std=-1"),
+        (lambda: members(0), "members=0 must be an integer ≥ 1"),
+        (lambda: members(2, 0.0), "prior_std=0.0 must be"),
+        (lambda: members(2, {"w": 1.0}), "prior_std names ['w']"),
+        (lambda: members(2).penalty(), "penalty needs prior_std"),
+        (lambda: members(2)(torch.zeros(3, 4, 2)), "for 3 members"),
+        (lambda: members(2).member(2), "index=2 must be below"),
+        (lambda: linear_posterior(torch.zeros(3, 2), torch.zeros(4)), "targets must have shape"),
         (lambda: linear_posterior(torch.zeros(3, 2), torch.zeros(3), 0.0), "prior_std=0.0 must"),
         (lambda: bayes.maximize_evidence(torch.zeros(2, 2), torch.zeros(2)), "features has 2 rows"),
-        (lambda: laplace_predict(nn.Linear(2, 2), torch.zeros(1, 2)), "network has no posterior"),
+        (lambda: laplace_predict(LINE, ZERO), "network has no posterior"),
         (lambda: bayes.conformal_quantile(torch.ones(3), 1.0), "level=1.0 must be"),
         (lambda: bayes.mixture_interval(torch.zeros(0, 2), 1.0), "at least one sample"),
         (lambda: bayes.mixture_log_prob(torch.zeros(2), torch.zeros(3, 2), 0.0), "noise_std=0.0"),
