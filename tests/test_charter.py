@@ -145,6 +145,7 @@ KEPT = {
     "energy.energy_based.langevin(step_size=)": "of walkers in the space of examples; no weight "
     "learns by it",
     "energy.energy_based.metropolis_langevin(step_size=)": "likewise",
+    "probabilistic.bayesian.hmc(step_size=)": "of walkers too, whatever they walk through",
     "dynamics.neural_ode.odeint(step_size=)": "of a solver, in units of time, as torchdiffeq says",
     **{
         f"dynamics.neural_ode.{name}(step_size=)": "likewise"
@@ -220,6 +221,7 @@ WITHOUT_TENSORS = {
     "vision.resnet.StochasticDepth": "it holds no tensor",
     "graph.message_passing.MessagePassing": "what all layers share; they make the tensors",
     "energy.rbm.DeepBeliefNetwork": "its machines are given to it",
+    "probabilistic.bayesian.Ensemble": "its members are made by what is given to it",
     "generative.normalizing_flow.Bijection": "what all maps share; they make the tensors",
     "generative.normalizing_flow.Flow": "its layers are given to it",
     "generative.normalizing_flow.Inverted": "its layer is given to it",

@@ -165,12 +165,12 @@ class BayesianLinear(nn.Module):
         """Return the standard deviations of the biases."""
         return None if self.bias_rho is None else F.softplus(self.bias_rho)
 
-    def sample(self) -> tuple[Float[Tensor, "k d"], Float[Tensor, " k"] | None]:
-        """Draw weights and biases, eq. bayesian-weight."""
-        weight = _drawn(self.weight_mean, self.weight_std)
-        if self.bias_mean is None or self.bias_std is None:
-            return weight, None
-        return weight, _drawn(self.bias_mean, self.bias_std)
+    def draw(self) -> dict[str, Tensor]:
+        """Draw `weight` and, where there is one, `bias`, eq. bayesian-weight."""
+        drawn = {"weight": _drawn(self.weight_mean, self.weight_std)}
+        if self.bias_mean is not None and self.bias_std is not None:
+            drawn["bias"] = _drawn(self.bias_mean, self.bias_std)
+        return drawn
 
     def forward(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b k"]:
         """Return outputs for one draw in training mode, for the means in evaluation mode."""
@@ -184,7 +184,7 @@ class BayesianLinear(nn.Module):
         if not self.training:
             return mean
         if self.sampling == "weights":
-            return F.linear(x, *self.sample())
+            return F.linear(x, **self.draw())
         if self.sampling == "flipout":
             return mean + self._flipout(x)
         bias_variance = None if self.bias_std is None else self.bias_std.square()

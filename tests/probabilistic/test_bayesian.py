@@ -141,13 +141,13 @@ def test_the_most_probable_prior_and_noise_are_scikit_learns():
 @pytest.mark.equation("bayesian-weight", "bayesian-softplus")
 def test_weights_are_drawn_with_their_means_and_deviations():
     made = layer()
-    draws = torch.stack([made.sample()[0] for _ in range(8000)])
+    draws = torch.stack([made.draw()["weight"] for _ in range(8000)])
     std = torch.log(1 + made.weight_rho.exp())
     torch.testing.assert_close(made.weight_std, std, **CLOSE)
     error = (draws.mean(0) - made.weight_mean).abs() / std
     assert error.max() < 5 / math.sqrt(8000)
     assert (draws.std(0) / std - 1).abs().max() < 0.04  # five times its standard error
-    biases = torch.stack([made.sample()[1] for _ in range(8000)])
+    biases = torch.stack([made.draw()["bias"] for _ in range(8000)])
     assert (biases.std(0) / made.bias_std - 1).abs().max() < 0.04
 
 
