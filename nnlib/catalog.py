@@ -815,7 +815,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     ),
     # ------------------------------------------------------------------ Part XIII: uncertainty
     Architecture(
-        "bayesian", "probabilistic", "Bayesian network of weights",
+        "bayesian", "probabilistic", "Bayesian neural network",
         idea="Not one set of weights but a distribution over them.",
         year=1992, people="MacKay; Bayes by backprop: Blundell et al. 2015",
         ancestors=("mlp", "backpropagation"), source="mackay1992practical", short="Bayesian",
