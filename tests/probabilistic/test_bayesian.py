@@ -183,6 +183,11 @@ def test_flipout_shares_its_draw_but_not_its_signs():
         noise = made(torch.ones(200, 1).double()) - made.weight_mean
     torch.testing.assert_close(noise.abs(), noise.abs()[:1].expand(200, 1), **CLOSE)
     assert 0.3 < (noise > 0).double().mean() < 0.7
+    made = BayesianLinear(1, 2, bias=False, sampling="flipout")
+    with torch.no_grad():
+        noise = made(torch.ones(200, 1).double()) - made.weight_mean[:, 0]
+    tied = (noise[:, 0] * noise[:, 1] > 0).double().mean()
+    assert 0.3 < tied < 0.7, "each output has signs of its own"
 
 
 def test_in_evaluation_mode_it_is_the_linear_layer_of_its_means():
@@ -332,8 +337,10 @@ def test_dropout_alone_is_switched_on_and_all_is_put_back():
     told = mc_dropout_predict(model, torch.randn(5, 3), 30, noise_std=0.2)
     assert told.mean.shape == (5, 2) and (told.epistemic > 0).all()
     assert not any(part.training for part in model.modules())
+    mc_dropout_predict(model.train(), torch.randn(5, 3), 30, noise_std=0.2)
+    assert all(part.training for part in model.modules())
     for name, value in model.state_dict().items():
-        assert torch.equal(value, before[name])
+        assert torch.equal(value, before[name]), "batch normalisation has not learned from it"
 
 
 @pytest.mark.equation("bayesian-dropout")
@@ -640,6 +647,38 @@ def test_a_step_far_too_long_is_corrected_by_rejection():
     assert chains.samples.var().item() == pytest.approx(1, abs=0.05)
 
 
+def test_hmc_is_a_loop_over_chains_and_steps():
+    """The same draws of chance, one chain after the other, with every slope computed anew."""
+
+    def slope(w):
+        return -w.pow(3)
+
+    def log_density(w):
+        return -0.25 * w.pow(4).sum(-1)
+
+    start, length, count = drawn(3, 2), 0.9, 4
+    draw = torch.Generator().manual_seed(5)
+    chains = hmc(log_density, start, 30, burn_in=0, leapfrog_steps=count, step_size=length,
+                 jitter=0.0, generator=draw)  # fmt: skip
+    draw, q = torch.Generator().manual_seed(5), start.clone()
+    for told in chains.samples:
+        torch.rand((), generator=draw, dtype=q.dtype)  # the jitter's
+        momentum = torch.randn(3, 2, generator=draw, dtype=q.dtype)
+        chance = torch.rand(3, generator=draw, dtype=q.dtype)
+        for c in range(3):
+            w, p = q[c], momentum[c]
+            for _ in range(count):
+                p = p + length / 2 * slope(w)
+                w = w + length * p
+                p = p + length / 2 * slope(w)
+            before = -log_density(q[c]) + momentum[c].square().sum() / 2
+            after = -log_density(w) + p.square().sum() / 2
+            if chance[c] < (before - after).exp():
+                q[c] = w
+        torch.testing.assert_close(told, q, **CLOSE)
+    assert 0.2 < chains.acceptance.mean() < 0.95, "some are refused, some are not"
+
+
 def test_a_leapfrog_step_is_reversible_and_of_second_order():
     """Half the step, a quarter of the energy's error: seen in the rate of acceptance."""
 
@@ -680,6 +719,7 @@ def test_chains_are_judged_by_their_spread_and_their_memory():
         slow[t] = 0.8 * slow[t - 1] + drawn(4, seed=t)
     wanted = 16_000 * (1 - 0.8) / (1 + 0.8)  # of an autoregressive chain
     assert bayes.effective_samples(slow).item() == pytest.approx(wanted, rel=0.25)
+    assert bayes.effective_samples(draws).item() == pytest.approx(4000, rel=0.2), "all are new"
     drifting = torch.linspace(0, 1, 100).double()[:, None].expand(100, 2)
     assert bayes.r_hat(drifting) > 1.5, "halves of a chain that drifts disagree"
 
@@ -732,6 +772,9 @@ def test_the_calibration_error_is_a_loop_over_bins():
     assert bayes.expected_calibration_error(p, y, 10) == pytest.approx(float(wanted))
     certain = torch.eye(2)[[0, 0, 0, 0]]
     assert bayes.expected_calibration_error(certain, torch.tensor([0, 0, 0, 1])) == 0.25
+    shared = torch.tensor([[1.0, 0.0], [0.95, 0.05]]).double()  # both in the bin from 0.9 to 1
+    found = bayes.expected_calibration_error(shared, torch.tensor([1, 0]), 10)
+    assert found == pytest.approx((1 - 0.05) / 2)
 
 
 @pytest.mark.equation("bayesian-temperature")
