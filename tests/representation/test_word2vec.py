@@ -284,6 +284,17 @@ def test_closed_gradients_are_those_of_autograd(mode):
     torch.testing.assert_close(got.loss, total.detach(), **TIGHT)
 
 
+def test_a_gap_with_a_single_neighbour_is_predicted_from_all_of_it():
+    """CBOW's mean of one word is that word: the loss is skip-gram's for the pair turned around."""
+    centre, context, noise = normal(1, 1, 4), normal(1, 1, 4, seed=1), normal(1, 3, 4, seed=2)
+    band = torch.ones(1, 1, 1, dtype=torch.bool)
+    bag = band_slopes(centre, context, noise, band, 3, mode="cbow", loss=True)
+    pair = band_slopes(context, centre, noise, band, 3, loss=True)
+    torch.testing.assert_close(bag.loss, pair.loss, **TIGHT)
+    torch.testing.assert_close(bag.contexts, pair.centres, **TIGHT)
+    torch.testing.assert_close(bag.centres, pair.contexts, **TIGHT)
+
+
 def test_shared_negatives_that_are_as_many_weigh_as_their_own_would():
     centres, contexts, noise = normal(1, 1, 4), normal(1, 1, 4, seed=1), normal(1, 5, 4, seed=2)
     band = torch.ones(1, 1, 1, dtype=torch.bool)
@@ -385,16 +396,45 @@ def test_frequent_words_are_left_out_and_the_rate_falls_to_nearly_nothing(monkey
     assert {tuple(drawn.shape[1:]) for *_, drawn in seen} == {(9,)}
 
 
-def test_negatives_come_from_the_noise_distribution(monkeypatch):
+def test_the_rate_stays_above_nothing_where_more_words_are_kept_than_expected(monkeypatch):
+    rates = []
+    monkeypatch.setattr(
+        training._Parts, "step", lambda *rest, loss: rates.append(rest[-1]) or torch.zeros(())
+    )
+    text = two_topics(sentences=20)
+    for seed in range(8):  # in about half of them the draw keeps more than it does on average
+        train(Word2Vec(16, 4), text, epochs=1, lr=1.0, subsample=0.01, batch_size=1, seed=seed)
+    assert min(rates) == 1e-4
+
+
+def test_stretches_come_in_mixed_order_and_every_hundredth_loss_is_told(monkeypatch):
+    firsts = []
+
+    def watched(self, around, *rest, loss):
+        firsts.extend(around[:, 3].tolist())
+        return torch.zeros(()) if loss else None
+
+    monkeypatch.setattr(training._Parts, "step", watched)
+    said = [f"w{n:04}" for n in range(1010)]  # each word once, numbered as they stand
+    told = train(Word2Vec(1010, 2), corpus([said], 1), window=3, epochs=1, subsample=None,
+                 batch_size=4)  # fmt: skip
+    assert sorted(firsts) == list(range(0, 1010, 4))  # stretches of four: all of them, once
+    steps = torch.tensor(firsts).diff()
+    assert (steps < 0).double().mean() > 0.4  # in order, none would go back
+    assert len(told) == math.ceil(len(firsts) / 100)
+
+
+@pytest.mark.parametrize(("power", "wanted"), [(0.75, (27, 8, 1)), (0.0, (12, 12, 12))])
+def test_negatives_come_from_the_noise_distribution(monkeypatch, power, wanted):
     text = text_of(["a " * 81, "b " * 16, "c"] * 3)
     seen = []
     monkeypatch.setattr(
         training._Parts, "step",
         lambda self, around, window, drawn, *rest, loss: seen.append(drawn) or torch.zeros(()),
     )  # fmt: skip
-    train(Word2Vec(3, 4), text, epochs=60, subsample=None, batch_size=32)
+    train(Word2Vec(3, 4), text, epochs=60, subsample=None, batch_size=32, power=power)
     got = torch.cat(seen).flatten().bincount(minlength=3).double()
-    assert (got / got.sum() - torch.tensor([27, 8, 1]) / 36).abs().max() < 0.02
+    assert (got / got.sum() - torch.tensor(wanted) / 36).abs().max() < 0.02
 
 
 def test_vectors_that_run_away_are_an_error_that_says_what_to_change():
