@@ -407,11 +407,12 @@ def test_the_rate_stays_above_nothing_where_more_words_are_kept_than_expected(mo
     assert min(rates) == 1e-4
 
 
-def test_stretches_come_in_mixed_order_and_every_hundredth_loss_is_told(monkeypatch):
-    firsts = []
+def test_stretches_come_in_mixed_order_with_drawn_reaches_and_each_hundredth_loss(monkeypatch):
+    firsts, pairs = [], []
 
-    def watched(self, around, *rest, loss):
+    def watched(self, around, window, drawn, band, *rest, loss):
         firsts.extend(around[:, 3].tolist())
+        pairs.append(band.sum().item())
         return torch.zeros(()) if loss else None
 
     monkeypatch.setattr(training._Parts, "step", watched)
@@ -422,6 +423,8 @@ def test_stretches_come_in_mixed_order_and_every_hundredth_loss_is_told(monkeypa
     steps = torch.tensor(firsts).diff()
     assert (steps < 0).double().mean() > 0.4  # in order, none would go back
     assert len(told) == math.ceil(len(firsts) / 100)
+    # a reach drawn from 1 … 3 holds four pairs a word on average, not six
+    assert sum(pairs) / 1010 == pytest.approx(4, abs=0.2)
 
 
 @pytest.mark.parametrize(("power", "wanted"), [(0.75, (27, 8, 1)), (0.0, (12, 12, 12))])
