@@ -459,6 +459,8 @@ def test_cooccurrences_are_those_of_two_loops():
         torch.testing.assert_close(cooccurrences(text, 2, name, vocab_size=2), wanted[:2, :2])
     pairs = window_pairs(text.ids, text.sentence, 2)
     torch.testing.assert_close(counted_pairs(pairs, 3), cooccurrences(text, 2, "flat"))
+    few = text_of(["a b c"])  # a window beyond the text holds all of it
+    assert cooccurrences(few, 9, "flat").tolist() == [[0, 1, 1], [1, 0, 1], [1, 1, 0]]
 
 
 @pytest.mark.equation("word2vec-pmi")
