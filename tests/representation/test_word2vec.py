@@ -473,6 +473,8 @@ def test_pmi_compares_with_what_chance_would_give():
     assert torch.isneginf(plain[1, 1])
     torch.testing.assert_close(pmi(counts), plain.clamp(min=0), **TIGHT)
     torch.testing.assert_close(pmi(counts, shift=5.0, positive=False), plain - math.log(5), **TIGHT)
+    absent = pmi(torch.tensor([[1.0, 0.0], [0.0, 0.0]]), positive=False)
+    assert absent.tolist() == [[0, -math.inf], [-math.inf, -math.inf]]  # no NaN
     smooth = joint.sum(0) ** 0.75
     q = smooth / smooth.sum()
     wanted = (joint / joint.sum(1, keepdim=True) / q).log().clamp(min=0)
