@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from nnlib.data.library_text import library_sentences
 from nnlib.representation import _word2vec_training as training
 from nnlib.representation.word2vec import (
     FastText,
@@ -363,6 +364,32 @@ def test_words_of_one_topic_come_together(mode):
     topic = torch.tensor([word[0] == "a" for word in text.vocabulary.tokens])
     near = neighbours(model.vectors, torch.arange(16), k=7).numbers
     assert (topic[near] == topic[:, None]).all()
+
+
+def test_neighbours_agree_with_gensims_as_two_runs_of_gensim_agree():
+    """On the docstrings of numpy; both draw other windows and negatives, so none are equal."""
+    said = library_sentences(("numpy", "numpy.linalg"))
+    text = corpus(said, 20)
+    words = text.vocabulary.tokens
+    torch.manual_seed(0)
+    model = Word2Vec(len(words), 24)
+    train(model, text, lr=0.05, epochs=4, batch_size=64)
+    kept = [[word for word in row if word in text.vocabulary.numbers] for row in said]
+    peers = [
+        gensim.Word2Vec(kept, vector_size=24, sg=1, negative=5, window=5, sample=1e-3, alpha=0.05,
+                        min_count=1, epochs=4, workers=1, seed=seed)
+        for seed in (1, 2)
+    ]  # fmt: skip
+    mine, first, second = (
+        neighbours(vectors, torch.arange(200), 10).numbers
+        for vectors in (model.vectors, *(torch.tensor(peer.wv[words]) for peer in peers))
+    )
+
+    def shared(one, other):
+        return (one[:, :, None] == other[:, None]).any(2).double().mean().item()
+
+    assert len(words) > 300  # by chance, they would share a thirtieth at most
+    assert shared(mine, first) > 0.85 * shared(first, second) > 0.3
 
 
 def test_training_is_the_same_for_the_same_seed_and_reads_the_text_anew():
