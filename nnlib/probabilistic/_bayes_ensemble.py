@@ -42,9 +42,14 @@ class Ensemble(nn.Module):
     ):
         super().__init__()
         members = checks.count("members", members)
+        if not callable(make):
+            raise TypeError(f"make must build a member when called, got {make!r}")
         made = [make() for _ in range(members)]
         if not all(isinstance(each, nn.Module) for each in made):
             raise TypeError("make must return a torch.nn.Module")
+        shapes = [{k: v.shape for k, v in each.state_dict().items()} for each in made]
+        if any(other != shapes[0] for other in shapes):
+            raise ValueError("make must return networks of one shape at each call")
         parameters, buffers = stack_module_state(made)
         self._names = {name: name.replace(".", "__") for name in parameters}
         self._buffers_of = {name: name.replace(".", "__") for name in buffers}
@@ -108,7 +113,11 @@ class Ensemble(nn.Module):
             name: getattr(self, own)[index].detach().clone()
             for name, own in names.items()
         }
-        one.load_state_dict(state)
+        for name, value in one.named_parameters():
+            value.data = state[name]  # of the ensemble's device and precision
+        for name, _ in list(one.named_buffers()):
+            owner, _, own = name.rpartition(".")
+            setattr(one.get_submodule(owner), own, state[name])
         return one
 
     @torch.no_grad()

@@ -1,6 +1,7 @@
 """Laplace's approximation: a Gaussian about a trained network, as wide as its loss is flat."""
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping
 
 import torch
@@ -147,12 +148,12 @@ def _uncertain(network: nn.Module, last_layer: bool) -> list[str]:
 
 def _outputs_and_inputs(
     network: nn.Module, x: Tensor
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return the outputs, and what enters each linear layer, by its name."""
-    inputs: dict[str, Tensor] = {}
+) -> tuple[Tensor, dict[str, list[Tensor]]]:
+    """Return the outputs, and what enters each linear layer at each call, by its name."""
+    inputs: dict[str, list[Tensor]] = defaultdict(list)
     hooks = [
         part.register_forward_pre_hook(
-            lambda _, given, name=name: inputs.__setitem__(name, given[0].detach())
+            lambda _, given, name=name: inputs[name].append(given[0].detach())
         )
         for name, part in network.named_modules()
         if isinstance(part, nn.Linear)
@@ -173,7 +174,7 @@ def _likelihood(
     n, k = outputs.shape
     if likelihood == "gaussian":
         checks.tensor("y", y, shape=(n, k), floating=True, finite=True)
-        z = (y - outputs).double() / noise_std
+        z = (y.double() - outputs.double()) / noise_std
         constant = math.log(noise_std) + 0.5 * math.log(2 * math.pi)
         value = -0.5 * z.square().sum().item() - n * k * constant
         eye = torch.eye(k, dtype=torch.float64, device=outputs.device)
@@ -210,7 +211,7 @@ def _jacobians(
 def _make_full(
     posterior: LaplacePosterior,
     network: nn.Module,
-    inputs: dict[str, Tensor],
+    inputs: dict[str, list[Tensor]],
     rooted: dict[str, Tensor],
 ) -> float:
     rows = torch.cat(list(rooted.values()), -1).flatten(0, 1)
@@ -223,7 +224,7 @@ def _make_full(
 def _make_diagonal(
     posterior: LaplacePosterior,
     network: nn.Module,
-    inputs: dict[str, Tensor],
+    inputs: dict[str, list[Tensor]],
     rooted: dict[str, Tensor],
 ) -> float:
     rows = torch.cat(list(rooted.values()), -1)
@@ -254,14 +255,21 @@ def _layers(posterior: LaplacePosterior, network: nn.Module) -> list[str]:
 def _make_kfac(
     posterior: LaplacePosterior,
     network: nn.Module,
-    inputs: dict[str, Tensor],
+    inputs: dict[str, list[Tensor]],
     rooted: dict[str, Tensor],
 ) -> float:
     total = 0.0
     for at, name in enumerate(_layers(posterior, network)):
         dot = f"{name}." if name else ""
         scale = posterior.stds[f"{dot}bias"]
-        a = inputs[name].double() * posterior.stds[f"{dot}weight"]
+        entered = inputs.get(name, [])
+        if len(entered) != 1 or entered[0].ndim != 2:
+            shapes = [tuple(part.shape) for part in entered]
+            raise ValueError(
+                "structure='kfac' takes linear layers that read one row an example, once, "
+                f"and {name or 'network'} reads {shapes}"
+            )
+        a = entered[0].double() * posterior.stds[f"{dot}weight"]
         a = torch.cat([a, torch.full_like(a[:, :1], scale)], 1)
         g = rooted[f"{dot}bias"] / scale  # by the values before the activation
         first = a.mT @ a
@@ -276,7 +284,7 @@ def _make_kfac(
 
 def _precisions(posterior: LaplacePosterior, at: int) -> Tensor:
     """Return the precision along each pair of eigenvectors of a layer, outputs by inputs."""
-    a, g = (posterior.get_buffer(f"values_{side}{at}") for side in "ag")
+    a, g = (posterior.get_buffer(f"values_{side}{at}").double() for side in "ag")
     return 1 + g[:, None] * a
 
 
@@ -340,7 +348,7 @@ def _variance_kfac(
     for at, name in enumerate(_layers(posterior, network)):
         dot = f"{name}." if name else ""
         both = [jacobians[f"{dot}weight"], jacobians[f"{dot}bias"][..., None]]
-        a, g = (posterior.get_buffer(f"vectors_{side}{at}") for side in "ag")
+        a, g = (posterior.get_buffer(f"vectors_{side}{at}").double() for side in "ag")
         turned = g.mT @ torch.cat(both, -1) @ a
         part = (turned.square() / _precisions(posterior, at)).sum((-1, -2))
         total = total.to(part) + part

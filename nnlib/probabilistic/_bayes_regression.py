@@ -32,7 +32,8 @@ class LinearPosterior(NamedTuple):
         """Return mean and variance at other features, eq. bayesian-linear-predictive."""
         size = len(self.mean)
         checks.tensor("features", features, shape=("n", size), floating=True)
-        spread = (features @ self.covariance * features).sum(-1)
+        # a difference of large numbers, where features nearly repeat one another
+        spread = (features @ self.covariance * features).sum(-1).clamp_min(0)
         noise = torch.full_like(spread, self.noise_std**2)
         return Predictive(features @ self.mean, spread, noise)
 
@@ -44,6 +45,9 @@ def linear_posterior(
     noise_std: float = 1.0,
 ) -> LinearPosterior:
     r"""Return the posterior of a linear model in closed form, eq. bayesian-linear.
+
+    It is computed in double precision, from a triangular factor of the features themselves: forming
+    their products first would square the condition.
 
     Args:
         features: one row an example; may have no rows, and then the answer is the prior.
@@ -65,20 +69,25 @@ def linear_posterior(
     prior_std = checks.number("prior_std", prior_std, above=0)
     noise_std = checks.number("noise_std", noise_std, above=0)
     n, p = features.shape
+    kind, features, targets = features.dtype, features.double(), targets.double()
     scaled = features * (prior_std / noise_std)  # of weights in units of the prior
     eye = torch.eye(p, dtype=features.dtype, device=features.device)
-    factor = torch.linalg.cholesky(eye + scaled.mT @ scaled)
-    inverse = torch.cholesky_inverse(factor)
-    mean = prior_std * inverse @ (scaled.mT @ (targets / noise_std))
+    turned, factor = torch.linalg.qr(
+        torch.cat([scaled, eye])
+    )  # R'R = I + scaled'scaled
+    root = torch.linalg.solve_triangular(factor, eye, upper=True)
+    inverse = root @ root.mT
+    mean = prior_std * root @ (turned[:n].mT @ (targets / noise_std))
     misfit = (targets - features @ mean).square().sum() / noise_std**2
     log_evidence = (
         -0.5 * (misfit + mean.square().sum() / prior_std**2)
-        - factor.diagonal().log().sum()
+        - factor.diagonal().abs().log().sum()
         - n * math.log(noise_std)
         - 0.5 * n * math.log(2 * math.pi)
     )
+    covariance = prior_std**2 * inverse
     return LinearPosterior(
-        mean, prior_std**2 * inverse, log_evidence, prior_std, noise_std
+        mean.to(kind), covariance.to(kind), log_evidence.to(kind), prior_std, noise_std
     )
 
 
@@ -90,7 +99,8 @@ def maximize_evidence(
     r"""Return the posterior whose prior and noise make the data most probable, eq. bayesian-mackay.
 
     MacKay's fixed point, in the eigenvectors of the features, where one iteration costs p
-    operations: weights that the data determine, γ of them, are set against their squared size.
+    operations: weights that the data determine, γ of them, are set against their squared size. It
+    runs in double precision, on features and targets of size 1, so that their units do not matter.
 
     Args:
         features: one row an example; at least as many rows as there are weights, plus one.
@@ -113,17 +123,22 @@ def maximize_evidence(
     n, p = features.shape
     if n <= p:
         raise ValueError(f"features has {n} rows, it takes more than its {p} columns")
-    _, values, vectors = torch.linalg.svd(features, full_matrices=False)
-    squares = values.square()
-    along = vectors @ (features.mT @ targets)
-    size = targets.square().sum()
-    alpha, beta = targets.new_tensor(1.0), 1 / targets.var().clamp_min(1e-12)
+    wide, goal = features.double(), targets.double()
+    inside, outside = wide.square().mean().sqrt(), goal.square().mean().sqrt()
+    for name, size in (("features", inside), ("targets", outside)):
+        if size == 0:
+            raise ValueError(f"{name} must not all be 0: nothing is to be explained")
+    left, values, _ = torch.linalg.svd(wide / inside, full_matrices=False)
+    squares, goal = values.square(), goal / outside
+    seen = left.mT @ goal  # of the targets, along each eigenvector
+    unseen = (goal - left @ seen).square().sum()  # what no weights explain
+    alpha, beta = goal.new_tensor(1.0), 1 / goal.var().clamp_min(1e-12)
     for _ in range(iterations):
-        weights = beta * along / (alpha + beta * squares)
+        weights = beta * values * seen / (alpha + beta * squares)
         determined = (beta * squares / (alpha + beta * squares)).sum()
-        misfit = size - 2 * (weights * along).sum() + (squares * weights.square()).sum()
+        misfit = unseen + (seen - values * weights).square().sum()
         alpha = determined / weights.square().sum().clamp_min(1e-12)
         beta = (n - determined) / misfit.clamp_min(1e-12)
-    return linear_posterior(
-        features, targets, alpha.item() ** -0.5, beta.item() ** -0.5
-    )
+    prior_std = alpha.item() ** -0.5 * (outside / inside).item()
+    noise_std = beta.item() ** -0.5 * outside.item()
+    return linear_posterior(features, targets, prior_std, noise_std)

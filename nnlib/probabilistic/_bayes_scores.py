@@ -10,6 +10,8 @@ from torch.nn import functional as F
 
 from nnlib import checks
 
+LARGEST = 6 * math.log(10)  # of ln T, where logits differ by at most 1
+
 
 class Predictive(NamedTuple):
     """Mean and variance of an answer; the variance in its two parts, eq. bayesian-total-variance.
@@ -80,20 +82,24 @@ def mixture_interval(
         1.645
     """
     means, stds = _mixture(means, noise_std)
+    kind, means, stds = means.dtype, means.double(), stds.double()
     level = checks.number("level", level, above=0, below=1)
     tail = 0.5 * (1 - level)
     reach = math.sqrt(2 / tail) * stds.amax(0)  # Chebyshev: no quantile lies beyond
     ends = []
-    for wanted in (tail, 1 - tail):
+    for upper in (False, True):
         low, high = means.amin(0) - reach, means.amax(0) + reach
         for _ in range(60):
             middle = 0.5 * (low + high)
-            below = torch.special.ndtr((middle - means) / stds).mean(0) < wanted
+            z = (middle - means) / stds
+            # seen from above, the upper tail is as small a number as the lower one
+            beyond = torch.special.ndtr(-z if upper else z).mean(0)
+            below = beyond > tail if upper else beyond < tail
             low, high = (
                 torch.where(below, middle, low),
                 torch.where(below, high, middle),
             )
-        ends.append(0.5 * (low + high))
+        ends.append((0.5 * (low + high)).to(kind))
     return ends[0], ends[1]
 
 
@@ -105,7 +111,13 @@ def _mixture(means: Tensor, noise_std: Tensor | float) -> tuple[Tensor, Tensor]:
         )
     if not isinstance(noise_std, Tensor):
         noise_std = means.new_tensor(checks.number("noise_std", noise_std, above=0))
-    elif checks.readable(noise_std) and not bool((noise_std > 0).all()):
+    sizes = zip(noise_std.shape[::-1], means.shape[::-1], strict=False)
+    if noise_std.ndim > means.ndim or any(got not in (1, want) for got, want in sizes):
+        raise ValueError(
+            f"noise_std must broadcast to means, {tuple(means.shape)}, "
+            f"got {tuple(noise_std.shape)}"
+        )
+    if checks.readable(noise_std) and not bool((noise_std > 0).all()):
         raise ValueError(f"noise_std must be > 0, got {noise_std.min().item():g}")
     return means, noise_std.expand_as(means)
 
@@ -117,14 +129,22 @@ def coverage(
 
     Args:
         targets: what was measured.
-        low: lower ends.
-        high: upper ends.
+        low: lower ends, of the shape of the targets or one that broadcasts to it.
+        high: upper ends, likewise.
 
     Example:
         >>> coverage(torch.tensor([0.0, 3.0]), torch.tensor([-1.0, -1]), torch.tensor([1.0, 1]))
         0.5
     """
     checks.tensor("targets", targets, floating=True, empty=False)
+    for name, end in (("low", low), ("high", high)):
+        checks.tensor(name, end, floating=True)
+        sizes = zip(end.shape[::-1], targets.shape[::-1], strict=False)
+        if end.ndim > targets.ndim or any(got not in (1, want) for got, want in sizes):
+            raise ValueError(
+                f"{name} must broadcast to targets, {tuple(targets.shape)}, "
+                f"got {tuple(end.shape)}"
+            )
     inside = (targets >= low) & (targets <= high)
     return inside.double().mean().item()
 
@@ -168,7 +188,13 @@ def expected_calibration_error(
 
     Source: Guo et al. 2017, with 15 bins.
     """
-    checks.tensor("probabilities", probabilities, shape=("n", "k"), floating=True)
+    checks.tensor(
+        "probabilities", probabilities, shape=("n", "k"), floating=True, empty=False
+    )
+    if checks.readable(probabilities):
+        low, high = (end.item() for end in probabilities.aminmax())
+        if not (low >= 0 and high <= 1.001):
+            raise ValueError(f"probabilities must lie in 0 … 1, got {low:g} … {high:g}")
     checks.labels("labels", labels, probabilities.shape[1], length=len(probabilities))
     bins = checks.count("bins", bins)
     sure, answer = probabilities.double().max(-1)
@@ -185,8 +211,9 @@ def fit_temperature(
 ) -> float:
     r"""Return the T at which softmax(logits / T) is most likely, eq. bayesian-temperature.
 
-    The log-likelihood is concave in 1/T, so Newton's steps, halved where they would go too far,
-    find the only maximum.
+    The log-likelihood is concave in 1/T, so Newton's steps, each of a factor e at most, find the
+    only maximum. Where there is none, as when every answer is right, T ends at a millionth of the
+    largest difference of two logits.
 
     Args:
         logits: of held-out examples, which training has not seen.
@@ -204,6 +231,11 @@ def fit_temperature(
     checks.labels("labels", labels, logits.shape[1], length=len(logits))
     iterations = checks.count("iterations", iterations)
     logits = logits.double()
+    logits = logits - logits.amax(1, keepdim=True)
+    size = -logits.min()  # in whose unit the logits are held
+    if size == 0:
+        return 1.0
+    logits = logits / size
     chosen = logits.gather(1, labels[:, None].long())[:, 0]
     log_beta = torch.zeros((), dtype=torch.float64, device=logits.device)
     for _ in range(iterations):
@@ -214,8 +246,8 @@ def fit_temperature(
         bend = (p * (logits - mean[:, None]).square()).sum(-1).mean()
         log_beta = (
             log_beta + (slope / (bend * beta).clamp_min(1e-12)).clamp(-1, 1)
-        ).clamp(-7, 7)
-    return (-log_beta).exp().item()
+        ).clamp(-LARGEST, LARGEST)
+    return ((-log_beta).exp() * size).item()
 
 
 class EntropySplit(NamedTuple):
@@ -243,6 +275,11 @@ def split_entropy(probabilities: Float[Tensor, "s *n k"]) -> EntropySplit:
     Source: Depeweg et al. 2018.
     """
     checks.tensor("probabilities", probabilities, floating=True, empty=False)
+    if probabilities.ndim < 2:
+        raise ValueError(
+            "probabilities must hold samples first and classes last, "
+            f"got shape {tuple(probabilities.shape)}"
+        )
     total = torch.special.entr(probabilities.mean(0)).sum(-1)
     aleatoric = torch.special.entr(probabilities).sum(-1).mean(0)
-    return EntropySplit(total, aleatoric, total - aleatoric)
+    return EntropySplit(total, aleatoric, (total - aleatoric).clamp_min(0))

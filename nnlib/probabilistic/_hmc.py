@@ -113,7 +113,8 @@ def hmc(
             new_value, new_slope = value_and_slope(new)
             p = p + 0.5 * length * new_slope
         gain = new_value - 0.5 * p.square().sum(-1) - energy
-        rate = torch.nan_to_num(gain, nan=-math.inf).clamp(max=0).exp()
+        gain = torch.where(gain.isfinite(), gain, -math.inf)
+        rate = gain.clamp(max=0).exp()
         taken = random(torch.rand, len(q)) < rate
         q = torch.where(taken[:, None], new, q)
         value = torch.where(taken, new_value, value)

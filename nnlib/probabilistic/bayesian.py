@@ -187,10 +187,14 @@ class BayesianLinear(nn.Module):
             return F.linear(x, **self.draw())
         if self.sampling == "flipout":
             return mean + self._flipout(x)
-        bias_variance = None if self.bias_std is None else self.bias_std.square()
-        variance = F.linear(x.square(), self.weight_std.square(), bias_variance)
+        # squares leave the range of half precision
+        wide = torch.promote_types(mean.dtype, torch.float32)
+        bias = None if self.bias_std is None else self.bias_std.to(wide).square()
+        weight = self.weight_std.to(wide).square()
+        variance = F.linear(x.to(wide).square(), weight, bias)
         floor = torch.finfo(variance.dtype).tiny
-        return mean + variance.clamp_min(floor).sqrt() * torch.randn_like(mean)
+        std = variance.clamp_min(floor).sqrt().to(mean.dtype)
+        return mean + std * torch.randn_like(mean)
 
     def _flipout(self, x: Tensor) -> Tensor:
         """Return what one draw of deviations adds, with other signs for every example."""
@@ -331,6 +335,8 @@ def mc_dropout_predict(
     Source: Gal and Ghahramani 2016, whose precision τ is 1/noise_std².
     """
     checks.tensor("x", x, floating=True)
+    if x.ndim < 1:
+        raise ValueError("x must hold a batch of inputs, got a single number")
     samples = checks.count("samples", samples)
     noise_std = checks.number("noise_std", noise_std, least=0)
     if not any(map(_drops, model.modules())):
@@ -346,8 +352,10 @@ def mc_dropout_predict(
 
 
 def _drops(part: nn.Module) -> bool:
-    dropout = nn.modules.dropout._DropoutNd
-    return isinstance(part, dropout) and part.p > 0
+    """Return whether a module is dropout that is on: torch's, or another one of that name."""
+    named = "dropout" in type(part).__name__.lower()
+    share = getattr(part, "p", None)
+    return named and isinstance(share, int | float) and share > 0
 
 
 @contextmanager

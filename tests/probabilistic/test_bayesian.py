@@ -223,7 +223,7 @@ def test_a_deviation_that_vanishes_leaves_the_divergence_and_gradients_finite(dt
 def test_the_logarithm_of_softplus_has_no_seam():
     rho = torch.linspace(-14, -10, 4001).double().requires_grad_()
     value = bayes.log_softplus(rho)
-    torch.testing.assert_close(value, torch.log(torch.log1p(rho.exp())), rtol=0, atol=5e-6)
+    torch.testing.assert_close(value, torch.log(torch.log1p(rho.exp())), rtol=0, atol=1e-10)
     (slope,) = torch.autograd.grad(value.sum(), rho)
     torch.testing.assert_close(slope, torch.ones_like(slope), rtol=0, atol=5e-5)
 
@@ -882,3 +882,158 @@ def test_hmc_refuses_by_name(how, told):
     given = {"log_density": lambda w: -w.square().sum(1), "start": torch.ones(2, 3)} | how
     with refuses(ValueError, told):
         hmc(**given)
+
+
+# ------------------------------------------------------------------------------------- the corners
+def test_the_evidence_finds_noise_that_is_small_beside_the_signal_in_single_precision():
+    """A misfit by difference of squares would be rounding alone."""
+    x = torch.linspace(-1, 1, 50)[:, None]
+    y = 2 * x[:, 0] + 1e-4 * drawn(50)
+    single, double = (bayes.maximize_evidence(x.to(kind), y.to(kind)) for kind in
+                      (torch.float32, torch.float64))  # fmt: skip
+    assert double.noise_std == pytest.approx(1e-4, rel=0.3)
+    assert single.noise_std == pytest.approx(double.noise_std, rel=0.01)
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1e9])
+def test_the_most_probable_prior_and_noise_are_in_the_units_of_the_data(scale):
+    x, y = drawn(40, 3), drawn(40, seed=1) + drawn(40, 3)[:, 0]
+    one, other = bayes.maximize_evidence(x, y), bayes.maximize_evidence(x, scale * y)
+    assert other.noise_std == pytest.approx(scale * one.noise_std, rel=1e-6)
+    assert other.prior_std == pytest.approx(scale * one.prior_std, rel=1e-6)
+    longer = bayes.maximize_evidence(x / scale, y)
+    assert longer.prior_std == pytest.approx(scale * one.prior_std, rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+def test_equal_columns_share_their_weight_whatever_the_prior(kind):
+    """I + x'x has the condition 1e17 here, which leaves nothing of I in any precision."""
+    x = drawn(20, 1).repeat(1, 2).to(kind)
+    found = linear_posterior(x, x[:, 0], 1e5, 1e-4)
+    torch.testing.assert_close(found.mean, torch.full((2,), 0.5, dtype=kind), rtol=1e-4, atol=0)
+    told = found.predict(torch.tensor([[1.0, -1.0], [1.0, 1.0]], dtype=kind)).epistemic
+    assert told[0].item() == pytest.approx(2e10, rel=1e-3), "that nothing has been seen of"
+    assert told[1] >= 0
+    assert torch.isfinite(linear_posterior(x.half(), x[:, 0].half()).mean).all()
+
+
+def test_a_proposal_of_infinite_density_is_refused():
+    def log_density(w):
+        return torch.where(w[:, 0] < 1, -0.5 * w[:, 0].square(), torch.full_like(w[:, 0], math.inf))
+
+    draw = torch.Generator().manual_seed(0)
+    chains = hmc(log_density, torch.zeros(8, 1), 100, burn_in=20, step_size=0.3, generator=draw)
+    assert torch.isfinite(chains.log_densities).all() and (chains.samples < 1).all()
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e6])
+def test_a_temperature_is_in_the_units_of_the_logits(scale):
+    logits = 3 * drawn(400, 3)
+    y = (logits + 2 * drawn(400, 3, seed=1)).argmax(1)
+    wanted = bayes.fit_temperature(logits, y)
+    assert bayes.fit_temperature(scale * logits, y) == pytest.approx(scale * wanted, rel=1e-6)
+    assert bayes.fit_temperature(torch.ones(4, 3), torch.tensor([0, 1, 2, 0])) == 1
+
+
+def test_mutual_information_is_not_below_zero_and_the_ends_of_an_interval_are_symmetric():
+    same = drawn(1, 1000, 7).softmax(-1).float().expand(3, -1, -1)
+    assert bayes.split_entropy(same).epistemic.min() >= 0
+    low, high = bayes.mixture_interval(torch.zeros(1, 1).float(), 1.0, level=1 - 2e-9)
+    assert high.item() == pytest.approx(-low.item(), rel=1e-5)
+    assert high.item() == pytest.approx(Normal(0.0, 1.0).icdf(number(1 - 1e-9)).item(), rel=1e-4)
+
+
+def test_a_posterior_outlives_a_change_of_precision():
+    for structure in ("full", "kfac", "diagonal"):
+        model, x = network(2, 4, 1), drawn(6, 2)
+        laplace_(model, x, drawn(6, 1, seed=1), structure=structure)
+        wanted = laplace_predict(model, x).epistemic
+        told = laplace_predict(model.float(), x.float()).epistemic
+        torch.testing.assert_close(told, wanted.float(), rtol=1e-4, atol=1e-6)
+
+
+def test_kfac_refuses_a_layer_that_is_used_twice_or_on_more_axes():
+    class Twice(nn.Module):
+        def __init__(self, axes):
+            super().__init__()
+            self.layer, self.axes = nn.Linear(2, 2), axes
+
+        def forward(self, x):
+            if self.axes == 3:
+                return self.layer(x[:, None])[:, 0]
+            return self.layer(self.layer(x))
+
+    for axes, told in ((2, "reads [(3, 2), (3, 2)]"), (3, "reads [(3, 1, 2)]")):
+        with refuses(ValueError, told):
+            laplace_(Twice(axes), torch.ones(3, 2), torch.ones(3, 2), structure="kfac")
+
+
+def test_dropout_of_this_package_is_dropout_as_well():
+    from nnlib.foundations.regularization import Dropout
+
+    told = mc_dropout_predict(nn.Sequential(Dropout(0.5)), torch.ones(3, 2), 50, noise_std=0.0)
+    assert (told.epistemic > 0).all()
+
+
+def test_a_member_has_the_buffers_the_device_and_the_precision_of_its_ensemble():
+    class Shifted(nn.Linear):
+        def __init__(self):
+            super().__init__(2, 1)
+            self.register_buffer("shift", torch.rand(1), persistent=False)
+
+        def forward(self, x):
+            return super().forward(x) + self.shift
+
+    ensemble, x = Ensemble(Shifted, 2), drawn(5, 2)
+    torch.testing.assert_close(ensemble.member(1)(x), ensemble(x)[1], **CLOSE)
+    wide = Ensemble(lambda: nn.Linear(2, 1).float(), 2).double()
+    torch.testing.assert_close(wide.loop(drawn(5, 2)), wide(drawn(5, 2)), **CLOSE)
+
+
+def test_a_layer_of_half_precision_has_no_noise_beyond_its_own():
+    """The smallest normal number of float16 is 6e-5: as a variance, a deviation of 0.008."""
+    made = BayesianLinear(3, 2, dtype=torch.float16)
+    with torch.no_grad():
+        made.weight_rho.fill_(-20.0)
+        made.bias_rho.fill_(-20.0)
+        draws = torch.stack([made(torch.ones(4, 3).half()) for _ in range(50)])
+        assert draws.float().std(0).max() < 1e-3
+        assert torch.isfinite(layer(dtype=torch.float16)(torch.full((1, 3), 300.0).half())).all()
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (lambda: Ensemble(3), "make must build a member when called, got 3"),
+        (
+            lambda: Ensemble(iter([nn.Linear(1, 1), nn.Linear(1, 2)]).__next__, 2),
+            "make must return networks of one shape",
+        ),
+        (
+            lambda: mc_dropout_predict(nn.Dropout(), torch.tensor(1.0), noise_std=0.0),
+            "x must hold a batch of inputs",
+        ),
+        (
+            lambda: bayes.coverage(torch.zeros(5), torch.zeros(5, 1), torch.ones(5)),
+            "low must broadcast to targets, (5,), got (5, 1)",
+        ),
+        (
+            lambda: bayes.mixture_log_prob(torch.zeros(5), torch.zeros(3, 5), torch.ones(3)),
+            "noise_std must broadcast to means, (3, 5), got (3,)",
+        ),
+        (lambda: bayes.split_entropy(torch.ones(3)), "probabilities must hold samples first"),
+        (
+            lambda: bayes.expected_calibration_error(torch.zeros(0, 2), torch.zeros(0).long()),
+            "probabilities must not be empty",
+        ),
+        (
+            lambda: bayes.expected_calibration_error(torch.eye(2) * 3, torch.arange(2)),
+            "probabilities must lie in 0 … 1, got 0 … 3",
+        ),
+        (lambda: bayes.maximize_evidence(torch.ones(3, 1), torch.zeros(3)), "targets must not all"),
+        (lambda: bayes.maximize_evidence(torch.zeros(3, 1), torch.ones(3)), "features must not"),
+    ],
+)
+def test_what_used_to_pass_or_to_break_without_a_name_is_refused(call, told):
+    with refuses((TypeError, ValueError), told):
+        call()
