@@ -273,6 +273,10 @@ SMALL: dict[str, tuple] = {
     "blocks.batch_norm.BatchNorm2d": (3,),
     "generative.vae.VectorQuantizer": (3, 4),
     "vision.cnn.LeNet5": (),
+    "representation.contrastive.MaskedAutoencoder": (8, 2, 8, 1, 2, 8),
+    "representation.word2vec.FastText": (["ab", "abc"], 3),
+    "representation.word2vec.GloVe": (5, 3),
+    "representation.word2vec.HierarchicalSoftmax": (torch.tensor([3, 2, 1]), 3),
     "vision.cnn.VGG": (11, True),
     "vision.vit.WindowAttention": (8, 2, 2),
     "vision.vit.SwinTransformer": (2, 8, (1, 1), (1, 2), 2),
@@ -378,6 +382,19 @@ LOSSES_WITHOUT_A_MODEL = {
     "language.alignment.ppo_loss": "of log-probabilities: now, and when the answers were written",
     "language.alignment.grpo_loss": "of log-probabilities of three models",
     "language.alignment.value_loss": "of values, now and when the answers were written",
+    "representation.contrastive.contrastive_loss": "of vectors, whatever has given them",
+    "representation.contrastive.triplet_loss": "likewise",
+    "representation.contrastive.supervised_contrastive_loss": "likewise",
+    "representation.contrastive.clip_loss": "of two encoders' vectors, see `dual_encoder_loss`",
+    "representation.contrastive.sigmoid_loss": "likewise",
+    "representation.contrastive.byol_loss": "of two networks' vectors",
+    "representation.contrastive.dino_loss": "likewise",
+    "representation.contrastive.barlow_twins_loss": "of two views' vectors",
+    "representation.contrastive.vicreg_loss": "likewise",
+    "representation.word2vec.negative_sampling_loss": "of scores, whatever has given them",
+    "representation.word2vec.expected_loss": "likewise",
+    "probabilistic.mixture_density.nll_loss": "of a mixture, whatever has given it",
+    "probabilistic.mixture_density.winner_takes_all_loss": "likewise",
 }
 
 
@@ -403,6 +420,7 @@ WRITERS = {
     "normalizing_flow.sample": lambda model, *_, **__: model.sample(2),
     "wavenet.generate": lambda model, levels: model.generate(levels, 2, use_cache=False),
     "gan.sample": lambda model, *_, **__: model.sample(2),
+    "mixture_density.sample": lambda model, x, *_, **__: model.sample(x, 2),
 }
 """How the methods are called that run a model many times over."""
 WITHOUT_MODES = {

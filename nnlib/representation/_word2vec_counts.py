@@ -250,7 +250,7 @@ class GloVe(nn.Module):
 
     Example:
         >>> model = GloVe(vocab_size=6, embed_dim=4)
-        >>> model().shape, model.loss(torch.ones(6, 6)).shape
+        >>> model().shape, glove_loss(model, torch.ones(6, 6)).shape
         (torch.Size([6, 6]), torch.Size([]))
 
     Source: Pennington, Socher and Manning 2014, GloVe: global vectors for word representation.
@@ -289,24 +289,29 @@ class GloVe(nn.Module):
         biases = self.word_bias[:, None] + self.context_bias
         return self.word @ self.context.T + biases
 
-    def loss(
-        self, counts: Float[Tensor, "v v"], x_max: float = 100.0, alpha: float = 0.75
-    ) -> Float[Tensor, ""]:
-        """Return the weighted squares, a mean over the pairs that occur.
 
-        Args:
-            counts: of pairs, ≥ 0, not all zero.
-            x_max: as for `glove_weight`.
-            alpha: as there.
-        """
-        size = (self.vocab_size, self.vocab_size)
-        checks.tensor("counts", counts, shape=size, floating=True)
-        if checks.readable(counts) and not bool(counts.any()):
-            raise ValueError("counts must not all be 0")
-        weight = glove_weight(counts, x_max, alpha)
-        # where nothing was counted the weight is 0, and any finite logarithm does
-        off = self() - torch.where(counts > 0, counts, 1.0).log()
-        return (weight * off.square()).sum() / (counts > 0).sum()  # eq. word2vec-glove
+def glove_loss(
+    model: GloVe,
+    counts: Float[Tensor, "v v"],
+    x_max: float = 100.0,
+    alpha: float = 0.75,
+) -> Float[Tensor, ""]:
+    """Return GloVe's weighted squares, a mean over the pairs that occur.
+
+    Args:
+        model: vectors and biases.
+        counts: of pairs, ≥ 0, not all zero.
+        x_max: as for `glove_weight`.
+        alpha: as there.
+    """
+    size = (model.vocab_size, model.vocab_size)
+    checks.tensor("counts", counts, shape=size, floating=True)
+    if checks.readable(counts) and not bool(counts.any()):
+        raise ValueError("counts must not all be 0")
+    weight = glove_weight(counts, x_max, alpha)
+    # where nothing was counted the weight is 0, and any finite logarithm does
+    off = model() - torch.where(counts > 0, counts, 1.0).log()
+    return (weight * off.square()).sum() / (counts > 0).sum()  # eq. word2vec-glove
 
 
 def counted_pairs(pairs: Int[Tensor, "2 p"], vocab_size: int) -> Float[Tensor, "v v"]:

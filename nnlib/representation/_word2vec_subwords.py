@@ -43,7 +43,7 @@ def letter_groups(word: str, shortest: int = 3, longest: int = 6) -> list[str]:
     ]
 
 
-def bucket(group: str, buckets: int) -> int:
+def bucket(group: str, num_buckets: int) -> int:
     """Return the row of a group of letters: its hash FNV-1a, modulo the number of rows.
 
     Bytes beyond 127 count as negative numbers, as they do in fastText, so that its files can be
@@ -59,7 +59,7 @@ def bucket(group: str, buckets: int) -> int:
     for byte in group.encode():
         signed = byte if byte < 128 else byte - 256
         found = ((found ^ (signed & 0xFFFFFFFF)) * _PRIME) & 0xFFFFFFFF
-    return found % checks.count("buckets", buckets)
+    return found % checks.count("num_buckets", num_buckets)
 
 
 class FastText(nn.Module):
@@ -72,12 +72,12 @@ class FastText(nn.Module):
     Args:
         words: of the vocabulary, two or more.
         embed_dim: numbers of a vector, ≥ 1.
-        buckets: rows that groups share by their hash, ≥ 1.
+        num_buckets: rows that groups share by their hash, ≥ 1.
         shortest: letters of a group, ≥ 1.
         longest: letters of a group, ≥ `shortest`.
 
     Example:
-        >>> model = FastText(["matrix", "matrices"], embed_dim=8, buckets=100)
+        >>> model = FastText(["matrix", "matrices"], embed_dim=8, num_buckets=100)
         >>> model.of("matricks").shape
         torch.Size([8])
 
@@ -93,7 +93,7 @@ class FastText(nn.Module):
         words: Sequence[str],
         embed_dim: int = 100,
         *,
-        buckets: int = 2_000_000,
+        num_buckets: int = 2_000_000,
         shortest: int = 3,
         longest: int = 6,
         device: Device = None,
@@ -106,7 +106,7 @@ class FastText(nn.Module):
             raise ValueError("words must hold two different words or more, each once")
         self.words = list(words)
         self.embed_dim = checks.count("embed_dim", embed_dim)
-        self.buckets = checks.count("buckets", buckets)
+        self.num_buckets = checks.count("num_buckets", num_buckets)
         self.shortest, self.longest = shortest, longest
         like: dict[str, Any] = {"device": device, "dtype": dtype}
         lists = [[at, *self.groups(word)] for at, word in enumerate(self.words)]
@@ -119,7 +119,7 @@ class FastText(nn.Module):
             "share", share.to(device, dtype or torch.get_default_dtype())
         )
         self.in_vectors = nn.Parameter(
-            torch.empty(len(words) + buckets, embed_dim, **like)
+            torch.empty(len(words) + num_buckets, embed_dim, **like)
         )
         self.out_vectors = nn.Parameter(torch.empty(len(words), embed_dim, **like))
         self.reset_parameters()
@@ -132,7 +132,7 @@ class FastText(nn.Module):
     def groups(self, word: str) -> list[int]:
         """Return the rows of a word's letter groups, which lie behind those of the words."""
         found = letter_groups(word, self.shortest, self.longest)
-        return [len(self.words) + bucket(group, self.buckets) for group in found]
+        return [len(self.words) + bucket(group, self.num_buckets) for group in found]
 
     def forward(self, words: Int[Tensor, " b"]) -> Float[Tensor, "b d"]:
         """Return the input vectors of words of the vocabulary."""

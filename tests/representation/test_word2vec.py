@@ -25,6 +25,7 @@ from nnlib.representation.word2vec import (
     corpus,
     counted_pairs,
     expected_loss,
+    glove_loss,
     glove_weight,
     huffman,
     keep_probability,
@@ -337,7 +338,7 @@ def test_one_step_goes_down_the_slopes_from_the_tables(mode):
 
 def test_a_step_of_fasttext_shares_the_slope_among_rows():
     text = text_of(["one two three two", "three one two one"])
-    model = FastText(text.vocabulary.tokens, 4, buckets=20, dtype=torch.float64)
+    model = FastText(text.vocabulary.tokens, 4, num_buckets=20, dtype=torch.float64)
     torch.nn.init.normal_(model.out_vectors)
     before = model.in_vectors.detach().clone()
     parts = training._Parts(model, text, "skip-gram")
@@ -576,7 +577,7 @@ def test_gloves_loss_is_weighted_least_squares_on_logarithms():
             said = model.word[i] @ model.context[j] + model.word_bias[i] + model.context_bias[j]
             weight = min(1.0, (counts[i, j].item() / 100) ** 0.75)
             total += weight * (said.item() - math.log(counts[i, j])) ** 2
-    assert model.loss(counts).item() == pytest.approx(total / 6)
+    assert glove_loss(model, counts).item() == pytest.approx(total / 6)
     torch.testing.assert_close(model.vectors, (model.word + model.context).detach())
 
 
@@ -634,7 +635,7 @@ def test_letter_groups_and_their_rows_are_fasttexts():
 
 @pytest.mark.equation("word2vec-subwords")
 def test_a_vector_is_the_mean_of_the_words_own_and_its_groups():
-    model = FastText(["abc", "abcdef", "x"], 3, buckets=50, shortest=3, longest=4)
+    model = FastText(["abc", "abcdef", "x"], 3, num_buckets=50, shortest=3, longest=4)
     with torch.no_grad():
         for at, word in enumerate(model.words):
             rows = [at, *(3 + bucket(g, 50) for g in letter_groups(word, 3, 4))]
@@ -648,7 +649,7 @@ def test_a_peers_fasttext_gives_the_same_vectors_for_words_seen_and_unseen():
     sentences = [["matrix", "vector", "matrices"], ["vector", "matrix", "norm"]] * 4
     peer = gensim.FastText(sentences, vector_size=6, min_count=1, bucket=300, epochs=2, workers=1)
     words = peer.wv.index_to_key
-    model = FastText(words, 6, buckets=300)
+    model = FastText(words, 6, num_buckets=300)
     with torch.no_grad():
         both = np.concatenate([peer.wv.vectors_vocab, peer.wv.vectors_ngrams])
         model.in_vectors.copy_(torch.from_numpy(both))
@@ -741,7 +742,10 @@ BAD = [
     (lambda: train(Word2Vec(16), two_topics(), lr=0.0), "lr=0.0"),
     (lambda: train(Word2Vec(16), two_topics(), mode="glove"), "mode='glove'"),
     (lambda: train(Word2Vec(7), two_topics()), "model has 7 words, the text has 16"),
-    (lambda: train(FastText(["a", "b"], 2, buckets=9), text_of(["a b"]), mode="cbow"), "FastText"),
+    (
+        lambda: train(FastText(["a", "b"], 2, num_buckets=9), text_of(["a b"]), mode="cbow"),
+        "FastText",
+    ),
     (lambda: keep_probability(torch.tensor([1]), 0.0), "threshold=0.0"),
     (lambda: keep_probability(torch.tensor([0, 0])), "counts"),
     (lambda: noise_distribution(torch.tensor([1, -1])), "counts"),
@@ -750,7 +754,7 @@ BAD = [
     (lambda: huffman(torch.tensor([3])), "counts must hold two numbers or more"),
     (lambda: letter_groups(""), "word=''"),
     (lambda: FastText(["a", "a"]), "words must hold two different words"),
-    (lambda: FastText(["a", "b"], 2, buckets=9).of("c" * 0), "word=''"),
+    (lambda: FastText(["a", "b"], 2, num_buckets=9).of("c" * 0), "word=''"),
     (lambda: singular_vectors(torch.ones(3, 3), 4), "embed_dim=4 must be at most 3"),
     (lambda: neighbours(torch.eye(3), torch.tensor([0]), 3), "k=3 must be at most 2"),
     (lambda: analogies(torch.eye(3), torch.tensor([[0, 1, 2, 3]])), "questions must be 0 … 2"),
@@ -770,7 +774,7 @@ def test_words_never_seen_are_named():
     with refuses(ValueError, "['king', 'queen']"):
         text.vocabulary.encode(["a", "queen", "king"])
     with refuses(ValueError, "word='x' was never seen, and has no group of letters"):
-        FastText(["ab", "cd"], 2, buckets=9, shortest=4).of("x")
+        FastText(["ab", "cd"], 2, num_buckets=9, shortest=4).of("x")
 
 
 def test_other_kinds_are_refused_by_name():
@@ -789,7 +793,7 @@ def test_a_pair_that_never_occurs_has_the_score_minus_infinity_also_of_a_word_th
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 def test_gloves_loss_is_finite_where_pairs_are_missing_in_any_precision(dtype):
     model = GloVe(3, 2, dtype=dtype)
-    loss = model.loss(torch.eye(3, dtype=dtype))
+    loss = glove_loss(model, torch.eye(3, dtype=dtype))
     loss.backward()
     assert loss.isfinite() and all(p.grad.isfinite().all() for p in model.parameters())
 
@@ -826,15 +830,15 @@ NOTHING = torch.ones(1, 1, 3, dtype=torch.bool)
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: GloVe(2, 2).loss(torch.zeros(2, 2)), ValueError, "counts must not all be 0"),
-        (lambda: GloVe(2, 2).loss(-torch.ones(2, 2)), ValueError, "counts must be 0 or more"),
+        (lambda: glove_loss(GloVe(2, 2), torch.zeros(2, 2)), ValueError, "counts must not all be 0"),
+        (lambda: glove_loss(GloVe(2, 2), -torch.ones(2, 2)), ValueError, "counts must be 0 or more"),
         (lambda: glove_weight(torch.tensor([-1.0])), ValueError, "counts must be 0 or more"),
         (
             lambda: expected_loss(torch.zeros(1, 2), torch.ones(1, 2), 5, torch.tensor([-1.0, 2])),
             ValueError, "noise must be 0 or more, got -1",
         ),
         (
-            lambda: train(FastText(["b", "a"], 2, buckets=9), text_of(["a b"])),
+            lambda: train(FastText(["b", "a"], 2, num_buckets=9), text_of(["a b"])),
             ValueError, "model must have the words of the text in their order",
         ),
         (
