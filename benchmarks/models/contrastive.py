@@ -26,9 +26,7 @@ def contrastive(size: dict[str, int], device: torch.device, dtype: torch.dtype) 
     theirs = losses.NTXentLoss(temperature=0.2)
     squared = distances.LpDistance(normalize_embeddings=False, power=2)
     miner = miners.BatchHardMiner(distance=squared)
-    margin = losses.TripletMarginLoss(
-        margin=0.2, distance=squared, reducer=reducers.MeanReducer()
-    )
+    margin = losses.TripletMarginLoss(margin=0.2, distance=squared, reducer=reducers.MeanReducer())
 
     def peer_triplets(table: nn.Module) -> Tensor:
         return margin(table.z, fours, miner(table.z, fours))
@@ -43,7 +41,10 @@ def contrastive(size: dict[str, int], device: torch.device, dtype: torch.dtype) 
             (Table(z), lambda table: nt_xent(*table.z.chunk(2), temperature=0.2)),
             (Table(z), lambda table: theirs(table.z, pairs)),
         ),
-        training("batch-hard step", size, peer, (Table(z), our_triplets), (Table(z), peer_triplets)),
+        training(
+            "batch-hard step", size, peer,
+            (Table(z), our_triplets), (Table(z), peer_triplets),
+        ),
     ]  # fmt: skip
 
 
