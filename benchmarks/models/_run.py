@@ -14,7 +14,8 @@ from benchmarks.models._contest import SEED, Size, hold_equal
 GOAL = 1.2  # at most this many times the peer's time (decisions and README state it)
 PEERS = ("torch.nn", "transformers", "bm25s", "faiss", "mambapy", "reservoirpy", "torchvision")
 PEERS += ("sklearn", "xlstm", "zuko", "torch_geometric", "torchdiffeq", "ncps", "snntorch", "kan")
-PEERS += ("scipy", "torch.func", "gensim", "minisom", "pytorch_metric_learning")
+PEERS += ("scipy", "torch.func", "torch.distributions", "gensim", "minisom")
+PEERS += ("pytorch_metric_learning",)
 
 
 def run(
