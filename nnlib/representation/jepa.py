@@ -333,10 +333,7 @@ class IJEPA(_JEPA):
     ):
         super().__init__()
         like: dict[str, Any] = {"device": device, "dtype": dtype}
-        size = sides("image_size", image_size, 2)
-        p = checks.count("patch_size", patch_size)
-        if any(side % p for side in size):
-            raise ValueError(f"patch_size={p} does not divide image_size, {size}")
+        size, p = _cut(image_size, patch_size)
         _check_heads(embed_dim, num_heads, predictor_dim, predictor_heads)
         checks.count("predictor_layers", predictor_layers)
         encoder = JEPAEncoder(
@@ -480,10 +477,7 @@ class MaskedAutoencoder(nn.Module):
     ):
         super().__init__()
         like: dict[str, Any] = {"device": device, "dtype": dtype}
-        size = sides("image_size", image_size, 2)
-        p = checks.count("patch_size", patch_size)
-        if any(side % p for side in size):
-            raise ValueError(f"patch_size={p} does not divide image_size, {size}")
+        size, p = _cut(image_size, patch_size)
         self.normalize_targets = checks.flag("normalize_targets", normalize_targets)
         _check_heads(embed_dim, num_heads, decoder_dim, decoder_heads, "decoder")
         checks.count("decoder_layers", decoder_layers)
@@ -540,6 +534,17 @@ class MaskedAutoencoder(nn.Module):
     def features(self, x: Float[Tensor, "b c y x"]) -> Float[Tensor, "b e"]:
         """Return the vector that stands for a picture: the mean of the encoder's patches."""
         return self.encoder(x).mean(1)
+
+
+def _cut(
+    image_size: int | tuple[int, int], patch_size: int
+) -> tuple[tuple[int, ...], int]:
+    """Return rows and columns of a picture and the side of its patches, which divides both."""
+    size = sides("image_size", image_size, 2)
+    p = checks.count("patch_size", patch_size)
+    if any(side % p for side in size):
+        raise ValueError(f"patch_size={p} does not divide image_size, {size}")
+    return size, p
 
 
 def _check_heads(
