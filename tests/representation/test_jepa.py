@@ -651,6 +651,7 @@ def test_training_predicts_better_than_the_mean_of_all_targets():
     ("arguments", "told"),
     [
         ({"image_size": 9}, "patch_size=2 does not divide image_size, (9, 9)"),
+        ({"image_size": (8, 9)}, "patch_size=2 does not divide image_size, (8, 9)"),
         ({"num_heads": 3}, "num_heads=3 does not divide embed_dim=16"),
         ({"predictor_heads": 3}, "predictor_heads=3 does not divide predictor_dim=8"),
         ({"predictor_layers": 0}, "predictor_layers=0"),
