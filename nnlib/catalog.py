@@ -636,7 +636,8 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         source="bromley1993signature", short="Contrastive",
         module="nnlib.representation.contrastive", cls="CLIP", trained_by="gradient",
         parameters="those of the encoders and projections, and a temperature: ViT-B/32 151 million",
-        train_cost="both encoders on every pair, and b² d products for b pairs of width d",
+        train_cost="both encoders on every pair; of b pairs of width d CLIP makes b² d products, "
+                   "SimCLR 4 b² d",
         use_cost="an encoder for what is new; d products for each stored vector",
         requires=("cnn",),
     ),
@@ -658,7 +659,8 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         year=2013, people="Mikolov et al.", ancestors=("mlp",), source="mikolov2013efficient",
         module="nnlib.representation.word2vec", cls="Word2Vec", trained_by="gradient",
         parameters="$2 v d$: an input and an output vector for each of $v$ words",
-        train_cost="$6 d (K + 1)$ FLOPs a pair with $K$ negatives; about $w + 1$ pairs a word",
+        train_cost="$6 d (K + 1)$ FLOPs a pair with $K$ negatives; "
+                   "about $m + 1$ pairs a word in a window of $m$ to each side",
         use_cost="a row of a table; all cosines of a word are $2 v d$ FLOPs",
         requires=("backpropagation",),
     ),
@@ -669,7 +671,8 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         module="nnlib.representation.self_organizing_map", cls="SelfOrganizingMap",
         trained_by="rule",
         parameters="$U d$: one point of the data's space for each of $U$ units on the grid",
-        train_cost="a pass over $N$ examples: $2 N U d$ FLOPs, and $2 U^2 d$ more in batches",
+        train_cost="a pass over $N$ examples: $2 N U d$ FLOPs for the winners; to move the units "
+                   "one by one about as much again, in batches $2 U^2 d$",
         use_cost="$2 U d$ FLOPs an example: a search among $U$ units",
     ),
     # ------------------------------------------------------------------ Part IX: graphs
