@@ -27,6 +27,14 @@ _WARNED = re.compile(r"^(?P<file>[^:\n]+?)(?::docstring of [^:]+)?(?::\d+)?: (?:
 _FRAME = re.compile(
     r"Running Jupyter-Book|(Source|Output) Folder:|(Config|Output) Path:|=+$|Building "
 )
+# Its command has no option for Sphinx's processes, which read and write pages side by side.
+_CALL = """
+from functools import partial
+from jupyter_book import sphinx
+sphinx.build_sphinx = partial(sphinx.build_sphinx, jobs={jobs})
+from jupyter_book.cli.main import main
+main()
+"""
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -110,8 +118,7 @@ def _read_again_what_warned(jb: Path, source: Path) -> bool:
 
 
 def _jupyter_book(root: Path, source: Path, jb: Path) -> None:
-    call = "from jupyter_book.cli.main import main; main()"
-    command = [sys.executable, "-c", call, "build", str(source)]
+    command = [sys.executable, "-c", _CALL.format(jobs=os.cpu_count()), "build", str(source)]
     command += ["--path-output", str(jb), "-W", "--keep-going", "-q"]
     paths = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
     # Sphinx's extensions and autodoc import `pipeline` and `nnlib` from the repository itself.

@@ -19,6 +19,11 @@ REASON = why_not(SITE)
 SHIFT = 0.02
 """How far a page may jump while it comes, as the browser counts it."""
 
+_PLAIN = """() => {
+  for (const shape of document.querySelectorAll("article svg > :not(title, desc)")) shape.remove();
+  for (const code of document.querySelectorAll("article pre")) code.textContent = code.textContent;
+}"""
+
 _known: dict[str, dict[str, Any]] = {}
 
 
@@ -56,6 +61,7 @@ class Looks:
             seen["types"][width] = visit.page.evaluate("nnMeasure.types()")
             for name in ("foreign", "failed", "complaints"):
                 seen[name] += getattr(visit, name)
+        seen["frame"]["barriers"] = _barriers(visit.page)
         return seen
 
     def _visit(self, width: int) -> Visit:
@@ -84,13 +90,21 @@ def _in_a_window(visit: Visit) -> dict[str, Any]:
         name: tab.evaluate(f"nnMeasure.{name}()") for name in ("weight", "holding", "cut", "stops")
     }
     seen["frame"] = tab.evaluate(Path(__file__).with_name("frame.js").read_text("utf8"))
-    # What depends on colours, tests/book/test_site.py measures at every word. How links look within
-    # text, which alone takes half of the time, is asked on a few pages in test_frame.py: one style
-    # sheet serves them all.
-    seen["frame"]["barriers"] = axe.grave(tab, without=["color-contrast", "link-in-text-block"])
     tab.evaluate("nnMeasure.unfold()")
     seen["code"] = tab.evaluate("nnMeasure.code()")
     return seen
+
+
+def _barriers(tab: Any) -> list[str]:
+    """Return what keeps anyone from using a page whose folds are open.
+
+    What depends on colours, tests/book/test_site.py measures at every word. How links look within
+    text, which alone takes half of the time, is asked on a few pages in test_frame.py: one style
+    sheet serves them all. Shapes of pictures and colours of code, most elements of a page, can bar
+    nobody's way, so they are taken out first.
+    """
+    tab.evaluate(_PLAIN)
+    return axe.grave(tab, without=["color-contrast", "link-in-text-block"])
 
 
 def _steps(tab: Any, slider: Any) -> dict[str, Any]:
