@@ -45,6 +45,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     # Priority: before napoleon (500) turns sections into fields, so that it sees final markup.
     app.connect("autodoc-process-docstring", _docstring, priority=400)
     app.connect("config-inited", lambda app, config: _without_thebe(app))
+    app.connect("builder-inited", _read_side_by_side)
     app.connect("builder-inited", _plain_data)
     app.connect("doctree-read", keep_punctuation)
     app.setup_extension("sphinx.ext.viewcode")
@@ -145,6 +146,16 @@ def keep_punctuation(app: Sphinx, doctree: nodes.document) -> None:
         # by place: another text of the paragraph may read the same
         at = next(at for at, child in enumerate(formula.parent) if child is formula)
         formula.parent[at : at + 2] = [whole, nodes.Text(after.astext()[mark.end() :])]
+
+
+def _read_side_by_side(app: Sphinx) -> None:
+    """Let Sphinx read with several processes, of which two of its extensions say nothing.
+
+    The one counts sections when all is read, the other is about LaTeX's nodes in a page.
+    """
+    for name in ("sphinx_multitoc_numbering", "sphinx_jupyterbook_latex"):
+        if name in app.extensions:
+            app.extensions[name].parallel_read_safe = True
 
 
 def _plain_data(app: Sphinx) -> None:
