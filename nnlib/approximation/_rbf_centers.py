@@ -44,12 +44,12 @@ def kmeans(
     shift = _shift(points)
     points = points - shift
     centers = points[_starts(points, num_centers, generator)]
-    owner = torch.cdist(points, centers).argmin(1)
+    owner = _nearest(points, centers)
     for _ in range(iterations):
         sums = torch.zeros_like(centers).index_add_(0, owner, points)
         counts = torch.bincount(owner, minlength=num_centers)[:, None].to(points.dtype)
         centers = torch.where(counts > 0, sums / counts.clamp(min=1), centers)
-        before, owner = owner, torch.cdist(points, centers).argmin(1)
+        before, owner = owner, _nearest(points, centers)
         if torch.equal(before, owner):
             break
     return centers + shift
@@ -66,6 +66,11 @@ def _shift(points: Tensor) -> Tensor:
     return torch.where(middle.norm() > 8 * spread, middle, 0.0)
 
 
+def _nearest(points: Tensor, centers: Tensor) -> Tensor:
+    """Return the centre that each point is nearest to; the point's own square adds nothing."""
+    return torch.addmm(centers.square().sum(1), points, centers.mT, alpha=-2).argmin(1)
+
+
 def _starts(points: Tensor, count: int, generator: torch.Generator | None) -> Tensor:
     """Draw rows that are far apart; no row twice, nor its equal."""
     rolls = torch.rand(count, generator=generator, dtype=torch.float64).to(
@@ -75,8 +80,10 @@ def _starts(points: Tensor, count: int, generator: torch.Generator | None) -> Te
     far = torch.full(
         (len(points),), math.inf, dtype=torch.float64, device=points.device
     )
+    features = points.mT.contiguous()  # a sum over a short last axis is slow
     for roll in rolls[1:]:
-        far = torch.minimum(far, (points - points[chosen[-1]]).square().sum(1).double())
+        gaps = features - features[:, chosen[-1]].unsqueeze(1)
+        far = torch.minimum(far, gaps.square().sum(0).double())
         heap = far.cumsum(0)
         at = torch.searchsorted(heap, roll * heap[-1], right=True)
         chosen.append(at.clamp(max=len(points) - 1))

@@ -22,6 +22,10 @@ NORMALIZED = ("gaussian", "inverse_multiquadric")
 DIRECT = 2**24
 """Numbers up to which differences of points and centres are kept; beyond, products are."""
 
+FEW = 8
+"""Features up to which differences are taken one feature at a time, in tables of points and centres
+alone: a sum over a short last axis is slow."""
+
 
 def squared_distances(
     x: Float[Tensor, "*b d"], centers: Float[Tensor, "k d"]
@@ -39,8 +43,21 @@ def squared_distances(
             f"x must have shape (*, {centers.shape[1]}), got {tuple(x.shape)}"
         )
     if x.numel() * centers.shape[0] <= DIRECT:
-        return (x.unsqueeze(-2) - centers).square().sum(-1)
+        return _squared_distances_by_differences(x, centers)
     return squared_distances_by_products(x, centers)
+
+
+def _squared_distances_by_differences(x: Tensor, centers: Tensor) -> Tensor:
+    if not 0 < x.shape[-1] <= FEW:
+        return (x.unsqueeze(-2) - centers).square().sum(-1)
+    first, *rest = (
+        points.unsqueeze(-1) - places
+        for points, places in zip(x.unbind(-1), centers.unbind(-1), strict=True)
+    )
+    total = first.square()
+    for gap in rest:
+        total = torch.addcmul(total, gap, gap)
+    return total
 
 
 def squared_distances_by_products(

@@ -97,17 +97,17 @@ def interpolate(
     degree = least if degree is None else checks.count("degree", degree, least=least)
     distinct("x", x)
     table, monomials = _signed(kernel, x, x, sigma), _monomials(x, x, degree)
-    table = table + smoothing * torch.eye(len(x), dtype=x.dtype, device=x.device)
+    if smoothing:
+        table = table.diagonal_scatter(table.diagonal() + smoothing)
     count = monomials.shape[1]
     if count and int(torch.linalg.matrix_rank(monomials)) < count:
         raise ValueError(
             f"degree={degree} has {count} coefficients, which these {len(x)} points in x "
             "do not determine"
         )
-    corner = x.new_zeros(count, count)
-    whole = torch.cat(
-        [torch.cat([table, monomials], 1), torch.cat([monomials.mT, corner], 1)]
-    )
+    whole = x.new_zeros(len(x) + count, len(x) + count)
+    whole[: len(x), : len(x)] = table
+    whole[: len(x), len(x) :], whole[len(x) :, : len(x)] = monomials, monomials.mT
     right = torch.cat([y, y.new_zeros(count, y.shape[1])])
     solved, failed = torch.linalg.solve_ex(whole, right)
     if bool(failed) or not bool(solved.isfinite().all()):

@@ -108,7 +108,7 @@ def _factored(
     checks.tensor("y", y, shape=(len(x), "o"), floating=True, finite=True)
     alike("y", y, "x", x)
     table = gaussian_kernel(x, x, sigma)
-    table = table + noise * torch.eye(len(x), dtype=x.dtype, device=x.device)
+    table = table.diagonal_scatter(table.diagonal() + noise)
     factor, failed = torch.linalg.cholesky_ex(table)
     if bool(failed):
         raise ValueError(
