@@ -116,6 +116,7 @@ def _proto(model: nn.Module, feed: Feed, count: int) -> Any:
         "verbose": False,
     }
     torch.onnx.register_custom_op_symbolic("aten::rms_norm", _rms_norm, OPSET)
+    torch.onnx.register_custom_op_symbolic("aten::mT", _transposed, OPSET)
     file = io.BytesIO()
     with _silence():
         try:
@@ -153,6 +154,13 @@ def _rms_norm(graph: Any, x: Any, shape: Any, weight: Any, eps: float | None) ->
     square = graph.op("ReduceMean", graph.op("Mul", x, x), axes, keepdims_i=1)
     y = graph.op("Div", x, graph.op("Sqrt", graph.op("Add", square, tiny)))
     return y if weight.node().mustBeNone() else graph.op("Mul", y, weight)
+
+
+@parse_args("v")
+def _transposed(graph: Any, x: Any) -> Any:
+    """Swap the last two axes, as `x.mT` does, another operator that tracing lacks."""
+    *outer, rows, columns = range(x.type().dim())
+    return graph.op("Transpose", x, perm_i=[*outer, columns, rows])
 
 
 @contextmanager

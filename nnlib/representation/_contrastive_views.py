@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from nnlib import checks
 from nnlib.representation._contrastive_losses import in_range, pair_of, unit
+from nnlib.representation._jepa_collapse import covariance_penalty, variance_penalty
 
 
 def byol_loss(
@@ -136,11 +137,8 @@ def vicreg_loss(
     ]  # fmt: skip
     terms = [F.mse_loss(z1, z2), z1.new_zeros(()), z1.new_zeros(())]
     for z in (z1, z2):
-        terms[1] = terms[1] + F.relu(1 - (z.var(0) + 1e-4).sqrt()).mean()
-        away = z - z.mean(0)
-        cov = away.T @ away / (len(z) - 1)
-        beside = (cov - cov.diagonal().diag_embed()).square().sum()
-        terms[2] = terms[2] + beside / z.shape[1]
+        terms[1] = terms[1] + variance_penalty(z)
+        terms[2] = terms[2] + covariance_penalty(z)
     return cast(Tensor, sum(w * term for w, term in zip(weights, terms, strict=True)))
 
 

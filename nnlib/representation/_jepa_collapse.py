@@ -98,9 +98,8 @@ def covariance_penalty(z: Float[Tensor, "n e"]) -> Float[Tensor, ""]:
     rows = _rows(z)
     rows = rows - rows.mean(0)
     covariance = rows.mT @ rows / (len(rows) - 1)
-    return (covariance.square().sum() - covariance.diagonal().square().sum()) / (
-        rows.shape[1]
-    )
+    beside = covariance - covariance.diagonal().diag_embed()
+    return beside.square().sum() / rows.shape[1]
 
 
 def sigreg(

@@ -42,7 +42,9 @@ def test_a_module_that_cannot_be_traced_takes_the_longer_way():
     assert export.runs(content, (-FEED[0],))[0].tolist() == [[1.0, 2.0]]
 
 
-@pytest.mark.parametrize("untraced", [lambda x: F.rms_norm(x, (2,)), lambda x: x.mT])
+@pytest.mark.parametrize(
+    "untraced", [lambda x: F.rms_norm(x, (2,)), lambda x: x.where((x > 0) & True, -x)]
+)
 def test_the_longer_way_prints_nothing(untraced, capfd):
     """Torch prints the graph that it could not trace, with the paths of its own files."""
 
@@ -57,13 +59,20 @@ def test_the_longer_way_prints_nothing(untraced, capfd):
     assert export.runs(content, FEED)[0] == pytest.approx(untraced(FEED[0]).numpy(), abs=1e-6)
 
 
+class Swapped(nn.Module):
+    """Rows for columns, of three axes and of two."""
+
+    def forward(self, x):
+        return x.mT, x[0].mT
+
+
 @pytest.mark.parametrize(
-    "norm",
+    "model",
     [nn.RMSNorm(4), nn.RMSNorm((3, 4), eps=0.1), nn.RMSNorm(4, elementwise_affine=False),
-     RMSNorm(4, eps=1e-5)],
+     RMSNorm(4, eps=1e-5), Swapped()],
     ids=str,
 )  # fmt: skip
-def test_a_norm_that_tracing_lacks_is_written_out_and_takes_the_short_way(norm, monkeypatch):
+def test_what_tracing_lacks_is_written_out_and_takes_the_short_way(model, monkeypatch):
     exports = torch.onnx.export
     took = []
 
@@ -73,7 +82,7 @@ def test_a_norm_that_tracing_lacks_is_written_out_and_takes_the_short_way(norm, 
 
     monkeypatch.setattr(torch.onnx, "export", noted)
     export.exported(
-        norm, [(torch.randn(2, 3, 4),) for _ in range(3)]
+        model, [(torch.randn(2, 3, 4),) for _ in range(3)]
     )  # which holds it to the module
     assert took == [False]
 
