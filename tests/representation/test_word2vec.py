@@ -625,7 +625,26 @@ def test_huffmans_path_is_as_long_as_gensims_on_average():
     )
 
 
+def test_huffmans_paths_begin_at_the_root_and_turn_first_to_the_rarer_child():
+    paths = huffman(torch.tensor([8, 4, 2, 2]))
+    assert paths.nodes.tolist() == [[0, 0, 0], [0, 1, 0], [0, 1, 2], [0, 1, 2]]
+    assert paths.signs.tolist() == [[1, 0, 0], [-1, 1, 0], [-1, -1, 1], [-1, -1, -1]]
+
+
+def test_fresh_tables_are_word2vecs_own_small_ones_for_words_and_nothing_for_contexts():
+    torch.manual_seed(0)
+    glove, parts = GloVe(50, 5), FastText(["abc", "abd"], 5, num_buckets=50)
+    for table in (*glove.parameters(), parts.in_vectors):
+        assert 0.09 < table.abs().max() <= 0.1 and abs(table.mean()) < 0.03  # 0.5 / d
+    for table in (parts.out_vectors, HierarchicalSoftmax(torch.tensor([3, 2, 1]), 4).node_vectors):
+        assert not table.any()
+
+
 # ----------------------------------------------------------------------------------------- subwords
+def test_the_ends_of_a_word_are_no_groups_of_their_own():
+    assert letter_groups("ab", 1, 2) == ["<a", "a", "ab", "b", "b>"]
+
+
 def test_letter_groups_and_their_rows_are_fasttexts():
     for word in ("where", "a", "naïve", "Ünicode"):
         groups = letter_groups(word, 2, 5)
