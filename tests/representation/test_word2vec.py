@@ -633,7 +633,7 @@ def test_huffmans_paths_begin_at_the_root_and_turn_first_to_the_rarer_child():
 
 def test_fresh_tables_are_word2vecs_own_small_ones_for_words_and_nothing_for_contexts():
     torch.manual_seed(0)
-    glove, parts = GloVe(50, 5), FastText(["abc", "abd"], 5, num_buckets=50)
+    glove, parts = GloVe(50, 5), FastText(["abc", "xyz"], 5, num_buckets=50)
     for table in (*glove.parameters(), parts.in_vectors):
         assert 0.09 < table.abs().max() <= 0.1 and abs(table.mean()) < 0.03  # 0.5 / d
     for table in (parts.out_vectors, HierarchicalSoftmax(torch.tensor([3, 2, 1]), 4).node_vectors):
