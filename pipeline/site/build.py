@@ -27,6 +27,7 @@ _WARNED = re.compile(r"^(?P<file>[^:\n]+?)(?::docstring of [^:]+)?(?::\d+)?: (?:
 _FRAME = re.compile(
     r"Running Jupyter-Book|(Source|Output) Folder:|(Config|Output) Path:|=+$|Building "
 )
+JOBS = min(os.cpu_count() or 1, 8)  # each has the whole book in mind: half a gigabyte
 # Its command has no option for Sphinx's processes, which read and write pages side by side.
 _CALL = """
 from functools import partial
@@ -118,7 +119,7 @@ def _read_again_what_warned(jb: Path, source: Path) -> bool:
 
 
 def _jupyter_book(root: Path, source: Path, jb: Path) -> None:
-    command = [sys.executable, "-c", _CALL.format(jobs=os.cpu_count()), "build", str(source)]
+    command = [sys.executable, "-c", _CALL.format(jobs=JOBS), "build", str(source)]
     command += ["--path-output", str(jb), "-W", "--keep-going", "-q"]
     paths = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
     # Sphinx's extensions and autodoc import `pipeline` and `nnlib` from the repository itself.
