@@ -5,6 +5,9 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+PHOTOGRAPH = " nn-photograph"
+"""Class of what holds pixels that are light where they are high, in a dark page and a light one."""
+
 
 def pixels(values: Tensor, label: str) -> str:
     """Return a grey picture, rows of numbers between 0 and 1, in the ink of the page.

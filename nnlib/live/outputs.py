@@ -40,9 +40,13 @@ class Shown:
         """Return the output as the page shows it."""
         head = f"<span>{html.escape(self.label)}</span>" if self.label else ""
         return (
-            f'<div class="nn-shown nn-{self.kind}">{head}{self.frame()[0]}'
+            f'<div class="nn-shown nn-{self.kind}{self.look()}">{head}{self.frame()[0]}'
             f"{self.body(outputs, context)}{self.frame()[1]}</div>"
         )
+
+    def look(self) -> str:
+        """Return further classes of style."""
+        return ""
 
     def frame(self) -> tuple[str, str]:
         """Return what stands around the body, whatever is shown."""
@@ -145,6 +149,7 @@ class Picture(Shown):
         shape: height and width.
         low: the value that is shown as paper.
         high: the value that is shown as ink.
+        photograph: whether ink is light and paper black, in a dark page and in a light one.
 
     Example:
         >>> Picture(shape=(1, 2)).body([torch.tensor([0.0, 1.0])], {}).count("M1 0")
@@ -154,7 +159,12 @@ class Picture(Shown):
     shape: tuple[int, int]
     low: float = 0.0
     high: float = 1.0
+    photograph: bool = False
     kind = "picture"
+
+    def look(self) -> str:
+        """Return what keeps a photograph from being its own negative."""
+        return drawing.PHOTOGRAPH * self.photograph
 
     def config(self) -> dict[str, Any]:
         """Return what the page's script needs to know."""

@@ -1,8 +1,9 @@
 import re
 
+import pytest
 import torch
 
-from nnlib.live import outputs
+from nnlib.live import Damage, outputs
 
 LOGITS = torch.tensor([[[0.0, 0.0, 9.0], [9.0, 0.0, 0.0], [0.0, 9.0, 0.0]]])
 
@@ -37,6 +38,15 @@ def test_what_was_made_continues_or_stands_alone():
     context = {"given": "<a", "made": "b\n"}
     assert outputs.Text().body([], context) == "&lt;a<mark>b<br></mark>"
     assert outputs.Text(joined=False).body([], context) == "<mark>b<br></mark>"
+
+
+@pytest.mark.parametrize("photograph", [False, True])
+def test_a_photograph_is_marked_outside_of_what_the_script_draws(photograph):
+    picture = outputs.Picture(shape=(1, 2), photograph=photograph)
+    head, _, drawn = picture.markup([torch.zeros(1, 2)], {}).partition('<div class="nn-now">')
+    assert ("nn-photograph" in head, "nn-photograph" in drawn) == (photograph, False)
+    damage = Damage(label="A crop", shape=(1, 2), photograph=photograph)
+    assert ("nn-photograph" in damage.markup(torch.zeros(1, 2))) == photograph
 
 
 def test_a_picture_is_brought_to_paper_and_ink():

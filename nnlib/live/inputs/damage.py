@@ -27,6 +27,7 @@ class Damage(Given):
             tensor, 1 k, with a 1 at the one that is chosen, and a value may be a pair of a name and
             a picture; a picture alone has the first, and on the page leaves what was chosen.
         choice_label: names the choice.
+        photograph: whether high values are light, in a dark page and in a light one.
 
     Example:
         >>> Damage(label="A face", shape=(4, 4)).read(torch.ones(4, 4))[0][0].shape
@@ -39,6 +40,7 @@ class Damage(Given):
     feed: tuple[int, ...] | None = None
     choices: Sequence[str] = ()
     choice_label: str = "Rule"
+    photograph: bool = False
     kind = "damage"
 
     def __post_init__(self) -> None:
@@ -87,7 +89,8 @@ class Damage(Given):
         name, shown = self._parts(value)
         picture = drawing.pixels(shown.reshape(-1, *self.shape)[0], self.label)
         return (
-            f'<div class="nn-damage" tabindex="0" role="group" aria-label="'
+            f'<div class="nn-damage{drawing.PHOTOGRAPH * self.photograph}" tabindex="0" '
+            f'role="group" aria-label="'
             f"{html.escape(self.label)}: wipe with a finger or the mouse; or with the arrow "
             f'keys, which move a cursor, and the space bar, which wipes">{picture}</div>'
             '<div class="nn-row"><button type="button" data-do="whole">Whole again</button></div>'
