@@ -655,7 +655,7 @@ def theirs(**options):
     model = package.xLSTMLMModel(config)
     model.reset_parameters()
     with torch.no_grad():
-        for parameter in set(model.parameters()):
+        for parameter in model.parameters():  # each once, in one order
             parameter.add_(0.2 * torch.randn_like(parameter))
     return model.double().eval()
 
