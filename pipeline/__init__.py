@@ -5,6 +5,9 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]  # the repository
+# For `gc.set_threshold`: importing torch makes hundreds of thousands of objects that stay, and to
+# look through them at Python's own rate took a tenth of a chapter's time.
+COLLECT = (10_000, 20, 20)
 
 
 def project(root: Path = ROOT) -> dict[str, Any]:

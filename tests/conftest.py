@@ -4,6 +4,7 @@ Nothing here may import nnlib: the jaxtyping hook that checks shapes is installe
 is read, and would miss what was imported before.
 """
 
+import gc
 import os
 import random
 import re
@@ -16,11 +17,13 @@ import torch
 from hypothesis import settings
 
 from benchmarks.peers import declare_torchvision
+from pipeline import COLLECT
 from pipeline.checks.outcomes import Known
 
 # No test asserts on a clock: a busy machine turns nothing red.
 settings.register_profile("book", deadline=None)
 settings.load_profile("book")
+gc.set_threshold(*COLLECT)
 torch.set_num_threads(1)  # the same numbers on every machine, and no fight between workers
 
 declare_torchvision()  # before anything imports it, or transformers, which does

@@ -8,11 +8,13 @@ import argparse
 import json
 import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from pipeline import ROOT
 from pipeline.execute.dependencies import Graph, chapters, digest
+from pipeline.execute.run_chapter import ipython
 
 STAMPS = Path("_build/stamps/nbval.json")
 OPTIONS = ("-q", "-o", "addopts=", "-p", "nbval", "--nbval-lax", "--nbval-current-env")
@@ -63,7 +65,9 @@ def run(root: Path, wanted: list[str], workers: int) -> int:
     spread = ["-n", str(workers), "--dist", "loadfile"] if workers > 1 else ["-p", "no:xdist"]
     files = [f"chapters/{chapter}.ipynb" for chapter in wanted]
     options = [*OPTIONS, *LIMITS, f"--rootdir={root}", "-p", "no:cacheprovider", *spread]
-    status = int(pytest.main([*options, *files], plugins=[verdicts]))
+    with tempfile.TemporaryDirectory(prefix="nn-") as folder, pytest.MonkeyPatch.context() as env:
+        env.setenv("IPYTHONDIR", ipython(Path(folder)))
+        status = int(pytest.main([*options, *files], plugins=[verdicts]))
     kept = {c: s for c, s in stamps(root).items() if c in known and c not in verdicts.bad}
     # Ended early, it may have left cells out.
     kept |= {c: known[c] for c in verdicts.good - verdicts.bad if status in (0, 1)}

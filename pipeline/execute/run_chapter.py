@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline import ROOT
+from pipeline import COLLECT, ROOT
 from pipeline.execute import presets
 from pipeline.execute.dependencies import Graph, digest
 from pipeline.execute.parameters import BadParameter, cells_of, checked, split
@@ -240,7 +240,7 @@ def _private_kernel(folder: Path, root: Path) -> Iterator[None]:
     os.environ |= {
         "JUPYTER_PATH": str(folder),
         "JUPYTER_RUNTIME_DIR": str(folder),
-        "IPYTHONDIR": str(folder / "ipython"),
+        "IPYTHONDIR": ipython(folder),
         "NNLIB_SCALARS": str(folder / SCALARS),
         "NNLIB_FIGURES": str(folder / FIGURES),
         "NNLIB_LIVE": "page",
@@ -254,6 +254,15 @@ def _private_kernel(folder: Path, root: Path) -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ |= before
+
+
+def ipython(folder: Path) -> str:
+    """Make IPython's folder, with nothing of the user's in it; return it."""
+    config = folder / "ipython" / "profile_default" / "ipython_kernel_config.py"
+    config.parent.mkdir(parents=True)
+    line = f"__import__('gc').set_threshold{COLLECT}"
+    config.write_text(f"get_config().IPKernelApp.exec_lines = [{line!r}]\n", "utf8")
+    return str(config.parents[1])
 
 
 def _children_seconds() -> float:
