@@ -101,7 +101,11 @@ def fake_quantize(
     nearest = (
         steps + (steps.round() - steps).detach()
     )  # eq. compression-straight-through
-    return (nearest.clamp(low, high) - middle) * scale  # eq. compression-fake
+    # Not by clamp alone, whose gradient at the grid's own ends, where rounding puts many numbers,
+    # is 1 up to torch 2.13 and 0 since.
+    kept = nearest.detach().clamp(low, high)
+    level = torch.where(nearest == kept, nearest, kept)
+    return (level - middle) * scale  # eq. compression-fake
 
 
 def quantize_linears_(

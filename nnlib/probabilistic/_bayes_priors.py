@@ -78,9 +78,10 @@ def gaussian_kl(mean: Tensor, log_std: Tensor, prior_std: float) -> Tensor:
 
 def log_softplus(rho: Tensor) -> Tensor:
     """Return ln(ln(1 + e^ρ)), finite where the inner logarithm is zero in floating point."""
-    safe = F.softplus(rho.clamp_min(SMALL)).log()
-    small = rho.clamp_max(SMALL)
-    return torch.where(rho < SMALL, small - 0.5 * small.exp(), safe)
+    low = rho < SMALL
+    safe = F.softplus(rho.masked_fill(low, SMALL)).log()
+    small = rho.masked_fill(~low, SMALL)
+    return torch.where(low, small - 0.5 * small.exp(), safe)
 
 
 def softplus_inverse(value: float) -> float:

@@ -412,7 +412,8 @@ def test_activations_are_scaled_by_torchs_percentile(dtype):
     values = torch.randn(3001, 7, dtype=dtype).relu()
     for percentile in (60.0, 99.0, 99.9, 100.0):
         wanted = values.flatten().quantile(percentile / 100)
-        torch.testing.assert_close(_scale(values, percentile), wanted, rtol=0, atol=0)
+        rounding = 4 * torch.finfo(dtype).eps  # versions of torch interpolate in other orders
+        torch.testing.assert_close(_scale(values, percentile), wanted, rtol=rounding, atol=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
