@@ -389,7 +389,7 @@ def _scale(activations: Tensor, percentile: float) -> Tensor:
         activations.flatten().to(kind).sort().values
     )  # torch.quantile refuses many, and halves
     last = len(ranked) - 1
-    at = min(float(ranked.new_tensor(percentile / 100) * last), last)
+    at = min(percentile / 100 * last, last)
     low, high = math.floor(at), math.ceil(at)
     scale = ranked[low].lerp(ranked[high], at - low).to(activations.dtype)
     if not checks.readable(scale) or scale > 0:
