@@ -888,7 +888,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     ),
     Architecture(
         "parallel_scan", "kernels", "Parallel scan",
-        idea="A recurrence in logarithmic depth, because its steps can be bracketed anew.",
+        idea="A recurrence in logarithmic depth, because its steps can be regrouped.",
         year=1990, people="Blelloch; before him Kogge and Stone 1973, Ladner and Fischer 1980, "
         "Hillis and Steele 1986", ancestors=(), source="blelloch1990prefix",
         module="nnlib.kernels.linear_scan", cls="linear_scan",
