@@ -602,7 +602,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         ancestors=("boltzmann",), source="lecun2006tutorial", short="Energy-based",
         module="nnlib.energy.energy_based", cls="EnergyModel", trained_by="gradient",
         parameters="those of any network with one output; log Z is a number of its own",
-        train_cost="by chains of k steps: 3 + 2k passes a step; by denoising: about 6, no chain",
+        train_cost="by chains of k steps: 6 + 2k passes a step; by denoising: about 6, no chain",
         use_cost="an energy: 1 pass; a sample: two or three passes a step, hundreds of steps",
         requires=("boltzmann", "optimizers"),
     ),
