@@ -64,7 +64,7 @@ def neighbours(
         tensor([[1, 2]])
     """
     checks.tensor("vectors", vectors, shape=("v", "d"), floating=True, empty=False)
-    size = len(vectors)
+    size, units = len(vectors), unit(vectors)
     if isinstance(query, Tensor) and query.is_floating_point():
         checks.tensor("query", query, shape=("q", vectors.shape[1]))
         asked, most = unit(query.to(vectors.dtype)), size
@@ -72,10 +72,10 @@ def neighbours(
         checks.tokens(
             "query", query, size, shape=("q",), empty=True, of="rows of vectors"
         )
-        asked, most = unit(vectors)[query], size - 1
+        asked, most = units[query], size - 1
     if checks.count("k", k) > most:
         raise ValueError(f"k={k} must be at most {most}, of {size} words")
-    cosines = asked @ unit(vectors).T  # eq. word2vec-cosine
+    cosines = asked @ units.T  # eq. word2vec-cosine
     if most < size:
         cosines = cosines.scatter(1, query[:, None].long(), -torch.inf)
     return Neighbours(*cosines.topk(k))
