@@ -6,7 +6,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]  # the repository
 # For `gc.set_threshold`: importing torch makes hundreds of thousands of objects that stay, and to
-# look through them at Python's own rate took a tenth of a chapter's time.
+# look through them at Python's own rate took a second of a chapter's time.
 COLLECT = (10_000, 20, 20)
 
 
