@@ -1,6 +1,7 @@
 """Pictures: a figure with its words, a slider over figures; each is written where one asks."""
 
 import base64
+import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -20,6 +21,8 @@ with distribution.extra("notebook"):
     from nnlib.plot.svg import share_glyphs
 
 SLIDER_BYTES = 600_000
+UNDRAWN = "NNLIB_UNDRAWN"
+"""Set where a chapter's figures are for nobody: they are made, but neither drawn nor shown."""
 
 
 def figure(
@@ -47,11 +50,12 @@ def figure(
     """
     _claim(name)
     _write(fig, name)
-    card = preview.png(fig) if hero else None
-    shown = picture(fig, name, alt, narrow)
-    for drawn in filter(None, (fig, narrow)):
-        plt.close(drawn)
-    _show(HTML(_figure_markup(shown, name, caption)), card)
+    if not os.environ.get(UNDRAWN):
+        card = preview.png(fig) if hero else None
+        shown = picture(fig, name, alt, narrow)
+        _show(HTML(_figure_markup(shown, name, caption)), card)
+    for each in filter(None, (fig, narrow)):
+        plt.close(each)
 
 
 def scrub(
@@ -90,11 +94,12 @@ def scrub(
     _claim(name)
     options = None if values is None else [str(value) for value in values]
     figures, alts, card = [], [], None
+    undrawn = bool(os.environ.get(UNDRAWN))
     for at, fig in enumerate(frames):
         value = str(at + 1) if options is None else "".join(options[at : at + 1])
         if at == 0:
             _write(fig, name)
-            card = preview.png(fig) if hero else None
+            card = preview.png(fig) if hero and not undrawn else None
         figures.append(fig)
         alts.append(f"{alt} ({label}: {value})")
         plt.close(fig)
@@ -105,6 +110,8 @@ def scrub(
             f"scrub {name!r} needs two frames or more and one value for each, "
             f"got {len(figures)} frames and {len(options)} values"
         )
+    if undrawn:
+        return
     letters, pictures = share_glyphs(draw_frames(figures, name, alts), name)
     # In the page they stand within JSON, which would spell every double quote with two characters.
     pictures = [picture.replace('"', "'") for picture in pictures]

@@ -9,6 +9,7 @@ import nbformat
 import pytest
 from nbformat import v4
 
+from nnlib.notebook import pictures
 from pipeline import ROOT
 from pipeline.checks.pairing import CHECKED
 
@@ -58,3 +59,9 @@ def test_a_chapter_in_order_runs_once_and_again_when_it_changes(book):
         assert "1 of 1 chapters run" in told
     store(book, "other", "other")
     assert ran(book)[:2] == (0, 1)
+
+
+def test_figures_are_made_and_not_drawn(book):
+    store(book, f"' + __import__('os').environ['{pictures.UNDRAWN}'] + '", "yes")
+    status, _, told = ran(book)
+    assert status == 0, told

@@ -5,6 +5,7 @@ import io
 import re
 
 import pytest
+from matplotlib import pyplot as plt
 from PIL import Image
 
 from nnlib import notebook
@@ -43,6 +44,21 @@ def test_name_of_a_figure_is_used_once(shown):
     notebook.figure(plain(), "loss", caption="c", alt="a")
     with refuses(ValueError, "name='loss' already names a figure"):
         notebook.figure(plain(), "loss", caption="c", alt="a")
+
+
+def test_figures_for_nobody_are_held_to_the_same_and_not_drawn(monkeypatch, shown):
+    monkeypatch.setenv(pictures.UNDRAWN, "yes")
+    for draws in ("picture", "draw_frames"):
+        monkeypatch.delattr(pictures, draws)
+    fig = plain()
+    notebook.figure(fig, "loss", caption="c", alt="a", hero=True)
+    with refuses(ValueError, "name='loss' already names a figure"):
+        notebook.figure(plain(), "loss", caption="c", alt="a")
+    walk = {"label": "l", "caption": "c", "alt": "a"}
+    notebook.scrub([plain(), plain()], "walk", hero=True, **walk)
+    with refuses(ValueError, "needs two frames or more"):
+        notebook.scrub([plain()], "one", **walk)
+    assert shown == [] and not plt.fignum_exists(fig.number)
 
 
 def test_the_hero_carries_a_card_for_previews(monkeypatch):
