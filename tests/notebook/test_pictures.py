@@ -52,13 +52,14 @@ def test_figures_for_nobody_are_held_to_the_same_and_not_drawn(monkeypatch, show
         monkeypatch.delattr(pictures, draws)
     fig = plain()
     notebook.figure(fig, "loss", caption="c", alt="a", hero=True)
+    assert not plt.fignum_exists(fig.number)
     with refuses(ValueError, "name='loss' already names a figure"):
         notebook.figure(plain(), "loss", caption="c", alt="a")
     walk = {"label": "l", "caption": "c", "alt": "a"}
     notebook.scrub([plain(), plain()], "walk", hero=True, **walk)
     with refuses(ValueError, "needs two frames or more"):
         notebook.scrub([plain()], "one", **walk)
-    assert shown == [] and not plt.fignum_exists(fig.number)
+    assert shown == []
 
 
 def test_the_hero_carries_a_card_for_previews(monkeypatch):
