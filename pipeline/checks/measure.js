@@ -1,5 +1,7 @@
 // Run in a page by measuring.py: what the page looks like, as numbers.
 (() => {
+  const MATHML = "http://www.w3.org/1998/Math/MathML";
+  const SVG = "http://www.w3.org/2000/svg";
   const seen = new Map();
   const canvas = document.createElement("canvas");
   canvas.width = canvas.height = 1;
@@ -54,10 +56,20 @@
   /** Words whose contrast with what lies under them is below 4.5 (large type: 3). */
   const faint = () => {
     anew();
-    const found = new Map();
-    for (const element of document.querySelectorAll("body *")) {
-      const words = [...element.childNodes].filter((n) => n.nodeType === 3 && n.data.trim());
-      if (!words.length || !shown(element)) continue;
+    const [found, met] = [new Map(), new Set()];
+    const words = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    while (words.nextNode()) {
+      const element = words.currentNode.parentElement;
+      if (element.namespaceURI === SVG || met.has(element)) continue;
+      if (!words.currentNode.data.trim()) continue;
+      met.add(element);
+      // Letters of one formula look alike, and so do pieces of code of one kind on one ground.
+      const outer = element.parentElement;
+      const like =
+        (element.namespaceURI === MATHML && element.closest("math")) ||
+        (outer.localName === "pre" && `${element.className} on ${ground(outer)}`);
+      if ((like && met.has(like)) || !shown(element)) continue;
+      met.add(like);
       const style = getComputedStyle(element);
       const size = parseFloat(style.fontSize);
       const large = size >= 24 || (size >= 18.66 && +style.fontWeight >= 700);
@@ -67,11 +79,11 @@
       const contrast = ratio(over(ink, under), under);
       if (contrast >= (large ? 3 : 4.5)) continue;
       const name = `${element.localName}.${[...element.classList].join(".")}`;
-      found.set(name, `${name} ${contrast.toFixed(2)} “${words[0].data.trim().slice(0, 30)}”`);
+      const text = words.currentNode.data.trim().slice(0, 30);
+      found.set(name, `${name} ${contrast.toFixed(2)} “${text}”`);
     }
     return [...found.values()];
   };
-
   const boxed = (element) => {
     for (let e = element.parentElement; e && e !== document.body; e = e.parentElement)
       if (getComputedStyle(e).overflowX !== "visible") return true;

@@ -21,7 +21,8 @@ SHIFT = 0.02
 
 _PLAIN = """() => {
   for (const shape of document.querySelectorAll("article svg > :not(title, desc)")) shape.remove();
-  for (const code of document.querySelectorAll("article pre")) code.textContent = code.textContent;
+  for (const whole of document.querySelectorAll("article pre, article math"))
+    whole.textContent = whole.textContent;
 }"""
 
 _known: dict[str, dict[str, Any]] = {}
@@ -100,8 +101,8 @@ def _barriers(tab: Any) -> list[str]:
 
     What depends on colours, tests/book/test_site.py measures at every word. How links look within
     text, which alone takes half of the time, is asked on a few pages in test_frame.py: one style
-    sheet serves them all. Shapes of pictures and colours of code, most elements of a page, can bar
-    nobody's way, so they are taken out first.
+    sheet serves them all. Shapes of pictures, colours of code and letters of formulas, most elements
+    of a page, can bar nobody's way, so they are taken out first.
     """
     tab.evaluate(_PLAIN)
     return axe.grave(tab, without=["color-contrast", "link-in-text-block"])
