@@ -101,8 +101,8 @@ def _barriers(tab: Any) -> list[str]:
 
     What depends on colours, tests/book/test_site.py measures at every word. How links look within
     text, which alone takes half of the time, is asked on a few pages in test_frame.py: one style
-    sheet serves them all. Shapes of pictures, colours of code and letters of formulas, most elements
-    of a page, can bar nobody's way, so they are taken out first.
+    sheet serves them all. Shapes of pictures, colours of code and letters of formulas, which most
+    elements of a page are, can bar nobody's way, so they are taken out first.
     """
     tab.evaluate(_PLAIN)
     return axe.grave(tab, without=["color-contrast", "link-in-text-block"])
