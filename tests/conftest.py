@@ -74,6 +74,8 @@ def pytest_xdist_make_scheduler(config, log):
         def _split_scope(self, nodeid):
             return together(nodeid)
 
+    # By name, the last files are many and short: no worker waits for another's long one.
+    config.option.loadscopereorder = False
     return Rooms(config, log)
 
 
