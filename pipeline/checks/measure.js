@@ -84,6 +84,7 @@
     }
     return [...found.values()];
   };
+
   const boxed = (element) => {
     for (let e = element.parentElement; e && e !== document.body; e = e.parentElement)
       if (getComputedStyle(e).overflowX !== "visible") return true;
